@@ -1,0 +1,199 @@
+"""Annotations: which action happens where in which video, read from ActivityNet JSON."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from etadlite.errors import InputError
+
+TOLERANCE = 1.0
+"""Seconds by which an action may end after its video; it is cut there.
+
+211 of ActivityNet-1.3's actions do, by 0.85 s at most: containers and annotators round.
+"""
+
+
+class Action(NamedTuple):
+    """One action: where it starts and ends, in seconds, and its class."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True)
+class VideoAnnotation:
+    """All actions of one video.
+
+    Attributes:
+        name: name of the video, the key in the annotation file.
+        subset: the part of the data set it belongs to, such as "training".
+        duration: length in seconds; NaN where a published file gives none.
+        actions: in the file's order; empty for a video without actions.
+    """
+
+    name: str
+    subset: str
+    duration: float
+    actions: tuple[Action, ...]
+
+
+def read_annotations(
+    source: Path | str | Mapping[str, Any],
+    subset: str | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    ignore: Collection[str] = (),
+    as_published: bool = False,
+) -> dict[str, VideoAnnotation]:
+    """Read and check annotations in ActivityNet's structure.
+
+    The structure is ``{"database": {name: {"subset": str, "duration": s, "annotations":
+    [{"segment": [start s, end s], "label": str}, ...]}}}``. Only videos of the chosen subset are
+    checked.
+
+    Published benchmarks contain annotations that a user's own file should not: 12 actions of
+    ActivityNet-1.3 have no length, 30 of THUMOS-14 start after the end of their video, and the
+    ground truth that THUMOS-14 is scored on gives no durations. Published numbers count these, so
+    `as_published` takes such files as they are.
+
+    Args:
+        source: a JSON file, or what it holds.
+        subset: keep only the videos of this subset; None keeps all.
+        labels: the known classes; None accepts every label.
+        ignore: labels whose annotations are left out, such as THUMOS-14's "Ambiguous".
+        as_published: keep actions without length or beyond the video's end, uncut, and accept
+            videos without a duration (it becomes NaN). Otherwise these are errors, but an action
+            that ends up to `TOLERANCE` after the video is cut at its end.
+
+    Returns:
+        The videos by name, in the file's order.
+
+    Raises:
+        InputError: the file cannot be read, the subset is empty, or an entry is wrong; the message
+            names the file, the video and the annotation.
+    """
+    file, database = _open(source)
+    chosen: dict[str, VideoAnnotation] = {}
+    known = None if labels is None else set(labels)
+    subsets: set[str] = set()
+    for name, entry in database.items():
+        where = f"{file}: video {name}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("subset"), str):
+            raise InputError(f'{where} has no "subset"; give it one, such as "training"')
+        subsets.add(entry["subset"])
+        if subset not in (None, entry["subset"]):
+            continue
+        duration = _duration(entry, where, as_published)
+        items = entry.get("annotations", [])
+        if not isinstance(items, list):
+            raise InputError(f'{where}: "annotations" must be a list')
+        actions = []
+        for number, item in enumerate(items):
+            place = f"{where}, annotation {number}"
+            action = _action(item, place)
+            if action.label in ignore:
+                continue
+            if known is not None and action.label not in known:
+                raise InputError(
+                    f'{place} has the label "{action.label}", which is none of the '
+                    f"{len(known)} known classes; correct it, or add it to them"
+                )
+            actions.append(action if as_published else _inside(action, duration, place))
+        chosen[name] = VideoAnnotation(name, entry["subset"], duration, tuple(actions))
+    if not chosen:
+        if subset is None:
+            raise InputError(f'{file} has no videos: its "database" is empty')
+        raise InputError(
+            f'{file} has no videos in the subset "{subset}"; '
+            f"choose one of {', '.join(sorted(subsets)) or 'none, its database is empty'}"
+        )
+    return chosen
+
+
+def labels_of(annotations: Mapping[str, VideoAnnotation]) -> list[str]:
+    """Return the classes that occur in the annotations, sorted by name."""
+    return sorted({action.label for video in annotations.values() for action in video.actions})
+
+
+def _open(source: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return how to call the source in messages, and its "database"."""
+    if isinstance(source, Mapping):
+        file, content = "the given annotations", source
+    else:
+        file = str(source)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{file}: there is no such annotation file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file} cannot be read as an annotation file: {error}") from error
+        if not text.strip():
+            raise InputError(f"{file} is empty; an annotation file is ActivityNet JSON")
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{file} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+            ) from error
+    database = content.get("database") if isinstance(content, Mapping) else None
+    if not isinstance(database, Mapping):
+        raise InputError(
+            f'{file} has no "database" of videos; an annotation file looks like '
+            '{"database": {name: {"subset": ..., "duration": ..., "annotations": [...]}}}'
+        )
+    return file, database
+
+
+def _duration(entry: Mapping[str, Any], where: str, as_published: bool) -> float:
+    if entry.get("duration") is None and as_published:
+        return nan
+    duration = _number(entry.get("duration"))
+    if not (isfinite(duration) and duration > 0):
+        raise InputError(
+            f'{where}: "duration" must be its length in seconds, not {entry.get("duration")}'
+        )
+    return duration
+
+
+def _action(item: Any, place: str) -> Action:
+    """Check what holds for every annotation, published or not."""
+    label = item.get("label") if isinstance(item, Mapping) else None
+    segment = item.get("segment") if isinstance(item, Mapping) else None
+    if not isinstance(label, str) or not label:
+        raise InputError(f'{place} has no "label"')
+    if not isinstance(segment, list | tuple) or len(segment) != 2:
+        raise InputError(f'{place} ({label}): "segment" must be [start, end] in seconds')
+    start, end = _number(segment[0]), _number(segment[1])
+    if not (isfinite(start) and isfinite(end)):
+        raise InputError(f"{place} ({label}): the segment {list(segment)} holds no two numbers")
+    if start < 0:
+        raise InputError(f"{place} ({label}) starts before the video, at {start} s")
+    if end < start:
+        raise InputError(f"{place} ({label}) ends at {end} s, before it starts at {start} s")
+    return Action(start, end, label)
+
+
+def _inside(action: Action, duration: float, place: str) -> Action:
+    """Check what only a user's own file must keep; cut a small overshoot."""
+    what = f"{place} ({action.label})"
+    remedy = "correct it, or read a published benchmark's file as published"
+    if action.end > duration + TOLERANCE or action.start >= duration:
+        raise InputError(
+            f"{what} at {action.start}-{action.end} s lies beyond the video's end "
+            f"at {duration} s; {remedy}"
+        )
+    if action.end == action.start:
+        raise InputError(f"{what} starts and ends at {action.start} s; {remedy}")
+    return action._replace(end=min(action.end, duration))
+
+
+def _number(value: Any) -> float:
+    """Read a number, also one written as text; NaN if it is none."""
+    try:
+        return nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return nan
