@@ -1,0 +1,129 @@
+"""The whole detector: features and proposals in, scored and refined proposals out."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from etadlite.detector.boundary import CellClassifier, TemporalEvaluation
+from etadlite.detector.enhance import TemporalEnhancement
+from etadlite.detector.proposals import refine
+from etadlite.detector.published import published_detector
+from etadlite.detector.stages import OpenTADStage, ReleasedStage, StageOutput
+from etadlite.weights import load_exactly
+
+Layout = Literal["released", "opentad"]
+
+
+class DetectorOutput(NamedTuple):
+    """What the detector says of B videos.
+
+    Attributes:
+        boundaries: [B, 2, T] startness and endness of every cell, in 0..1.
+        stages: one `StageOutput` a refinement stage.
+        classes: [B, K + 1, T] logits of every cell, background last; None without classes.
+    """
+
+    boundaries: Tensor
+    stages: list[StageOutput]
+    classes: Tensor | None
+
+    def refined(self) -> tuple[Tensor, Tensor]:
+        """Proposals [B, P, 2] in cells and tIoU scores [B, P, 2], averaged over the stages."""
+        proposals = [refine(stage.proposals, stage.offsets) for stage in self.stages]
+        return (
+            torch.stack(proposals).mean(0),
+            torch.stack([stage.iou for stage in self.stages]).mean(0),
+        )
+
+
+class ETADDetector(nn.Module):
+    """ETAD's detector (paper, sections 3.2 and 3.3).
+
+    Args:
+        in_channels: C of the features.
+        width: channels inside; 256 as published. A multiple of 32.
+        layout: `released` (the paper's code) or `opentad`.
+        roi_size: bins of RoIAlign; 24 in `released`, 16 in `opentad`. A multiple of 4.
+        hidden: width of a stage's shared layer; 512 as published.
+        head: width of a stage's heads; 128 as published.
+        num_stages: refinement stages; 3 as published.
+        num_classes: K classes told by the detector itself; 0, as published, leaves them to an
+            external classifier.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        width: int = 256,
+        layout: Layout = "released",
+        roi_size: int = 24,
+        hidden: int = 512,
+        head: int = 128,
+        num_stages: int = 3,
+        num_classes: int = 0,
+    ) -> None:
+        super().__init__()
+        stage = ReleasedStage if layout == "released" else OpenTADStage
+        self.enhance = TemporalEnhancement(in_channels, width)
+        self.evaluate = TemporalEvaluation(width)
+        self.classify = CellClassifier(width, num_classes) if num_classes else None
+        self.stages = nn.ModuleList(stage(width, roi_size, hidden, head) for _ in range(num_stages))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform weights and zero biases, as released."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, features: Tensor, proposals: Tensor) -> DetectorOutput:
+        """Evaluate proposals.
+
+        Args:
+            features: [B, C, T].
+            proposals: [B, P, 2] start and end in cells.
+        """
+        x = self.enhance(features)
+        stages = []
+        for stage in self.stages:
+            output = stage(x, proposals)
+            stages.append(output)
+            proposals = refine(proposals, output.offsets.detach())
+        return DetectorOutput(
+            self.evaluate(x), stages, self.classify(x) if self.classify is not None else None
+        )
+
+    @classmethod
+    def from_published(cls, state_dict: Mapping[str, Tensor]) -> "ETADDetector":
+        """Build the detector of a published checkpoint; layout and sizes are told by its weights.
+
+        Args:
+            state_dict: the weights of a released ETAD or an OpenTAD checkpoint, with or without
+                prefixes and with or without the video encoder.
+
+        Raises:
+            InputError: naming the keys that are missing, left over or of the wrong shape.
+        """
+        layout, weights = published_detector(state_dict)
+        try:
+            width, per_group, _ = weights["enhance.project.0.weight"].shape
+            hidden, pooled = weights["stages.0.shared.weight"].shape
+            head = weights["stages.0.iou.0.weight"].shape[0]
+        except (KeyError, ValueError) as error:
+            raise InputError(f"missing or misshapen key in these weights: {error}") from None
+        detector = cls(
+            4 * per_group,
+            width=width,
+            layout=layout,
+            roi_size=pooled // (width // 2 if layout == "released" else width),
+            hidden=hidden,
+            head=head,
+            num_stages=1 + max(int(name.split(".")[1]) for name in weights if "stages." in name),
+        )
+        load_exactly(detector, weights, "these weights")
+        return detector

@@ -1,0 +1,98 @@
+"""Proposal evaluation: one refinement stage, in the two published layouts.
+
+`released` is the layout of the code released with the paper, `opentad` that of the OpenTAD toolbox.
+They differ in where a stage transforms the feature, in RoIAlign's convention and in the heads.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from etadlite.detector.roi import extend, roi_align
+
+
+class StageOutput(NamedTuple):
+    """What a stage says of its P input proposals.
+
+    Attributes:
+        proposals: [B, P, 2] the stage's input, in cells.
+        iou: [B, P, 2] tIoU with the nearest action, as classified and as regressed, in 0..1.
+        offsets: [B, P, 4] of start, end, centre, width; see `proposals.refine`.
+        boundary: [B, P, 2] probability that the start is a start and the end an end.
+    """
+
+    proposals: Tensor
+    iou: Tensor
+    offsets: Tensor
+    boundary: Tensor
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers of the given widths with ReLU between them, none after the last."""
+    layers: list[nn.Module] = []
+    for channels_in, channels_out in itertools.pairwise(widths):
+        layers += [nn.Linear(channels_in, channels_out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+class ReleasedStage(nn.Module):
+    """A stage as released with the paper: [B, width, T] and proposals [B, P, 2] -> StageOutput.
+
+    The first and the last quarter of the RoI give the start and the end offset; centre and width
+    offsets come from the whole RoI and are halved.
+    """
+
+    def __init__(self, width: int, roi_size: int, hidden: int, head: int) -> None:
+        super().__init__()
+        self.roi_size = roi_size
+        quarter = width // 2 * (roi_size // 4)
+        self.transform = nn.Conv1d(width, width, 3, padding=1, groups=4)
+        self.reduce = nn.Conv1d(width, width // 2, 3, padding=1)
+        self.shared = nn.Linear(width // 2 * roi_size, hidden)
+        self.iou = mlp(hidden, head, head, head, 2)
+        self.boundary = mlp(hidden, head, head, head, 2)
+        self.centre_width = mlp(hidden, head, head, head, 2)
+        self.start = mlp(quarter, hidden, head, head, head, 1)
+        self.end = mlp(quarter, hidden, head, head, head, 1)
+
+    def forward(self, features: Tensor, proposals: Tensor) -> StageOutput:
+        x = features + self.transform(features).relu()
+        x = self.reduce(x).relu()
+        rois = roi_align(x, extend(proposals), self.roi_size, aligned=False)  # [B, P, C, roi]
+        quarter = self.roi_size // 4
+        shared = self.shared(rois.flatten(2)).relu()
+        offsets = (
+            self.start(rois[..., :quarter].flatten(2)),
+            self.end(rois[..., -quarter:].flatten(2)),
+            self.centre_width(shared) / 2,
+        )
+        return StageOutput(
+            proposals,
+            self.iou(shared).sigmoid(),
+            torch.cat(offsets, dim=-1),
+            self.boundary(shared).sigmoid(),
+        )
+
+
+class OpenTADStage(nn.Module):
+    """A stage as in OpenTAD: one shared layer on the RoI, one head for all four offsets."""
+
+    def __init__(self, width: int, roi_size: int, hidden: int, head: int) -> None:
+        super().__init__()
+        self.roi_size = roi_size
+        self.shared = nn.Linear(width * roi_size, hidden)
+        self.iou = mlp(hidden, head, head, head, 2)
+        self.boundary = mlp(hidden, head, head, head, 2)
+        self.offsets = mlp(hidden, head, head, head, 4)
+
+    def forward(self, features: Tensor, proposals: Tensor) -> StageOutput:
+        rois = roi_align(features, extend(proposals), self.roi_size, aligned=True)
+        shared = self.shared(rois.flatten(2)).relu()
+        return StageOutput(
+            proposals,
+            self.iou(shared).sigmoid(),
+            self.offsets(shared),
+            self.boundary(shared).sigmoid(),
+        )

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity import fixture, published_weights
+from torchvision.ops import roi_align as torchvision_roi_align
+
+from etadlite.detector import ETADDetector, proposal_map, refine, roi_align, valid_proposals
+from etadlite.errors import InputError
+
+
+def close(actual: torch.Tensor, expected: np.ndarray) -> None:
+    torch.testing.assert_close(actual, torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "base_detector.", "module.base_detector."])
+def test_released_layout_computes_what_the_published_code_computes(shared, prefix):
+    weights = published_weights(shared, "etad_detector_keys.json")
+    expected = fixture(shared, "etad_detector_forward.npz")
+    detector = ETADDetector.from_published({prefix + name: w for name, w in weights.items()}).eval()
+    with torch.inference_mode():
+        output = detector(
+            torch.from_numpy(expected["feature"]), 128 * torch.from_numpy(expected["anchors"])
+        )
+    close(output.boundaries, expected["tem"])
+    for number, stage in enumerate(output.stages):
+        close(stage.proposals / 128, expected[f"stage{number}_anchors"])
+        close(stage.iou.flatten(0, 1), expected[f"stage{number}_iou"])
+        regressed = torch.cat((stage.offsets, stage.boundary), dim=-1)
+        close(regressed.flatten(0, 1), expected[f"stage{number}_reg"])
+    proposals, iou = output.refined()
+    close(proposals / 128, expected["refined_anchors"])
+    close(iou, expected["mean_iou"])
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"), [("opentad_anet_tsp", 128), ("opentad_thumos_i3d", 64)]
+)
+def test_opentad_layout_computes_what_the_published_code_computes(shared, name, longest):
+    detector = ETADDetector.from_published(published_weights(shared, f"{name}_keys.json")).eval()
+    expected = fixture(shared, f"{name}_forward.npz")
+    draw = np.random.RandomState(expected["seed"]).standard_normal(expected["feature_shape"])
+    proposals = valid_proposals(128, longest)
+    assert len(proposals) == expected["count"]
+    with torch.inference_mode():
+        output = detector(torch.from_numpy(draw.astype("float32")), proposals[None])
+    refined, iou = output.refined()
+    close(output.boundaries, expected["tem_score"])
+    # In cells a position holds 128 times the rounding of one in units of the video.
+    close(refined[:, ::4] / 128, expected["proposals"] / 128)
+    close(iou[:, ::4], expected["pred_iou"])
+
+
+def test_foreign_or_damaged_weights_are_named(shared):
+    weights = published_weights(shared, "etad_detector_keys.json")
+    with pytest.raises(InputError, match="no published ETAD detector"):
+        ETADDetector.from_published({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(InputError, match="missing.*evaluate.score.bias"):
+        ETADDetector.from_published({k: v for k, v in weights.items() if k != "tem.2.bias"})
+    with pytest.raises(InputError, match="left-over.*surplus"):
+        ETADDetector.from_published(weights | {"surplus": torch.zeros(1)})
+    with pytest.raises(InputError, match="wrong shape.*evaluate.score.bias"):
+        ETADDetector.from_published(weights | {"tem.2.bias": torch.zeros(3)})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cells=st.integers(2, 40),
+    roi_size=st.integers(1, 12),
+    aligned=st.booleans(),
+    ends=st.lists(st.tuples(st.floats(-60, 90), st.floats(-60, 90)), min_size=1, max_size=8),
+)
+def test_roi_align_equals_torchvision(cells, roi_size, aligned, ends):
+    proposals = torch.tensor(ends)[None]
+    features = torch.randn(1, 3, cells, generator=torch.Generator().manual_seed(cells))
+    zero, one = torch.zeros_like(proposals[0, :, 0]), torch.ones_like(proposals[0, :, 0])
+    boxes = torch.stack((zero, zero, proposals[0, :, 0], one, proposals[0, :, 1]), dim=1)
+    expected = torchvision_roi_align(features[..., None], boxes, (roi_size, 1), aligned=aligned)
+    actual = roi_align(features, proposals, roi_size, aligned=aligned)[0]
+    torch.testing.assert_close(actual, expected[..., 0], atol=1e-5, rtol=0)
+
+
+def test_roi_align_carries_the_gradient_of_torchvision():
+    features = torch.randn(2, 4, 16, dtype=torch.float64, requires_grad=True)
+    proposals = torch.tensor([[[1.0, 7.3], [3.2, 18.0]], [[-4.0, 2.0], [0.0, 16.0]]])
+    push = torch.randn(2, 2, 4, 6, dtype=torch.float64)
+    roi_align(features, proposals, 6, aligned=True).backward(push)
+    ours, features.grad = features.grad, None
+    boxes = torch.tensor(
+        [[b, 0, s, 1, e] for b in range(2) for s, e in proposals[b].tolist()], dtype=torch.float64
+    )
+    pooled = torchvision_roi_align(features[..., None], boxes, (6, 1), aligned=True)
+    pooled.backward(push.flatten(0, 1)[..., None])
+    torch.testing.assert_close(ours, features.grad, atol=1e-6, rtol=1e-5)
+
+
+@given(cells=st.integers(1, 20), longest=st.integers(1, 20))
+def test_proposal_map_holds_every_proposal_once(cells, longest):
+    proposals, valid = proposal_map(cells, longest)
+    wanted = {(s, s + d) for d in range(1, longest + 1) for s in range(cells) if s + d <= cells}
+    assert {tuple(p) for p in proposals[valid].tolist()} == wanted
+    assert int(valid.sum()) == len(wanted)
+
+
+def test_published_map_is_ours(shared):
+    expected = fixture(shared, "etad_targets.npz")
+    proposals, valid = proposal_map(128, 128)
+    np.testing.assert_array_equal(valid.numpy(), expected["valid_mask"] > 0)
+    np.testing.assert_allclose(proposals.numpy() / 128, expected["all_anchors"], atol=1e-6)
+    assert int(valid.sum()) == 8256
+
+
+def test_offsets_that_name_the_action_move_the_proposal_onto_it():
+    proposal, action = torch.tensor([10.0, 20.0]), torch.tensor([13.0, 19.0])
+    by_ends = (action - proposal) / 10
+    offsets = torch.cat((by_ends, by_ends.mean()[None], torch.tensor([0.6]).log()))
+    torch.testing.assert_close(refine(proposal, offsets), action)
+
+
+def test_classes_are_told_by_cell():
+    detector = ETADDetector(48, width=32, roi_size=8, hidden=32, head=16, num_classes=8)
+    output = detector(torch.randn(2, 48, 64), valid_proposals(64, 4)[None].expand(2, -1, -1))
+    assert output.classes.shape == (2, 9, 64)
