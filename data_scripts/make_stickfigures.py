@@ -1,0 +1,30 @@
+"""Makes the stick-figure data set: `python data_scripts/make_stickfigures.py data/stickfigures`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etadlite.data.stickfigures import make_dataset
+from etadlite.errors import InputError
+
+
+def main(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one per core if left out.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Write videos and annotations of generated stick figures."""
+    try:
+        print(make_dataset(root, size, seed, workers, progress))
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    typer.run(main)

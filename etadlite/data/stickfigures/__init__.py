@@ -1,0 +1,27 @@
+"""Generated data: stick figures in eight actions that differ by motion only."""
+
+from etadlite.data.stickfigures.dataset import (
+    SIZES,
+    Size,
+    make_dataset,
+    render_video,
+    studio_clips,
+    write_video,
+)
+from etadlite.data.stickfigures.motion import CLASSES, FPS, IDLE
+from etadlite.data.stickfigures.scene import STUDIO, TARGET, SceneSettings
+
+__all__ = [
+    "CLASSES",
+    "FPS",
+    "IDLE",
+    "SIZES",
+    "STUDIO",
+    "TARGET",
+    "SceneSettings",
+    "Size",
+    "make_dataset",
+    "render_video",
+    "studio_clips",
+    "write_video",
+]

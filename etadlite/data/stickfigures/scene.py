@@ -1,0 +1,248 @@
+"""Where the figures are filmed: a plain studio, or the world with its textures and noise.
+
+How far the world lies from the studio is one frozen object of strengths, `SceneSettings`; nothing
+in a scene depends on the action.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from etadlite.data.stickfigures.body import HAIR, SKIN, Body, capsules
+from etadlite.data.stickfigures.motion import FPS, Motion, loiter, smooth_noise, sway
+
+SUPERSAMPLING = 3
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """Strengths of everything in which the world differs from the studio; 0 is the studio.
+
+    Attributes:
+        texture: Contrast of the pattern behind the figure.
+        colour: How freely colours of clothes, skin and background are drawn.
+        body: How much proportions, thickness, size and position vary.
+        camera: Shake, wandering and slow zoom.
+        light: Flicker, colour cast and contrast.
+        noise: Standard deviation of the sensor noise in grey levels.
+        extras: Mean number of moving things behind the figure (a small walker, a ball).
+    """
+
+    texture: float = 1.0
+    colour: float = 1.0
+    body: float = 1.0
+    camera: float = 1.0
+    light: float = 1.0
+    noise: float = 8.0
+    extras: float = 1.0
+
+
+STUDIO = SceneSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+TARGET = SceneSettings()
+
+
+def _bright(rng: np.random.Generator) -> np.ndarray:
+    """A colour with some saturation, float [3] in 0-255."""
+    hue = rng.uniform(0, 2 * np.pi)
+    wheel = np.cos(hue - np.array([0, 2, 4]) * np.pi / 3)
+    return np.clip(rng.uniform(40, 215) + rng.uniform(20, 75) * wheel, 5, 250)
+
+
+def _unlike(rng: np.random.Generator, other: np.ndarray, least: float) -> np.ndarray:
+    """A colour at least so many grey levels away from `other`: the figure stays visible."""
+    weights = np.array([0.3, 0.59, 0.11])
+    while True:
+        colour = _bright(rng)
+        if abs((colour - other) @ weights) + 0.3 * np.abs(colour - other).max() > least:
+            return colour
+
+
+def draw_body(rng: np.random.Generator, settings: SceneSettings, ground: np.ndarray) -> Body:
+    """A figure of its own: proportions and clothes drawn with the given strengths."""
+    loose, standard = settings.body, Body()
+
+    def vary(length: float, share: float) -> float:
+        return length * (1 + share * loose * rng.uniform(-1, 1))
+
+    shape = {
+        "leg": vary(standard.leg, 0.12),
+        "torso": vary(standard.torso, 0.15),
+        "arm": vary(standard.arm, 0.12),
+        "head": vary(standard.head, 0.25),
+        "thickness": vary(1.05, 0.35),
+        "width": vary(standard.width, 0.8),
+    }
+    if settings.colour == 0:
+        return Body(**shape)
+    wear = {name: _unlike(rng, ground, 60) for name in ("shirt", "trousers", "shoes")}
+    return Body(
+        **shape,
+        skin=SKIN[rng.integers(len(SKIN))],
+        hair=HAIR[rng.integers(len(HAIR))],
+        **{name: tuple(int(c) for c in colour) for name, colour in wear.items()},
+    )
+
+
+def _pattern(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Smooth noise, stripes or blobs: float [side, side] in about [-1, 1]."""
+    kind = rng.integers(4)
+    y, x = np.mgrid[:side, :side] / side
+    if kind == 0:
+        angle, count = rng.uniform(0, np.pi), rng.uniform(4, 16)
+        wave = np.sin(2 * np.pi * count * (x * np.cos(angle) + y * np.sin(angle)))
+        return np.tanh(rng.uniform(1, 5) * wave)
+    if kind == 1:
+        angle, count = rng.uniform(0, np.pi), rng.uniform(3, 9)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        return np.tanh(3 * np.sin(2 * np.pi * count * u) * np.sin(2 * np.pi * count * v))
+    cells = int(rng.integers(5, 24))
+    grid = rng.normal(size=(cells, cells)).astype(np.float32)
+    smooth = np.asarray(Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC))
+    return np.tanh(3 * smooth) if kind == 2 else smooth / 1.5
+
+
+def draw_background(
+    rng: np.random.Generator, settings: SceneSettings, side: int
+) -> tuple[Image.Image, np.ndarray]:
+    """A picture twice as wide as the frame to move over, and its mean colour [3]."""
+    base = np.array([225.0, 228.0, 232.0]) if settings.colour == 0 else _bright(rng)
+    picture = np.broadcast_to(base, (side, side, 3)).copy()
+    if settings.texture > 0:
+        for strength in (34.0, 22.0, 12.0):
+            tint = rng.normal(size=3) * 0.5 + 1
+            picture += settings.texture * strength * _pattern(rng, side)[..., None] * tint
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), base
+
+
+def _outline(shapes: np.ndarray, points: int = 8) -> np.ndarray:
+    """Polygons [F, n, 4 * points] (x, y in turn) of capsules [F, n, 6]."""
+    way = np.arctan2(shapes[..., 4] - shapes[..., 1], shapes[..., 3] - shapes[..., 0])
+    half = np.linspace(np.pi / 2, 3 * np.pi / 2, points)
+    angle = way[..., None] + np.concatenate([half, half + np.pi])
+    ends = np.repeat(shapes.reshape(*shapes.shape[:2], 2, 3), points, axis=2)
+    x = ends[..., 0] + ends[..., 2] * np.cos(angle)
+    y = ends[..., 1] + ends[..., 2] * np.sin(angle)
+    return np.stack([x, y], -1).reshape(*shapes.shape[:2], -1)
+
+
+def _extras(
+    rng: np.random.Generator, settings: SceneSettings, frames: int, ground: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Moving things behind the figure, as capsules in frame widths (y down) with colours."""
+    things = []
+    for _ in range(rng.poisson(settings.extras)):
+        path = rng.uniform(0, 1, 2) + np.outer(np.arange(frames) / FPS, rng.normal(size=2) * 0.06)
+        path = np.abs((path + 0.2) % 2.8 - 1.4) - 0.2
+        if rng.random() < 0.5:
+            body, height = draw_body(rng, settings, ground), rng.uniform(0.2, 0.3)
+            phases, _ = loiter(rng, rng.random(6), frames)
+            shapes, colours = capsules(body, sway(rng, phases))
+            shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
+        else:
+            radius = rng.uniform(0.03, 0.1)
+            shapes = np.tile([0, 0, radius, rng.uniform(0, 0.15), 0, radius], (frames, 1, 1))
+            colours = _bright(rng)[None].astype(np.uint8)
+        shapes[..., 0::3] += path[:, None, :1]
+        shapes[..., 1::3] += path[:, None, 1:]
+        # Halfway to the background: what is far away is paler than the figure.
+        things.append((shapes, ((colours.astype(float) + ground) / 2).astype(np.uint8)))
+    return things
+
+
+def _tinted(colours: np.ndarray, cast: np.ndarray) -> np.ndarray:
+    return np.clip(colours * cast, 0, 255).astype(np.uint8)
+
+
+def _stamps(
+    shapes: np.ndarray, zoom: np.ndarray, shift: np.ndarray, size: int
+) -> tuple[list, list, list]:
+    """Capsules as the camera sees them: per frame the corner and the extent in pixels of the
+    smallest window that holds them, and polygons in supersampled pixels from that corner.
+    """
+    shapes = shapes.copy()
+    for axis in (0, 1):
+        centred = shapes[..., axis::3] - 0.5
+        shapes[..., axis::3] = 0.5 + zoom[:, :, None] * centred + shift[:, axis, None, None]
+    shapes[..., 2::3] *= zoom[:, :, None]
+    polygons = _outline(shapes * size)
+    points = polygons.reshape(len(shapes), -1, 2)
+    low = np.clip(np.floor(points.min(1)), 0, size).astype(int)
+    high = np.clip(np.ceil(points.max(1)) + 1, low, size).astype(int)
+    polygons = (polygons - np.tile(low, polygons.shape[-1] // 2)[:, None]) * SUPERSAMPLING
+    return low.tolist(), (high - low).tolist(), polygons.tolist()
+
+
+def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, colours: list) -> None:
+    """Draws polygons smoothly into a picture."""
+    if min(extent) == 0:
+        return
+    canvas = Image.new("RGBX", (extent[0] * SUPERSAMPLING, extent[1] * SUPERSAMPLING))
+    draw = ImageDraw.Draw(canvas)
+    for polygon, colour in zip(polygons, colours, strict=True):
+        draw.polygon(polygon, fill=colour)
+    # Opaque on black, averaged, is colour times coverage; the fourth band is the coverage.
+    small = canvas.reduce(SUPERSAMPLING)
+    front = Image.frombytes("RGBa", small.size, small.tobytes()).convert("RGBA")
+    picture.paste(front, tuple(corner), front)
+
+
+def render(
+    rng: np.random.Generator, motion: Motion, settings: SceneSettings, size: int
+) -> Iterator[np.ndarray]:
+    """Films a motion.
+
+    Args:
+        rng: Draws the figure, its clothes, the background, the camera and the light.
+        motion: What the figure does in F frames.
+        settings: The scene.
+        size: Width and height of a frame in pixels.
+
+    Yields:
+        F frames, uint8 [size, size, 3] RGB.
+    """
+    frames, loose = len(motion.phases), settings.body
+    background, ground = draw_background(rng, settings, 2 * size)
+    body = draw_body(rng, settings, ground)
+    shapes, colours = capsules(body, motion.phases)
+    height = 0.67 * (1 + loose * rng.uniform(-0.2, 0.1))
+    foot = np.array([0.47, 0.89]) + loose * rng.uniform(-1, 1, 2) * [0.08, 0.03]
+    shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
+    shapes[..., 0::3] += (foot[0] + motion.place)[:, None, None]
+    shapes[..., 1::3] += foot[1]
+    things = [*_extras(rng, settings, frames, ground), (shapes, colours)]
+
+    # Camera: fast small shake, slow wandering, slow zoom. Wandering moves the background more
+    # than the figure, as if the camera followed it.
+    zoom = 1 + settings.camera * 0.05 * smooth_noise(rng, frames, 1, 0.03, 0.12)
+    shift = settings.camera * 0.006 * smooth_noise(rng, frames, 2, 1.0, 3.0)
+    shift += settings.camera * 0.02 * smooth_noise(rng, frames, 2, 0.05, 0.3)
+    wander = settings.camera * 0.09 * smooth_noise(rng, frames, 2, 0.03, 0.15)
+    stamps = [_stamps(shapes, zoom, shift, size) for shapes, _ in things]
+    half = size / zoom / 2
+    middle = np.clip(size * (1 - shift - wander), half, 2 * size - half)
+    boxes = np.clip(np.concatenate([middle - half, middle + half], 1), 0, 2 * size).tolist()
+
+    # Light: one colour cast for the whole video, a slow flicker of brightness, grain.
+    cast = 1 + settings.light * rng.uniform(-0.12, 0.12, 3)
+    background = Image.fromarray(_tinted(np.asarray(background), cast))
+    fills = [[(*fill, 255) for fill in _tinted(colours, cast).tolist()] for _, colours in things]
+    gain = 1 + settings.light * 0.07 * smooth_noise(rng, frames, 1, 0.1, 0.8)
+    gain = gain[:, 0].astype(np.float32)
+    pixels = size * size * 3
+    strength = settings.noise * rng.uniform(0.5, 1.5)
+    grain = rng.normal(0, strength, 4 * pixels if strength > 0 else 0).astype(np.float32)
+    offsets = rng.integers(3 * pixels, size=frames)
+
+    for index in range(frames):
+        picture = background.resize((size, size), Image.Resampling.BILINEAR, boxes[index])
+        for (corners, extents, polygons), colours in zip(stamps, fills, strict=True):
+            _stamp(picture, corners[index], extents[index], polygons[index], colours)
+        frame = np.asarray(picture)
+        if settings.light > 0 or settings.noise > 0:
+            lit = frame.ravel() * gain[index]
+            if settings.noise > 0:
+                lit += grain[offsets[index] : offsets[index] + pixels]
+            frame = np.clip(lit, 0, 255, out=lit).astype(np.uint8).reshape(frame.shape)
+        yield frame
