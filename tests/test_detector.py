@@ -69,16 +69,21 @@ def test_foreign_or_damaged_weights_are_named(shared):
     cells=st.integers(2, 40),
     roi_size=st.integers(1, 12),
     aligned=st.booleans(),
-    ends=st.lists(st.tuples(st.floats(-60, 90), st.floats(-60, 90)), min_size=1, max_size=8),
+    spans=st.lists(st.tuples(st.floats(-30, 50), st.floats(0.01, 15)), min_size=1, max_size=8),
 )
-def test_roi_align_equals_torchvision(cells, roi_size, aligned, ends):
-    proposals = torch.tensor(ends)[None]
+def test_roi_align_equals_torchvision(cells, roi_size, aligned, spans):
+    proposals = torch.tensor([(start, start + length) for start, length in spans])[None]
     features = torch.randn(1, 3, cells, generator=torch.Generator().manual_seed(cells))
     zero, one = torch.zeros_like(proposals[0, :, 0]), torch.ones_like(proposals[0, :, 0])
     boxes = torch.stack((zero, zero, proposals[0, :, 0], one, proposals[0, :, 1]), dim=1)
     expected = torchvision_roi_align(features[..., None], boxes, (roi_size, 1), aligned=aligned)
     actual = roi_align(features, proposals, roi_size, aligned=aligned)[0]
     torch.testing.assert_close(actual, expected[..., 0], atol=1e-5, rtol=0)
+
+
+def test_roi_align_of_a_runaway_or_reversed_proposal_stays_finite():
+    proposals = torch.tensor([[[-1e9, 1e9], [5.0, 2.0], [3.0, 3.0]]])
+    assert roi_align(torch.randn(1, 3, 16), proposals, 8, aligned=True).isfinite().all()
 
 
 def test_roi_align_carries_the_gradient_of_torchvision():

@@ -11,6 +11,7 @@ from etadlite.detector.enhance import TemporalEnhancement
 from etadlite.detector.proposals import refine
 from etadlite.detector.published import published_detector
 from etadlite.detector.stages import OpenTADStage, ReleasedStage, StageOutput
+from etadlite.errors import InputError
 from etadlite.weights import load_exactly
 
 Layout = Literal["released", "opentad"]

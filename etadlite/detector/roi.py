@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def extend(proposals: Tensor, ratio: float = 0.5) -> Tensor:
-    """Lengthen proposals [..., 2] on both sides by `ratio` of their own length (paper, section 3.3)."""
+    """Lengthen proposals [..., 2] on both sides by `ratio` of their length (paper, section 3.3)."""
     start, end = proposals.unbind(-1)
     margin = ratio * (end - start)
     return torch.stack((start - margin, end + margin), dim=-1)
@@ -41,7 +41,9 @@ def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
     else:
         length = length.clamp(min=1.0)
     bin_length = length / roi_size
-    samples = bin_length.ceil()  # a proposal's own number of samples a bin
+    # A proposal's own number of samples a bin. A badly regressed proposal can grow without bound:
+    # from eight times the feature's length on, its bins are sampled more thinly.
+    samples = bin_length.ceil().clamp(max=8 * cells // roi_size + 1)
     most = int(samples.max().clamp(min=0)) if samples.numel() else 0
 
     bins = torch.arange(roi_size, device=proposals.device, dtype=start.dtype)
