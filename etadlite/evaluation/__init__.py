@@ -1,0 +1,5 @@
+"""How good predictions are: mean average precision, average recall, and where they fail."""
+
+from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
+
+__all__ = ["AveragePrecision", "mean_average_precision"]

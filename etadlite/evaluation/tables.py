@@ -1,0 +1,312 @@
+"""ActivityNet JSON as flat arrays: one row a ground truth, one row a prediction.
+
+Everything that can be wrong with the two files is found here, so that the metrics need not look.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etadlite.errors import InputError
+
+Source = str | Path | Mapping[str, Any]
+
+# THUMOS-14 marks with this label what should count neither for nor against a detector.
+NOT_A_CLASS = frozenset({"Ambiguous"})
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The instances of one subset, G rows.
+
+    Attributes:
+        source: the file, or what stands for it in messages.
+        videos: name -> row number of every video of the subset that is not blocked.
+        labels: the classes that occur, in order of first occurrence.
+        segments: [G, 2] start and end, seconds.
+        video: [G] index into ``videos``.
+        label: [G] index into ``labels``.
+        subset_of: name -> subset of every video of the file.
+        blocked: names left out.
+        other_labels: labels that occur only elsewhere in the file.
+    """
+
+    source: str
+    videos: dict[str, int]
+    labels: list[str]
+    segments: NDArray[np.float64]
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    subset_of: dict[str, str]
+    blocked: frozenset[str]
+    other_labels: frozenset[str]
+
+
+class Predictions(NamedTuple):
+    """N predictions: [N, 2] seconds, [N] scores, [N] video index, [N] label index (or zeros)."""
+
+    segments: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+
+def read_ground_truth(
+    source: Source, subset: str, blocked: Iterable[str] | str | Path = ()
+) -> GroundTruth:
+    """Read the annotations of one subset.
+
+    A zero-length instance is kept (ActivityNet-1.3 has some): nothing matches it, as in the
+    official evaluation. Instances labelled `Ambiguous` are left out.
+
+    Args:
+        source: annotation file or its content.
+        subset: name of the subset, for example "validation".
+        blocked: names of videos to leave out, or the path of a JSON list of them.
+
+    Raises:
+        InputError: unreadable file, malformed entry, reversed segment, no instance in the subset.
+    """
+    name, database = _load(source, "database", "ground truth")
+    left_out = _read_blocked(blocked)
+    subset_of = {}
+    videos: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    elsewhere = set()
+    rows, video, label = [], [], []
+    for key, entry in database.items():
+        try:
+            subset_of[key] = entry["subset"]
+            wanted = entry["subset"] == subset and key not in left_out
+            for action in entry["annotations"]:
+                if action["label"] in NOT_A_CLASS:
+                    continue
+                if not wanted:
+                    elsewhere.add(action["label"])
+                    continue
+                start, end = action["segment"]
+                rows.append((float(start), float(end)))
+                video.append(len(videos))
+                label.append(labels.setdefault(action["label"], len(labels)))
+            if wanted:
+                videos[key] = len(videos)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{name}: video {key!r} is malformed ({error!r}); each needs a subset and"
+                " annotations with a label and a segment of two numbers."
+            ) from error
+    if not rows:
+        known = ", ".join(sorted(map(str, set(subset_of.values())))) or "none"
+        raise InputError(
+            f"{name}: subset {subset!r} holds no annotated action to evaluate against;"
+            f" subsets in the file: {known}."
+        )
+    segments = np.array(rows, dtype=np.float64)
+    bad = ~np.isfinite(segments).all(1) | (segments[:, 1] < segments[:, 0])
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{name}: video {list(videos)[video[row]]!r} has the segment {rows[row]};"
+            " give finite seconds, start before end."
+        )
+    return GroundTruth(
+        name,
+        videos,
+        list(labels),
+        segments,
+        np.array(video, dtype=np.int64),
+        np.array(label, dtype=np.int64),
+        subset_of,
+        left_out,
+        frozenset(elsewhere - labels.keys()),
+    )
+
+
+def read_predictions(
+    source: Source, truth: GroundTruth, *, subset: str, with_labels: bool = True
+) -> Predictions:
+    """Read the predictions for the videos of a ground truth.
+
+    Predictions of blocked videos are dropped, as in published evaluations; so are those of a class
+    that the file knows but the evaluated subset lacks: no class average contains them. A
+    zero-length segment is kept: it can match nothing and so counts as a false positive.
+
+    Args:
+        source: prediction file or its content.
+        truth: the ground truth it is compared with.
+        subset: name of the subset (for messages).
+        with_labels: False for class-agnostic metrics; ``label`` is then zero throughout.
+
+    Raises:
+        InputError: unreadable file, a video outside the subset, an unknown label, a score that is
+            not finite, a reversed or non-finite segment.
+    """
+    name, results = _load(source, "results", "predictions")
+    known = {key: items for key, items in results.items() if key not in truth.blocked}
+    _refuse_other_videos(name, known, truth, subset)
+    try:
+        counts = [len(items) for items in known.values()]
+        flat = [item for items in known.values() for item in items]
+        segments = np.array([item["segment"] for item in flat], dtype=np.float64).reshape(-1, 2)
+        scores = np.array([item["score"] for item in flat], dtype=np.float64)
+        names = [item["label"] for item in flat] if with_labels else []
+        fits = len(segments) == len(flat) and scores.ndim == 1 and all(map(_is_text, set(names)))
+    except (KeyError, TypeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        _refuse_malformed(name, known, with_labels)
+    video = np.repeat(np.array([truth.videos[key] for key in known], dtype=np.int64), counts)
+
+    good = np.isfinite(scores) & np.isfinite(segments).all(1) & (segments[:, 1] >= segments[:, 0])
+    if not good.all():
+        row = int(good.argmin())
+        owner = list(truth.videos)[video[row]]
+        raise InputError(
+            f"{name}: video {owner!r} has a prediction with segment {segments[row].tolist()} and"
+            f" score {scores[row]}; both must be finite and start must not come after end."
+        )
+    if not with_labels:
+        return Predictions(segments, scores, video, np.zeros(len(video), dtype=np.int64))
+    return _with_labels(name, truth, Predictions(segments, scores, video, video), names)
+
+
+def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
+    """The thresholds as an array [K].
+
+    Raises:
+        InputError: not a sequence of numbers in (0, 1], or empty.
+    """
+    try:
+        values = np.asarray(tiou, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.ndim != 1 or not values.size or not ((values > 0) & (values <= 1)).all():
+        raise InputError(
+            f"tiou is {tiou!r}; give a sequence of one or more thresholds above 0 and up to 1."
+        )
+    return values
+
+
+def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[K] thresholds to compare with: an evenly spaced sequence to the bits of `numpy.linspace`."""
+    even = np.linspace(tiou[0], tiou[-1], len(tiou))
+    return even if np.allclose(tiou, even, rtol=0, atol=1e-12) else tiou
+
+
+def pairs_of(
+    pred_key: NDArray[np.int64],
+    pred_segments: NDArray[np.float64],
+    gt_key: NDArray[np.int64],
+    gt_segments: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All pairs of a prediction and a ground truth of one key, with their tIoU.
+
+    Args:
+        pred_key: [N] group of each prediction (a video, or a video and a class).
+        pred_segments: [N, 2] seconds.
+        gt_key: [G] group of each ground truth.
+        gt_segments: [G, 2] seconds.
+
+    Returns:
+        prediction [M], ground truth [M] and tIoU [M]; two zero-length segments have tIoU 0.
+    """
+    order = np.argsort(gt_key, kind="stable")
+    low = np.searchsorted(gt_key[order], pred_key, side="left")
+    count = np.searchsorted(gt_key[order], pred_key, side="right") - low
+    pred = np.repeat(np.arange(len(pred_key)), count)
+    step = np.arange(len(pred)) - np.repeat(np.cumsum(count) - count, count)
+    gt = order[np.repeat(low, count) + step]
+    (p0, p1), (g0, g1) = pred_segments[pred].T, gt_segments[gt].T
+    shared = np.maximum(np.minimum(p1, g1) - np.maximum(p0, g0), 0.0)
+    union = (g1 - g0) + (p1 - p0) - shared
+    tiou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return pred, gt, tiou
+
+
+def _load(source: Source, key: str, what: str) -> tuple[str, Mapping[str, Any]]:
+    """Name for messages, and the mapping under ``key``."""
+    if isinstance(source, str | Path):
+        name, data = str(source), _read_json(source)
+    else:
+        name, data = f"the {what}", source
+    if not isinstance(data, Mapping) or not isinstance(data.get(key), Mapping):
+        raise InputError(
+            f"{name}: no {key!r} entry by video name; give {what} as ActivityNet JSON."
+        )
+    return name, data[key]
+
+
+def _read_json(path: str | Path) -> Any:
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); check the path.") from error
+
+
+def _read_blocked(blocked: Iterable[str] | str | Path) -> frozenset[str]:
+    names = _read_json(blocked) if isinstance(blocked, str | Path) else blocked
+    source = blocked if isinstance(blocked, str | Path) else "blocked"
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+        raise InputError(f"{source}: not a list of video names.")
+    names = list(names)
+    if not all(map(_is_text, names)):
+        raise InputError(f"{source}: holds something that is not a video name.")
+    return frozenset(names)
+
+
+def _refuse_other_videos(
+    name: str, results: Mapping[str, Any], truth: GroundTruth, subset: str
+) -> None:
+    others = [key for key in results if key not in truth.videos]
+    if others:
+        where = truth.subset_of.get(others[0])
+        place = f"in subset {where!r} of" if where is not None else "not in"
+        raise InputError(
+            f"{name}: video {others[0]!r} is {place} {truth.source}, not in the evaluated subset"
+            f" {subset!r} ({len(others)} such videos); evaluate another subset or remove them."
+        )
+
+
+def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
+    """Find the first prediction that cannot be read and name it."""
+    for key, items in results.items():
+        try:
+            for item in items:
+                start, end = item["segment"]
+                float(start), float(end), float(item["score"])
+                if with_labels and not _is_text(item["label"]):
+                    raise TypeError("label is no text")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{name}: video {key!r} has a malformed prediction ({error!r}); each needs a"
+                " segment of two numbers, a score and a label."
+            ) from error
+    raise InputError(f"{name}: predictions need a segment of two numbers, a score and a label.")
+
+
+def _with_labels(
+    name: str, truth: GroundTruth, table: Predictions, names: list[str]
+) -> Predictions:
+    index = {label: i for i, label in enumerate(truth.labels)}
+    unknown = [label for label in dict.fromkeys(names) if label not in index]
+    for label in unknown:
+        if label not in truth.other_labels:
+            owner = list(truth.videos)[table.video[names.index(label)]]
+            raise InputError(
+                f"{name}: video {owner!r} has the label {label!r}, which {truth.source} does not"
+                " know; correct the label."
+            )
+    label = np.array([index.get(text, -1) for text in names], dtype=np.int64)
+    if not unknown:
+        return table._replace(label=label)
+    keep = label >= 0
+    return Predictions(table.segments[keep], table.scores[keep], table.video[keep], label[keep])
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

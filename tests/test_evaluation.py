@@ -1,0 +1,248 @@
+"""Average precision against the official results and a second, sequential formulation."""
+
+import json
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etadlite.errors import InputError
+from etadlite.evaluation import mean_average_precision
+
+FOLDER = {"thumos14": "thumos-14", "anet13": "activitynet-1.3"}
+
+
+@pytest.mark.parametrize("name", ["thumos14", "anet13"])
+def test_equals_the_official_evaluation(shared, name):
+    expected = json.loads((shared / "parity" / "evaluation.json").read_text())[name]
+    result = mean_average_precision(
+        shared / "realdata" / FOLDER[name] / expected["ground_truth"],
+        shared / "parity" / f"{name}_noisy_predictions.json",
+        subset=expected["subset"],
+        tiou=expected["tiou"],
+    )
+    assert result.per_tiou == pytest.approx(expected["mAP"], abs=1e-6)
+    assert result.average == pytest.approx(expected["average"], abs=1e-6)
+    assert result.per_class.shape == (len(result.labels), len(expected["tiou"]))
+
+
+def sequential(truth, predictions, threshold):
+    """Mean average precision at one threshold, told step by step."""
+    labels = {label for actions in truth.values() for _, label in actions}
+    precisions = []
+    for label in labels:
+        free = {v: [s for s, name in actions if name == label] for v, actions in truth.items()}
+        n_truths = sum(map(len, free.values()))
+        mine = [
+            (score, video, segment)
+            for video, items in predictions.items()
+            for segment, name, score in items
+            if name == label
+        ]
+        mine.sort(key=lambda item: -item[0])
+        curve, hits = [], 0
+        for rank, (_, video, segment) in enumerate(mine, start=1):
+            best = None
+            for i, other in enumerate(free[video]):
+                value = overlap(segment, other)
+                if value >= threshold and (best is None or value >= best[0]):
+                    best = (value, i)
+            if best is not None:
+                free[video].pop(best[1])
+                hits += 1
+            curve.append((hits / n_truths, hits / rank))
+        area, before = 0.0, 0.0
+        for i, (recall, _) in enumerate(curve):
+            area += (recall - before) * max(precision for _, precision in curve[i:])
+            before = recall
+        precisions.append(area)
+    return sum(precisions) / len(precisions)
+
+
+def overlap(a, b):
+    shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
+    union = (a[1] - a[0]) + (b[1] - b[0]) - shared
+    return shared / union if union else 0.0
+
+
+# Few videos, labels, places and scores: ties and competition for one ground truth are common.
+segment = st.tuples(st.integers(0, 6), st.integers(0, 4)).map(lambda x: (x[0], x[0] + x[1]))
+actions = st.lists(st.tuples(segment, st.sampled_from("ab")), max_size=5)
+guesses = st.lists(
+    st.tuples(segment, st.sampled_from("ab"), st.integers(0, 5).map(lambda x: x / 5)), max_size=12
+)
+
+
+def as_truth(truth, subset="test"):
+    return {
+        "database": {
+            video: {
+                "subset": subset,
+                "duration": 20.0,
+                "annotations": [{"segment": list(s), "label": label} for s, label in items],
+            }
+            for video, items in truth.items()
+        }
+    }
+
+
+def as_predictions(predictions):
+    return {
+        "results": {
+            video: [{"segment": list(s), "label": label, "score": x} for s, label, x in items]
+            for video, items in predictions.items()
+        }
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.fixed_dictionaries({"v": actions, "w": actions}),
+    st.fixed_dictionaries({"v": guesses, "w": guesses}),
+    st.sampled_from([0.25, 0.5, 0.75]),
+)
+def test_equals_the_sequential_rule(truth, predictions, threshold):
+    truth["u"] = [((0, 1), "a"), ((2, 3), "b")]
+    result = mean_average_precision(
+        as_truth(truth), as_predictions(predictions), subset="test", tiou=[threshold]
+    )
+    assert result.average == pytest.approx(sequential(truth, predictions, threshold), abs=1e-12)
+
+
+TRUTH = as_truth({"v": [((0, 10), "run"), ((20, 30), "run")], "w": [((5, 6), "jump")]})
+GUESS = as_predictions({"v": [((0, 10), "run", 0.9), ((21, 30), "run", 0.8)], "w": []})
+
+
+def scored(truth=TRUTH, guess=GUESS, **settings):
+    settings = {"subset": "test", "tiou": [0.5, 0.95], **settings}
+    return mean_average_precision(truth, guess, **settings)
+
+
+def test_a_case_by_hand():
+    result = scored()
+    assert result.labels == ["run", "jump"]
+    assert result.per_class.tolist() == [[1.0, 0.5], [0.0, 0.0]]
+    assert result.per_tiou.tolist() == [0.5, 0.25]
+    assert result.average == 0.375
+
+
+def test_no_prediction_scores_zero():
+    assert scored(guess={"results": {}}).average == 0.0
+
+
+def test_thresholds_keep_their_order():
+    assert scored(tiou=[0.95, 0.5]).per_tiou.tolist() == [0.25, 0.5]
+
+
+def test_even_thresholds_are_those_of_linspace():
+    # 0.009 / 0.01 falls one rounding step below 0.9, and so does the official threshold.
+    truth = as_truth({"v": [((0.01, 0.02), "run")]})
+    guess = as_predictions({"v": [((0.011, 0.02), "run", 1.0)]})
+    tiou = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert scored(truth, guess, tiou=tiou).per_tiou.tolist() == [1.0] * 9 + [0.0]
+    assert scored(truth, guess, tiou=np.linspace(0.5, 0.95, 10)).average == pytest.approx(0.9)
+
+
+def test_blocked_videos_count_on_neither_side(tmp_path):
+    assert scored(blocked=["w"]).labels == ["run"]
+    path = tmp_path / "blocked.json"
+    path.write_text('["w"]')
+    assert scored(blocked=path).per_tiou.tolist() == [1.0, 0.5]
+    # Also where the prediction would be refused otherwise.
+    extra = deepcopy(GUESS)
+    extra["results"]["gone"] = [{"segment": [0, 1], "label": "?", "score": 1}]
+    assert scored(guess=extra, blocked=["gone"]).average == 0.375
+
+
+def test_zero_length_matches_nothing():
+    truth = as_truth({"v": [((4, 4), "run"), ((0, 2), "run")]})
+    guess = as_predictions({"v": [((4, 4), "run", 0.9), ((0, 2), "run", 0.8)]})
+    assert scored(truth, guess, tiou=[0.5]).average == pytest.approx(0.25)
+
+
+def test_ambiguous_is_no_class():
+    truth = as_truth({"v": [((0, 10), "run"), ((20, 30), "Ambiguous")]})
+    assert scored(truth, tiou=[0.5], guess={"results": {}}).labels == ["run"]
+
+
+def test_a_class_of_another_subset_does_not_enter_the_mean():
+    truth = deepcopy(TRUTH)
+    truth["database"]["t"] = as_truth({"t": [((0, 1), "swim")]}, "training")["database"]["t"]
+    guess = deepcopy(GUESS)
+    guess["results"]["w"] = [{"segment": [0, 1], "label": "swim", "score": 1.0}]
+    assert scored(truth, guess).average == 0.375
+
+
+def test_paths_and_dicts_agree(tmp_path):
+    (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
+    (tmp_path / "guess.json").write_text(json.dumps(GUESS))
+    assert scored(str(tmp_path / "truth.json"), tmp_path / "guess.json").average == 0.375
+
+
+def change(data, key, value):
+    """GUESS with one field of its first prediction replaced."""
+    data = deepcopy(data)
+    data["results"]["v"][0][key] = value
+    return data
+
+
+def without(data, key):
+    data = deepcopy(data)
+    del data["results"]["v"][0][key]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"guess": change(GUESS, "score", float("nan"))}, "'v'.*score nan"),
+        ({"guess": change(GUESS, "score", "high")}, "'v'.*malformed.*high"),
+        ({"guess": change(GUESS, "segment", [10, 0])}, r"'v'.*segment \[10.0, 0.0\]"),
+        ({"guess": change(GUESS, "segment", [1, 2, 3])}, "'v'.*malformed"),
+        ({"guess": change(GUESS, "segment", 7)}, "'v'.*malformed"),
+        ({"guess": change(GUESS, "label", "fly")}, "'v'.*'fly'"),
+        ({"guess": change(GUESS, "label", 3)}, "'v'.*malformed"),
+        ({"guess": without(GUESS, "score")}, "'v'.*malformed.*score"),
+        ({"guess": {"results": {"x": [], "y": []}}}, r"'x' is not in .*\(2 such videos\)"),
+        ({"guess": {"results": {"v": None}}}, "'v'.*malformed"),
+        ({"guess": {"version": "1"}}, "no 'results'"),
+        ({"guess": {"results": []}}, "no 'results'"),
+        ({"truth": {"results": {}}}, "no 'database'"),
+        ({"truth": {"database": {}}}, "'test' holds no annotated action.*none"),
+        ({"subset": "validation"}, "'validation' holds no annotated action.*test"),
+        ({"truth": as_truth({"v": []})}, "holds no annotated action"),
+        ({"truth": as_truth({"v": [((5, 1), "run")]})}, "'v' has the segment"),
+        ({"truth": {"database": {"v": {"subset": "test"}}}}, "'v' is malformed"),
+        ({"tiou": []}, "tiou is"),
+        ({"tiou": 0.5}, "tiou is"),
+        ({"tiou": "0.5"}, "tiou is"),
+        ({"tiou": [0.0, 0.5]}, "tiou is"),
+        ({"tiou": [1.5]}, "tiou is"),
+        ({"tiou": [float("nan")]}, "tiou is"),
+        ({"tiou": [[0.5]]}, "tiou is"),
+        ({"blocked": {"v": 1}}, "not a list"),
+        ({"blocked": [3]}, "not a video name"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        scored(**arguments)
+
+
+def test_predictions_for_another_subset_name_it():
+    truth = deepcopy(TRUTH)
+    truth["database"]["t"] = {"subset": "training", "annotations": []}
+    with pytest.raises(InputError, match=r"'t' is in subset 'training'.*\(1 such videos\)"):
+        scored(truth, {"results": {"t": []}})
+
+
+@pytest.mark.parametrize("content", [None, "{", b"\xff\xfe\x00"])
+def test_unreadable_files_are_named(tmp_path, content):
+    path = tmp_path / "broken.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for arguments in ({"truth": path}, {"guess": path}, {"blocked": path}):
+        with pytest.raises(InputError, match=r"broken\.json"):
+            scored(**arguments)
