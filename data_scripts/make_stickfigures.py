@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Write videos and annotations of generated stick figures."""
     try:
-        print(make_dataset(root, size, seed, workers, progress))
+        print(make_dataset(root, size, seed, workers=workers, progress=progress))
     except InputError as error:
         sys.exit(str(error))
 

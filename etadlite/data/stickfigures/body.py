@@ -135,50 +135,39 @@ def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts: list[np.ndarray] = []
     colours: list[np.ndarray] = []
 
-    def add(
-        start: np.ndarray, r0: float, end: np.ndarray, r1: float, colour: tuple, lit: float
-    ) -> None:
-        radii = np.broadcast_to([[r0, r1]], (len(start), 2))
-        parts.append(np.concatenate([start, radii[:, :1], end, radii[:, 1:]], -1))
+    def add(start: np.ndarray, end: np.ndarray, radii: tuple, colour: tuple, lit: float) -> None:
+        ends = np.broadcast_to(radii, (len(start), 2))
+        parts.append(np.concatenate([start, ends[:, :1], end, ends[:, 1:]], -1))
         colours.append(np.clip(np.array(colour) * lit, 0, 255))
+
+    def limb(start: np.ndarray, end: np.ndarray, radii: tuple, colour: tuple, lit: float) -> None:
+        add(start, end, (thick * radii[0], thick * radii[1]), colour, lit)
 
     def arm(side: str, lit: float) -> None:
         shoulder, elbow, hand = (at[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "hand"))
-        add(elbow, 0.024 * thick, hand, 0.021 * thick, body.skin, min(lit, 1.0))
-        add(shoulder, 0.034 * thick, elbow, 0.029 * thick, body.shirt, lit)
-        add(hand, 0.031 * thick, hand, 0.031 * thick, body.skin, min(lit, 1.0))
+        limb(elbow, hand, (0.024, 0.021), body.skin, min(lit, 1.0))
+        limb(shoulder, elbow, (0.034, 0.029), body.shirt, lit)
+        limb(hand, hand, (0.031, 0.031), body.skin, min(lit, 1.0))
 
     def leg(side: str, lit: float) -> None:
         hip, knee, foot, toe = (at[f"{side}_{joint}"] for joint in ("hip", "knee", "foot", "toe"))
-        add(foot, 0.030 * thick, toe, 0.024 * thick, body.shoes, lit)
-        add(knee, 0.035 * thick, foot, 0.027 * thick, body.trousers, lit)
-        add(hip, 0.046 * thick, knee, 0.036 * thick, body.trousers, lit)
+        limb(foot, toe, (0.030, 0.024), body.shoes, lit)
+        limb(knee, foot, (0.035, 0.027), body.trousers, lit)
+        limb(hip, knee, (0.046, 0.036), body.trousers, lit)
 
-    thick, head, up = body.thickness, at["head"], at["up"]
+    thick, size, head, up = body.thickness, body.head, at["head"], at["up"]
     forward = np.stack([up[:, 1], -up[:, 0]], -1)
     arm("far", 0.72)
     leg("far", 0.72)
     leg("near", 1.0)
-    add(at["neck"], 0.028, head, 0.028, body.skin, 0.85)
-    add(at["hip"], 0.050 * thick, at["neck"] - 0.02 * up, 0.066 * thick, body.shirt, 0.9)
-    back = head + body.head * (0.22 * up - 0.2 * forward)
-    add(back, 0.95 * body.head, back, 0.95 * body.head, body.hair, 1.0)
-    add(
-        head + 0.15 * body.head * forward,
-        0.86 * body.head,
-        head - 0.15 * body.head * up,
-        0.8 * body.head,
-        body.skin,
-        1.0,
-    )
-    eye = head + body.head * (0.58 * forward + 0.1 * up)
-    add(
-        eye + 0.07 * body.head * up,
-        0.1 * body.head,
-        eye - 0.07 * body.head * up,
-        0.1 * body.head,
-        (30, 26, 28),
-        1.0,
-    )
+    add(at["neck"], head, (0.028, 0.028), body.skin, 0.85)
+    limb(at["hip"], at["neck"] - 0.02 * up, (0.050, 0.066), body.shirt, 0.9)
+    hair = head + size * (0.22 * up - 0.2 * forward)
+    add(hair, hair, (0.95 * size, 0.95 * size), body.hair, 1.0)
+    front, chin = head + 0.15 * size * forward, head - 0.15 * size * up
+    add(front, chin, (0.86 * size, 0.8 * size), body.skin, 1.0)
+    eye = head + size * (0.58 * forward + 0.1 * up)
+    slit = 0.07 * size * up
+    add(eye + slit, eye - slit, (0.1 * size, 0.1 * size), (30, 26, 28), 1.0)
     arm("near", 1.1)
     return np.stack(parts, 1), np.stack(colours).astype(np.uint8)

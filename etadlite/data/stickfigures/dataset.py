@@ -36,7 +36,7 @@ class Size:
     training: int
     validation: int
     longest: float = 120.0
-    pixels: int = 96
+    pixels: int = 80
 
 
 SIZES = {"smoke": Size(6, 4, longest=40.0), "laptop": Size(100, 40), "large": Size(1000, 400)}
@@ -112,7 +112,8 @@ def render_video(
 def studio_clips(
     count: int,
     frames: int = 8,
-    size: int = 96,
+    size: int = 80,
+    *,
     seed: int = 0,
     scene: SceneSettings = STUDIO,
     labels: Sequence[int] | None = None,
@@ -168,7 +169,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> Non
                 stream = container.add_stream("libx264", rate=fps)
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt, stream.gop_size, stream.thread_count = "yuv420p", 15, 1
-                stream.options = {"preset": "superfast", "crf": "24", "bf": "0"}
+                stream.options = {"preset": "ultrafast", "crf": "26"}
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             picture.pts, picture.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(picture))
@@ -178,8 +179,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> Non
 
 
 def _write_one(
-    folder: Path, subset: str, index: int, seed: int, size: Size, scene: SceneSettings
+    folder: Path, video: tuple[str, int], seed: int, size: Size, scene: SceneSettings
 ) -> None:
+    subset, index = video
     motion, looks = _plan(subset, index, seed, size)
     path = folder / f"{video_name(subset, index)}.mp4"
     write_video(path, render(looks, motion, scene, size.pixels))
@@ -211,6 +213,7 @@ def make_dataset(
     root: Path,
     size: str | Size = "laptop",
     seed: int = 0,
+    *,
     workers: int | None = None,
     progress: bool = True,
     scene: SceneSettings = TARGET,
@@ -251,7 +254,7 @@ def make_dataset(
     if annotations.exists() and not missing:
         return annotations
 
-    jobs = [(folder, *video, seed, size, scene) for video in missing]
+    jobs = [(folder, video, seed, size, scene) for video in missing]
     bar = tqdm(total=len(jobs), desc="stick figures", unit="video", disable=not progress)
     workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
     with bar:

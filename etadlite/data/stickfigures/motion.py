@@ -141,7 +141,7 @@ def loiter(
 def smooth_noise(
     rng: np.random.Generator, frames: int, columns: int, low: float, high: float
 ) -> np.ndarray:
-    """Three sines a column with frequencies between `low` and `high` Hz: [frames, columns], RMS 1."""
+    """Three sines a column, between `low` and `high` Hz: float [frames, columns], RMS 1."""
     time = np.arange(frames)[:, None, None] / FPS
     frequency = rng.uniform(low, high, (1, columns, 3))
     offset = rng.uniform(0, 2 * np.pi, (1, columns, 3))
@@ -154,6 +154,13 @@ def sway(rng: np.random.Generator, phases: np.ndarray) -> np.ndarray:
     swayed = 1 - np.abs(1 - np.abs(phases))
     swayed[:, TURN_ARM] = phases[:, TURN_ARM] % 1.0
     return swayed
+
+
+def stroll(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Phases [frames, 6] of someone who just walks by."""
+    phases = np.tile([0.15, 0.25, 0.7, 0.45, 0.5, 0.5], (frames, 1))
+    phases[:, STRIDE] = run_part(rng, 0.5, 0.5, rng.uniform(0.9, 1.3), frames)
+    return phases
 
 
 def plan_clip(rng: np.random.Generator, label: int, frames: int) -> Motion:

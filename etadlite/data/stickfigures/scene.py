@@ -11,14 +11,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from etadlite.data.stickfigures.body import HAIR, SKIN, Body, capsules
-from etadlite.data.stickfigures.motion import FPS, Motion, loiter, smooth_noise, sway
+from etadlite.data.stickfigures.motion import FPS, Motion, smooth_noise, stroll
 
 SUPERSAMPLING = 3
+FINE = 2
+"""Background pixels per frame pixel: fine enough to read it without interpolation."""
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Strengths of everything in which the world differs from the studio; 0 is the studio.
+    """Strengths of everything in which the world differs from the studio; 0 is none.
 
     Attributes:
         texture: Contrast of the pattern behind the figure.
@@ -39,24 +41,29 @@ class SceneSettings:
     extras: float = 1.0
 
 
-STUDIO = SceneSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+STUDIO = SceneSettings(0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
 TARGET = SceneSettings()
 
 
-def _bright(rng: np.random.Generator) -> np.ndarray:
+def _bright(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """A colour with some saturation, float [3] in 0-255."""
     hue = rng.uniform(0, 2 * np.pi)
     wheel = np.cos(hue - np.array([0, 2, 4]) * np.pi / 3)
-    return np.clip(rng.uniform(40, 215) + rng.uniform(20, 75) * wheel, 5, 250)
+    return np.clip(rng.uniform(40, 215) + strength * rng.uniform(20, 75) * wheel, 5, 250)
 
 
-def _unlike(rng: np.random.Generator, other: np.ndarray, least: float) -> np.ndarray:
-    """A colour at least so many grey levels away from `other`: the figure stays visible."""
-    weights = np.array([0.3, 0.59, 0.11])
+def _contrast(colour: np.ndarray, other: np.ndarray) -> float:
+    """How well one colour stands out from another, in grey levels."""
+    change = np.abs(np.asarray(colour) - other)
+    return float(abs((colour - other) @ [0.3, 0.59, 0.11]) + 0.3 * change.max())
+
+
+def _unlike(rng: np.random.Generator, other: np.ndarray, least: float) -> tuple[int, int, int]:
+    """A colour that stands out from `other`: the figure stays visible."""
     while True:
         colour = _bright(rng)
-        if abs((colour - other) @ weights) + 0.3 * np.abs(colour - other).max() > least:
-            return colour
+        if _contrast(colour, other) > least:
+            return tuple(int(value) for value in colour)
 
 
 def draw_body(rng: np.random.Generator, settings: SceneSettings, ground: np.ndarray) -> Body:
@@ -76,47 +83,45 @@ def draw_body(rng: np.random.Generator, settings: SceneSettings, ground: np.ndar
     }
     if settings.colour == 0:
         return Body(**shape)
-    wear = {name: _unlike(rng, ground, 60) for name in ("shirt", "trousers", "shoes")}
+    skins = sorted(SKIN, key=lambda skin: -_contrast(skin, ground))
     return Body(
         **shape,
-        skin=SKIN[rng.integers(len(SKIN))],
+        skin=skins[rng.integers(3)],
         hair=HAIR[rng.integers(len(HAIR))],
-        **{name: tuple(int(c) for c in colour) for name, colour in wear.items()},
+        shirt=_unlike(rng, ground, 70),
+        trousers=_unlike(rng, ground, 70),
+        shoes=_unlike(rng, ground, 70),
     )
 
 
 def _pattern(rng: np.random.Generator, side: int) -> np.ndarray:
     """Smooth noise, stripes or blobs: float [side, side] in about [-1, 1]."""
-    kind = rng.integers(4)
-    y, x = np.mgrid[:side, :side] / side
+    kind = rng.integers(3)
     if kind == 0:
+        y, x = np.mgrid[:side, :side] / side
         angle, count = rng.uniform(0, np.pi), rng.uniform(4, 16)
         wave = np.sin(2 * np.pi * count * (x * np.cos(angle) + y * np.sin(angle)))
-        return np.tanh(rng.uniform(1, 5) * wave)
-    if kind == 1:
-        angle, count = rng.uniform(0, np.pi), rng.uniform(3, 9)
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        return np.tanh(3 * np.sin(2 * np.pi * count * u) * np.sin(2 * np.pi * count * v))
-    cells = int(rng.integers(5, 24))
+        return np.tanh(rng.uniform(1, 4) * wave)
+    cells = int(rng.integers(6, 28))
     grid = rng.normal(size=(cells, cells)).astype(np.float32)
     smooth = np.asarray(Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC))
-    return np.tanh(3 * smooth) if kind == 2 else smooth / 1.5
+    return np.tanh(3 * smooth) if kind == 1 else smooth / 1.5
 
 
 def draw_background(
     rng: np.random.Generator, settings: SceneSettings, side: int
 ) -> tuple[Image.Image, np.ndarray]:
-    """A picture twice as wide as the frame to move over, and its mean colour [3]."""
-    base = np.array([225.0, 228.0, 232.0]) if settings.colour == 0 else _bright(rng)
+    """A picture of side x side pixels to move over, and its mean colour [3]."""
+    base = np.array([225.0, 228.0, 232.0]) if settings.colour == 0 else _bright(rng, 0.6)
     picture = np.broadcast_to(base, (side, side, 3)).copy()
     if settings.texture > 0:
-        for strength in (34.0, 22.0, 12.0):
-            tint = rng.normal(size=3) * 0.5 + 1
+        for strength in (28.0, 20.0, 12.0):
+            tint = 1 + 0.4 * rng.normal(size=3)
             picture += settings.texture * strength * _pattern(rng, side)[..., None] * tint
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), base
 
 
-def _outline(shapes: np.ndarray, points: int = 8) -> np.ndarray:
+def _outline(shapes: np.ndarray, points: int = 7) -> np.ndarray:
     """Polygons [F, n, 4 * points] (x, y in turn) of capsules [F, n, 6]."""
     way = np.arctan2(shapes[..., 4] - shapes[..., 1], shapes[..., 3] - shapes[..., 0])
     half = np.linspace(np.pi / 2, 3 * np.pi / 2, points)
@@ -133,17 +138,21 @@ def _extras(
     """Moving things behind the figure, as capsules in frame widths (y down) with colours."""
     things = []
     for _ in range(rng.poisson(settings.extras)):
-        path = rng.uniform(0, 1, 2) + np.outer(np.arange(frames) / FPS, rng.normal(size=2) * 0.06)
-        path = np.abs((path + 0.2) % 2.8 - 1.4) - 0.2
-        if rng.random() < 0.5:
-            body, height = draw_body(rng, settings, ground), rng.uniform(0.2, 0.3)
-            phases, _ = loiter(rng, rng.random(6), frames)
-            shapes, colours = capsules(body, sway(rng, phases))
+        if rng.random() < 0.6:
+            body, height = draw_body(rng, settings, ground), rng.uniform(0.2, 0.32)
+            shapes, colours = capsules(body, stroll(rng, frames))
             shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
+            start, way = (
+                rng.uniform([0.0, 0.6], [1.0, 0.95]),
+                np.array([rng.uniform(0.03, 0.08), 0]),
+            )
         else:
-            radius = rng.uniform(0.03, 0.1)
+            radius = rng.uniform(0.03, 0.09)
             shapes = np.tile([0, 0, radius, rng.uniform(0, 0.15), 0, radius], (frames, 1, 1))
             colours = _bright(rng)[None].astype(np.uint8)
+            start, way = rng.random(2), rng.normal(size=2) * 0.05
+        # What leaves the picture on one side comes back on the other.
+        path = (start + np.outer(np.arange(frames) / FPS, way) + 0.25) % 1.5 - 0.25
         shapes[..., 0::3] += path[:, None, :1]
         shapes[..., 1::3] += path[:, None, 1:]
         # Halfway to the background: what is far away is paler than the figure.
@@ -158,8 +167,11 @@ def _tinted(colours: np.ndarray, cast: np.ndarray) -> np.ndarray:
 def _stamps(
     shapes: np.ndarray, zoom: np.ndarray, shift: np.ndarray, size: int
 ) -> tuple[list, list, list]:
-    """Capsules as the camera sees them: per frame the corner and the extent in pixels of the
-    smallest window that holds them, and polygons in supersampled pixels from that corner.
+    """Capsules as the camera sees them.
+
+    Returns:
+        Per frame the corner and the extent in pixels of the smallest window that holds them, and
+        the polygons in supersampled pixels from that corner.
     """
     shapes = shapes.copy()
     for axis in (0, 1):
@@ -203,7 +215,7 @@ def render(
         F frames, uint8 [size, size, 3] RGB.
     """
     frames, loose = len(motion.phases), settings.body
-    background, ground = draw_background(rng, settings, 2 * size)
+    background, ground = draw_background(rng, settings, 2 * size * FINE)
     body = draw_body(rng, settings, ground)
     shapes, colours = capsules(body, motion.phases)
     height = 0.67 * (1 + loose * rng.uniform(-0.2, 0.1))
@@ -220,15 +232,15 @@ def render(
     shift += settings.camera * 0.02 * smooth_noise(rng, frames, 2, 0.05, 0.3)
     wander = settings.camera * 0.09 * smooth_noise(rng, frames, 2, 0.03, 0.15)
     stamps = [_stamps(shapes, zoom, shift, size) for shapes, _ in things]
-    half = size / zoom / 2
-    middle = np.clip(size * (1 - shift - wander), half, 2 * size - half)
-    boxes = np.clip(np.concatenate([middle - half, middle + half], 1), 0, 2 * size).tolist()
+    # Upper left corner of the frame on the background, which is twice as large.
+    corners = np.clip(size * (1 - shift - wander - 0.5 / zoom), 0, size * (2 - 1 / zoom)) * FINE
+    steps = FINE / zoom[:, 0]
 
     # Light: one colour cast for the whole video, a slow flicker of brightness, grain.
     cast = 1 + settings.light * rng.uniform(-0.12, 0.12, 3)
     background = Image.fromarray(_tinted(np.asarray(background), cast))
     fills = [[(*fill, 255) for fill in _tinted(colours, cast).tolist()] for _, colours in things]
-    gain = 1 + settings.light * 0.07 * smooth_noise(rng, frames, 1, 0.1, 0.8)
+    gain = 1 + settings.light * 0.06 * smooth_noise(rng, frames, 1, 0.1, 0.8)
     gain = gain[:, 0].astype(np.float32)
     pixels = size * size * 3
     strength = settings.noise * rng.uniform(0.5, 1.5)
@@ -236,9 +248,11 @@ def render(
     offsets = rng.integers(3 * pixels, size=frames)
 
     for index in range(frames):
-        picture = background.resize((size, size), Image.Resampling.BILINEAR, boxes[index])
-        for (corners, extents, polygons), colours in zip(stamps, fills, strict=True):
-            _stamp(picture, corners[index], extents[index], polygons[index], colours)
+        (left, top), step = corners[index], steps[index]
+        view = (step, 0, left, 0, step, top)
+        picture = background.transform((size, size), Image.Transform.AFFINE, view)
+        for (places, extents, polygons), colours in zip(stamps, fills, strict=True):
+            _stamp(picture, places[index], extents[index], polygons[index], colours)
         frame = np.asarray(picture)
         if settings.light > 0 or settings.noise > 0:
             lit = frame.ravel() * gain[index]
