@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from etadlite.data.annotations import read_annotations
 from etadlite.errors import InputError
 
 Source = str | Path | Mapping[str, Any]
@@ -70,58 +71,39 @@ def read_ground_truth(
         blocked: names of videos to leave out, or the path of a JSON list of them.
 
     Raises:
-        InputError: unreadable file, malformed entry, reversed segment, no instance in the subset.
+        InputError: unreadable file, malformed entry, reversed segment (in any subset), no instance
+            in the subset.
     """
-    name, database = _load(source, "database", "ground truth")
     left_out = _read_blocked(blocked)
-    subset_of = {}
+    every = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
     videos: dict[str, int] = {}
     labels: dict[str, int] = {}
     elsewhere = set()
-    rows, video, label = [], [], []
-    for key, entry in database.items():
-        try:
-            subset_of[key] = entry["subset"]
-            wanted = entry["subset"] == subset and key not in left_out
-            for action in entry["annotations"]:
-                if action["label"] in NOT_A_CLASS:
-                    continue
-                if not wanted:
-                    elsewhere.add(action["label"])
-                    continue
-                start, end = action["segment"]
-                rows.append((float(start), float(end)))
-                video.append(len(videos))
-                label.append(labels.setdefault(action["label"], len(labels)))
-            if wanted:
-                videos[key] = len(videos)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{name}: video {key!r} is malformed ({error!r}); each needs a subset and"
-                " annotations with a label and a segment of two numbers."
-            ) from error
-    if not rows:
-        known = ", ".join(sorted(map(str, set(subset_of.values())))) or "none"
+    segments, video, label = [], [], []
+    for entry in every.values():
+        if entry.subset != subset or entry.name in left_out:
+            elsewhere.update(action.label for action in entry.actions)
+            continue
+        for action in entry.actions:
+            segments.append((action.start, action.end))
+            video.append(len(videos))
+            label.append(labels.setdefault(action.label, len(labels)))
+        videos[entry.name] = len(videos)
+    name = str(source) if isinstance(source, str | Path) else "the given annotations"
+    if not segments:
+        known = ", ".join(sorted({entry.subset for entry in every.values()}))
         raise InputError(
             f"{name}: subset {subset!r} holds no annotated action to evaluate against;"
             f" subsets in the file: {known}."
-        )
-    segments = np.array(rows, dtype=np.float64)
-    bad = ~np.isfinite(segments).all(1) | (segments[:, 1] < segments[:, 0])
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(
-            f"{name}: video {list(videos)[video[row]]!r} has the segment {rows[row]};"
-            " give finite seconds, start before end."
         )
     return GroundTruth(
         name,
         videos,
         list(labels),
-        segments,
+        np.array(segments, dtype=np.float64),
         np.array(video, dtype=np.int64),
         np.array(label, dtype=np.int64),
-        subset_of,
+        {entry.name: entry.subset for entry in every.values()},
         left_out,
         frozenset(elsewhere - labels.keys()),
     )
@@ -146,7 +128,7 @@ def read_predictions(
         InputError: unreadable file, a video outside the subset, an unknown label, a score that is
             not finite, a reversed or non-finite segment.
     """
-    name, results = _load(source, "results", "predictions")
+    name, results = _load_results(source)
     known = {key: items for key, items in results.items() if key not in truth.blocked}
     _refuse_other_videos(name, known, truth, subset)
     try:
@@ -228,17 +210,17 @@ def pairs_of(
     return pred, gt, tiou
 
 
-def _load(source: Source, key: str, what: str) -> tuple[str, Mapping[str, Any]]:
-    """Name for messages, and the mapping under ``key``."""
+def _load_results(source: Source) -> tuple[str, Mapping[str, Any]]:
+    """Name for messages, and the predictions by video."""
     if isinstance(source, str | Path):
         name, data = str(source), _read_json(source)
     else:
-        name, data = f"the {what}", source
-    if not isinstance(data, Mapping) or not isinstance(data.get(key), Mapping):
+        name, data = "the given predictions", source
+    if not isinstance(data, Mapping) or not isinstance(data.get("results"), Mapping):
         raise InputError(
-            f"{name}: no {key!r} entry by video name; give {what} as ActivityNet JSON."
+            f'{name}: no "results" by video name; give predictions as ActivityNet JSON.'
         )
-    return name, data[key]
+    return name, data["results"]
 
 
 def _read_json(path: str | Path) -> Any:
