@@ -1,5 +1,13 @@
 """How good predictions are: mean average precision, average recall, and where they fail."""
 
 from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
+from etadlite.evaluation.recall import AverageRecall, Breakdown, average_recall, breakdown
 
-__all__ = ["AveragePrecision", "mean_average_precision"]
+__all__ = [
+    "AveragePrecision",
+    "AverageRecall",
+    "Breakdown",
+    "average_recall",
+    "breakdown",
+    "mean_average_precision",
+]

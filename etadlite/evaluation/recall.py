@@ -1,0 +1,185 @@
+"""Average recall of proposals, and where detections are missed: by class and by length."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etadlite.errors import InputError
+from etadlite.evaluation.average_precision import average_precision_of, match, rank_by_class
+from etadlite.evaluation.tables import (
+    Source,
+    as_published,
+    check_tiou,
+    pairs_of,
+    read_ground_truth,
+    read_predictions,
+)
+
+LENGTH_NAMES = ("XS", "S", "M", "L", "XL")
+
+
+@dataclass(frozen=True)
+class AverageRecall:
+    """Result of `average_recall`; recalls lie in 0..1.
+
+    Attributes:
+        tiou: [K] the thresholds, in the order given.
+        proposals: [A] numbers of proposals a video (AN), in the order given.
+        per_tiou: [K, A] recall at each threshold with each number of proposals.
+    """
+
+    tiou: NDArray[np.float64]
+    proposals: NDArray[np.int64]
+    per_tiou: NDArray[np.float64]
+
+    @property
+    def average(self) -> NDArray[np.float64]:
+        """[A] mean over the thresholds: AR@AN, in the order of `proposals`."""
+        return self.per_tiou.mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Result of `breakdown`; values lie in 0..1, and are 0 where the count is 0.
+
+    Attributes:
+        tiou: [K] the thresholds, in the order given.
+        labels: the C classes.
+        class_count: [C] ground truths of each class.
+        class_precision: [C, K] average precision.
+        class_recall: [C, K] share of the ground truths that a prediction takes.
+        lengths: names of the five length groups, XS to XL.
+        length_count: [5] ground truths in each group.
+        length_recall: [5, K] share of the ground truths that a prediction takes.
+    """
+
+    tiou: NDArray[np.float64]
+    labels: list[str]
+    class_count: NDArray[np.int64]
+    class_precision: NDArray[np.float64]
+    class_recall: NDArray[np.float64]
+    lengths: tuple[str, ...]
+    length_count: NDArray[np.int64]
+    length_recall: NDArray[np.float64]
+
+
+def average_recall(
+    ground_truth: Source,
+    predictions: Source,
+    *,
+    subset: str,
+    tiou: Sequence[float],
+    proposals: Sequence[int] = (1, 5, 10, 100),
+    blocked: Iterable[str] | str | Path = (),
+) -> AverageRecall:
+    """Average recall at AN proposals a video, AR@AN, whatever the labels.
+
+    Of each video the AN best-scored predictions are taken (of equal scores the earlier ones); a
+    ground truth is found when one of them reaches the threshold, and one proposal may find several.
+    Recall is found / all over the subset, average recall its mean over the thresholds. Source:
+    ActivityNet challenge, proposal task (`eval_proposal`). The official code draws its curve over
+    the average number of proposals, taking from each video the same share of what it has; for files
+    with equally many proposals in every video that is the same as here.
+
+    Args:
+        ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
+        predictions: predictions as ActivityNet JSON; labels may be absent.
+        subset: subset to evaluate, for example "validation".
+        tiou: thresholds above 0 and up to 1.
+        proposals: numbers of proposals a video, each at least 1.
+        blocked: names of videos to leave out on both sides, or the path of a JSON list of them.
+
+    Raises:
+        InputError: as `mean_average_precision`, or malformed ``proposals``.
+    """
+    thresholds = check_tiou(tiou)
+    amounts = _check_amounts(proposals)
+    truth = read_ground_truth(ground_truth, subset, blocked)
+    table = read_predictions(predictions, truth, subset=subset, with_labels=False)
+
+    order = np.lexsort((-table.scores, table.video))
+    video = table.video[order]
+    rank = np.arange(len(video)) - np.searchsorted(video, video)
+    pred, gt, overlap = pairs_of(video, table.segments[order], truth.video, truth.segments)
+    limit = as_published(thresholds)[:, None]
+    best = np.zeros(len(truth.video))
+    per_tiou = np.zeros((len(thresholds), len(amounts)))
+    used = 0
+    for column in np.argsort(amounts):
+        new = (rank[pred] >= used) & (rank[pred] < amounts[column])
+        np.maximum.at(best, gt[new], overlap[new])
+        per_tiou[:, column] = (best >= limit).mean(axis=1)
+        used = amounts[column]
+    return AverageRecall(thresholds, amounts, per_tiou)
+
+
+def breakdown(
+    ground_truth: Source,
+    predictions: Source,
+    *,
+    subset: str,
+    tiou: Sequence[float],
+    edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),
+    blocked: Iterable[str] | str | Path = (),
+) -> Breakdown:
+    """Average precision by class, and recall by class and by length of the action.
+
+    A ground truth counts as found when a prediction takes it in the matching that average precision
+    uses. Length groups are in seconds: XS up to the first edge (included), XL above the last. The
+    default edges are those of DETAD (Alwassel et al. 2018) for ActivityNet; for THUMOS-14 it has
+    3, 6, 12 and 18.
+
+    Args:
+        ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
+        predictions: predictions as ActivityNet JSON, a path or the content; times in seconds.
+        subset: subset to evaluate, for example "validation".
+        tiou: thresholds above 0 and up to 1.
+        edges: four ascending lengths, seconds.
+        blocked: names of videos to leave out on both sides, or the path of a JSON list of them.
+
+    Raises:
+        InputError: as `mean_average_precision`, or malformed ``edges``.
+    """
+    thresholds = check_tiou(tiou)
+    try:
+        bounds = np.asarray(edges, dtype=np.float64)
+    except (TypeError, ValueError):
+        bounds = np.zeros(0)
+    if bounds.shape != (4,) or not (np.diff(bounds) > 0).all():
+        raise InputError(f"edges are {edges!r}; give four ascending lengths in seconds.")
+    truth = read_ground_truth(ground_truth, subset, blocked)
+    table = read_predictions(predictions, truth, subset=subset)
+    precision = average_precision_of(truth, table, thresholds).per_class
+    found = match(truth, table, rank_by_class(table), thresholds) >= 0
+    group = np.searchsorted(bounds, truth.segments[:, 1] - truth.segments[:, 0], side="left")
+    class_count, class_recall = _share(truth.label, len(truth.labels), found)
+    length_count, length_recall = _share(group, len(LENGTH_NAMES), found)
+    return Breakdown(
+        thresholds,
+        truth.labels,
+        class_count,
+        precision,
+        class_recall,
+        LENGTH_NAMES,
+        length_count,
+        length_recall,
+    )
+
+
+def _share(
+    group: NDArray[np.int64], n_groups: int, found: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Count of each group [n], and the share [n, K] of it that is found ([K, G])."""
+    count = np.bincount(group, minlength=n_groups)
+    hits = [np.bincount(group, weights=row, minlength=n_groups) for row in found]
+    return count, np.stack(hits, axis=1) / np.maximum(count, 1)[:, None]
+
+
+def _check_amounts(proposals: Sequence[int]) -> NDArray[np.int64]:
+    amounts = np.asarray(proposals)
+    if amounts.ndim != 1 or not amounts.size or amounts.dtype.kind not in "iu" or amounts.min() < 1:
+        raise InputError(f"proposals is {proposals!r}; give one or more whole numbers above 0.")
+    return amounts.astype(np.int64)

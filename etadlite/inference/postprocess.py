@@ -1,0 +1,139 @@
+"""From the detector's averaged outputs to scored segments of one video."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from etadlite.errors import InputError
+from etadlite.inference.nms import soft_nms_picks
+
+
+def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
+    """Cells in which a proposal may start (row 0) and end (row 1).
+
+    A cell counts when it is a peak, above both neighbours (beyond the ends lies 0), or above half
+    the maximum. The first cell may always start, the last always end: actions that the video cuts
+    off have no boundary inside it. Source: the released ETAD code, after BSN.
+
+    Args:
+        startness: [T] in 0..1.
+        endness: [T] in 0..1.
+
+    Returns:
+        bool [2, T].
+
+    Raises:
+        InputError: shapes that do not fit.
+    """
+    if startness.ndim != 1 or startness.shape != endness.shape or not len(startness):
+        raise InputError(
+            f"startness has shape {list(startness.shape)}, endness {list(endness.shape)}; both"
+            " must be [T]."
+        )
+    values = torch.stack([startness, endness])
+    padded = torch.nn.functional.pad(values, (1, 1))
+    peak = (values > padded[:, :-2]) & (values > padded[:, 2:])
+    mask = peak | (values > 0.5 * values.amax(dim=1, keepdim=True))
+    mask[0, 0] = mask[1, -1] = True
+    return mask
+
+
+def keep_by_boundary(proposals: Tensor, mask: Tensor) -> Tensor:
+    """Which proposals start and end in cells that may.
+
+    Args:
+        proposals: [P, 2] start and end in cells; what lies outside counts to the outermost cell.
+        mask: bool [2, T] from `boundary_mask`.
+
+    Returns:
+        bool [P].
+    """
+    cell = proposals.long().clamp(0, mask.shape[1] - 1)
+    return mask[0, cell[:, 0]] & mask[1, cell[:, 1]]
+
+
+def score_segments(
+    proposals: Tensor,
+    iou: Tensor,
+    startness: Tensor,
+    endness: Tensor,
+    *,
+    sigma: float = 0.35,
+    max_segments: int = 100,
+    min_score: float = 0.0,
+    keep_last: bool = True,
+    keep_outside: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Boundary mask, score (the product of both IoUs), soft-NMS, cut to the video.
+
+    Everything is computed in double precision, as in the released ETAD code. Two settings name
+    where the default differs from it.
+
+    Args:
+        proposals: [P, 2] refined start and end in cells, mean over the stages.
+        iou: [P, 2] classified and regressed IoU, mean over the stages.
+        startness: [T] in 0..1.
+        endness: [T] in 0..1.
+        sigma: width of soft-NMS's Gaussian.
+        max_segments: segments at most.
+        min_score: a segment whose lowered score is below this is not picked.
+        keep_last: the released soft-NMS stops with one proposal left and loses it; False does too.
+        keep_outside: the released code keeps proposals that refinement moved out of the video, and
+            reports them with the start behind the end; by default only what overlaps the video
+            takes part.
+
+    Returns:
+        segments [K, 2] in cells within 0..T, and scores [K] before fusion with classes, best
+        first; both float64; empty when no proposal is kept.
+
+    Raises:
+        InputError: shapes that do not fit, or values that are not finite.
+    """
+    if proposals.ndim != 2 or proposals.shape[1] != 2 or iou.shape != proposals.shape:
+        raise InputError(
+            f"proposals have shape {list(proposals.shape)} and iou {list(iou.shape)}; both must"
+            " be [P, 2]."
+        )
+    end_of_video = float(len(startness))
+    keep = keep_by_boundary(proposals, boundary_mask(startness, endness))
+    if not keep_outside:
+        inside = proposals.clamp(0.0, end_of_video)
+        keep &= inside[:, 1] > inside[:, 0]
+    segments = proposals[keep].double()
+    scores = (iou[keep, 0] * iou[keep, 1]).double()
+    # The released loop is not entered for a single proposal, which therefore stays.
+    lost = 0 if keep_last or len(segments) < 2 else 1
+    available = len(segments) - lost
+    picks, lowered = soft_nms_picks(
+        segments,
+        scores,
+        sigma=sigma,
+        max_segments=max_segments,
+        min_score=min_score,
+        length_margin=0.0,
+    )
+    picks, lowered = picks[:available], lowered[:available]
+    chosen = segments[picks]
+    start, end = chosen[:, 0].clamp(min=0.0), chosen[:, 1].clamp(max=end_of_video)
+    return torch.stack([start, end], dim=1), lowered
+
+
+def fuse_classes(
+    segments: Tensor, scores: Tensor, classes: Sequence[tuple[str, float]]
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Give every segment every one of the video's best classes: score times class score.
+
+    Args:
+        segments: [K, 2].
+        scores: [K].
+        classes: C labels with their scores, from a classifier's `top`.
+
+    Returns:
+        segments [K * C, 2], scores [K * C] and K * C labels: all classes of the first segment,
+        then of the second, and so on.
+    """
+    weights = scores.new_tensor([weight for _, weight in classes])
+    labels = [label for label, _ in classes] * len(segments)
+    fused = (scores[:, None] * weights).flatten()
+    return segments.repeat_interleave(len(classes), dim=0), fused, labels

@@ -1,0 +1,133 @@
+"""Average recall and breakdowns against plain counting."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etadlite.errors import InputError
+from etadlite.evaluation import average_recall, breakdown, mean_average_precision
+
+segment = st.tuples(st.integers(0, 8), st.integers(1, 5)).map(lambda x: [x[0], x[0] + x[1]])
+guess = st.fixed_dictionaries({"segment": segment, "score": st.integers(0, 4).map(lambda x: x / 4)})
+
+
+def overlap(a, b):
+    shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
+    return shared / ((a[1] - a[0]) + (b[1] - b[0]) - shared)
+
+
+def as_truth(truth):
+    return {
+        "database": {
+            video: {
+                "subset": "test",
+                "duration": 500.0,
+                "annotations": [{"segment": s, "label": label} for s, label in items],
+            }
+            for video, items in truth.items()
+        }
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(segment, min_size=1, max_size=4),
+    st.lists(segment, max_size=4),
+    st.lists(guess, max_size=8),
+    st.lists(guess, max_size=8),
+)
+def test_recall_equals_counting(first, second, guesses, more):
+    truth = {"v": [(s, "a") for s in first], "w": [(s, "b") for s in second]}
+    results = {"v": guesses, "w": more}
+    tiou, amounts = [0.3, 0.6], [4, 1, 100]
+    found = average_recall(
+        as_truth(truth), {"results": results}, subset="test", tiou=tiou, proposals=amounts
+    )
+    for k, threshold in enumerate(tiou):
+        for a, amount in enumerate(amounts):
+            hits = [
+                any(
+                    overlap(s, p["segment"]) >= threshold
+                    for p in sorted(results[video], key=lambda p: -p["score"])[:amount]
+                )
+                for video, items in truth.items()
+                for s, _ in items
+            ]
+            assert found.per_tiou[k, a] == pytest.approx(sum(hits) / len(hits))
+    assert found.average == pytest.approx(found.per_tiou.mean(0))
+
+
+def test_recall_on_real_annotations(shared):
+    def recall(**settings):
+        return average_recall(
+            shared / "realdata" / "activitynet-1.3" / "activity_net.v1-3.available.min.json",
+            shared / "parity" / "anet13_noisy_predictions.json",
+            subset="validation",
+            tiou=np.linspace(0.5, 0.95, 10),
+            **settings,
+        )
+
+    average = recall().average
+    assert (np.diff(average) > 0).all()
+    assert recall(proposals=[100]).average[0] == average[3]
+
+
+TRUTH = as_truth(
+    {
+        "v": [([0, 30], "a"), ([40, 71], "a"), ([100, 220], "b")],
+        "w": [([0, 180], "b"), ([200, 400], "b")],
+    }
+)
+GUESS = {
+    "results": {
+        "v": [
+            {"segment": [0, 30], "score": 0.9, "label": "a"},
+            {"segment": [0, 29], "score": 0.8, "label": "a"},
+            {"segment": [100, 220], "score": 0.7, "label": "b"},
+        ],
+        "w": [{"segment": [200, 300], "score": 0.9, "label": "b"}],
+    }
+}
+
+
+def test_breakdown_by_hand():
+    parts = breakdown(TRUTH, GUESS, subset="test", tiou=[0.5, 0.75])
+    assert parts.labels == ["a", "b"]
+    assert parts.class_count.tolist() == [2, 3]
+    np.testing.assert_allclose(parts.class_recall, [[0.5, 0.5], [2 / 3, 1 / 3]])
+    assert parts.lengths == ("XS", "S", "M", "L", "XL")
+    assert parts.length_count.tolist() == [1, 1, 1, 1, 1]
+    assert parts.length_recall.tolist() == [[1, 1], [0, 0], [1, 1], [0, 0], [1, 0]]
+
+
+def test_breakdown_agrees_with_average_precision(shared):
+    expected = json.loads((shared / "parity" / "evaluation.json").read_text())["thumos14"]
+    files = (
+        shared / "realdata" / "thumos-14" / expected["ground_truth"],
+        shared / "parity" / "thumos14_noisy_predictions.json",
+    )
+    settings = {"subset": "test", "tiou": expected["tiou"]}
+    parts = breakdown(*files, **settings, edges=(3, 6, 12, 18))
+    result = mean_average_precision(*files, **settings)
+    np.testing.assert_array_equal(parts.class_precision, result.per_class)
+    # Both ways of grouping count the same ground truths and the same found ones.
+    by_class = (parts.class_recall * parts.class_count[:, None]).sum(0)
+    by_length = (parts.length_recall * parts.length_count[:, None]).sum(0)
+    np.testing.assert_allclose(by_class, by_length)
+    assert parts.class_count.sum() == parts.length_count.sum()
+    assert (parts.class_recall >= parts.class_precision - 1e-12).all()
+
+
+@pytest.mark.parametrize("proposals", [[], [0, 5], [1.5], 3, ["1"]])
+def test_malformed_amounts_are_named(proposals):
+    with pytest.raises(InputError, match="proposals is"):
+        average_recall(TRUTH, GUESS, subset="test", tiou=[0.5], proposals=proposals)
+
+
+@pytest.mark.parametrize("edges", [(1, 2, 3), (1, 3, 2, 4), (1, 1, 2, 3), "abcd", 3])
+def test_malformed_edges_are_named(edges):
+    with pytest.raises(InputError, match="edges are"):
+        breakdown(TRUTH, GUESS, subset="test", tiou=[0.5], edges=edges)
