@@ -1,0 +1,202 @@
+"""Settings: one tree, checked when it is made, never changed afterwards."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from etadlite.errors import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Section):
+    """Which videos, and how they become snippets."""
+
+    annotations: Path = Field(description="ActivityNet JSON with all subsets")
+    videos: Path | None = Field(None, description="folder of NAME.mp4 (or .mkv, .webm, .avi)")
+    features: Path | None = Field(
+        None, description="folder of NAME.npy [T, C]; where given, no video is read"
+    )
+    feature_views: Count = Field(
+        1, description="feature files a training video, one drawn each time: NAME.npy, NAME.1.npy"
+    )
+    train_subset: str = "training"
+    test_subset: str = "validation"
+    snippets: Count = Field(128, description="N snippets a video, also T cells")
+    frames: Count = Field(16, description="F frames a snippet")
+    frame_step: Count = Field(1, description="frames from one of a snippet to the next")
+    decode_size: tuple[Count, Count] = Field((128, 171), description="height, width in pixels")
+    crop: Count = Field(112, description="side of the square that is cut out, in pixels")
+    flip: bool = Field(True, description="mirror half of the training videos")
+    jitter: Share = Field(0.2, description="strength of colour changes in training")
+    cache: Path | None = Field(
+        None, description="folder that keeps decoded frames; for small data sets"
+    )
+    workers: int = Field(2, ge=0, description="processes that load data; 0: the main process")
+
+
+class EncoderSettings(Section):
+    """The video encoder."""
+
+    name: Literal["tiny", "r2plus1d_18", "r2plus1d_34"] = "r2plus1d_34"
+    weights: Path | None = Field(
+        None, description="safetensors file; None: as shipped (tiny) or random"
+    )
+    frozen_stages: int = Field(2, ge=0, le=4, description="stages behind the frozen stem; R(2+1)D")
+    chunk_size: Count = Field(4, description="snippets encoded at once")
+
+
+class DetectorSettings(Section):
+    """The detector; see `etadlite.detector.ETADDetector`."""
+
+    layout: Literal["released", "opentad"] = "released"
+    in_channels: Count = Field(512, description="C of the features")
+    width: int = Field(256, multiple_of=32)
+    roi_size: int = Field(24, multiple_of=4, description="bins of RoIAlign")
+    hidden: Count = Field(512, description="width of a stage's shared layer")
+    head: Count = Field(128, description="width of a stage's heads")
+    max_duration: Count = Field(128, description="longest proposal in cells")
+    classes: tuple[str, ...] = Field(
+        (), description="classes told by the detector itself; none: an external classifier does"
+    )
+
+
+class SamplingSettings(Section):
+    """What gets a gradient."""
+
+    snippet_ratio: Share = Field(0.3, description="share of the snippets; 0: frozen encoder")
+    snippet_strategy: Literal["random"] = "random"
+    proposal_ratio: float = Field(0.06, gt=0, le=1, description="share of the valid proposals")
+    proposal_strategy: Literal["random"] = "random"
+
+
+class LossSettings(Section):
+    """Weights and thresholds of the losses."""
+
+    stage_positive_iou: tuple[Share, ...] = Field(
+        (0.7, 0.8, 0.9), description="tIoU above which a stage regresses offsets, one a stage"
+    )
+    iou_positive: Share = Field(0.9, description="tIoU above which a proposal counts as action")
+    iou_class_weight: float = 1.0
+    iou_value_weight: float = 5.0
+    offset_weight: float = 10.0
+    boundary_weight: float = 0.5
+    class_weight: float = 1.0
+    guarded: bool = Field(
+        True, description="draw negatives from negatives only; the published code does not"
+    )
+
+
+class TrainingSettings(Section):
+    """The optimiser and its schedule."""
+
+    epochs: Count = 6
+    batch_size: Count = 4
+    detector_lr: float = Field(5e-4, gt=0, description="AdamW's rate for the detector")
+    encoder_lr: float = Field(5e-7, ge=0, description="AdamW's rate for the encoder")
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    step_epoch: Count = Field(5, description="epoch from which `step` divides the rates by ten")
+    warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the encoder")
+
+
+class InferenceSettings(Section):
+    """From scored proposals to detections."""
+
+    boundary_mask: bool = Field(
+        True, description="keep proposals whose start and end are boundary peaks or above half"
+    )
+    nms_sigma: float = Field(0.35, gt=0, description="sigma of Gaussian soft-NMS")
+    max_detections: Count = Field(100, description="segments kept a video before classes")
+    classes_per_segment: Count = Field(2, description="best classes that each segment is given")
+    tiou: tuple[float, ...] = Field(
+        tuple(round(0.5 + 0.05 * i, 2) for i in range(10)), description="thresholds of mAP"
+    )
+
+
+class Settings(Section):
+    """Everything that a run depends on, besides code and data."""
+
+    name: str = Field(description="the preset's name, first part of the run directory")
+    seed: int = Field(0, ge=0, description="governs weights, sampling, order and augmentation")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    data: DataSettings
+    encoder: EncoderSettings = EncoderSettings()
+    detector: DetectorSettings = DetectorSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    losses: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    inference: InferenceSettings = InferenceSettings()
+
+    def changed(self, assignments: Sequence[str]) -> "Settings":
+        """A copy with `section.key=value` assignments applied; values are JSON or plain text.
+
+        Raises:
+            InputError: an assignment has no "=", names no setting, or its value does not fit.
+        """
+        tree = self.model_dump(mode="json")
+        for assignment in assignments:
+            path, equals, text = assignment.partition("=")
+            if not equals:
+                raise InputError(f'"{assignment}" is no assignment; write section.key=value')
+            _assign(tree, path, text)
+        return read_settings(tree, "these settings")
+
+
+def read_settings(tree: dict[str, Any], source: str) -> Settings:
+    """Check a tree of plain values.
+
+    Raises:
+        InputError: naming `source`, the setting and what is wrong with it.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{source}: {name} = {first['input']!r} does not fit: {first['msg'].lower()}"
+        ) from None
+
+
+def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """All names that an assignment may use, such as `training.epochs`."""
+    names: list[str] = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            names += setting_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def _assign(tree: dict[str, Any], path: str, text: str) -> None:
+    names = setting_names()
+    if path not in names:
+        leaves = {name.rpartition(".")[2]: name for name in names}
+        near = difflib.get_close_matches(path, names, n=1) or [
+            leaves[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], leaves, n=1)
+        ]
+        hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(names)}"
+        raise InputError(f'there is no setting "{path}"{hint}')
+    *sections, leaf = path.split(".")
+    for section in sections:
+        tree = tree[section]
+    try:
+        tree[leaf] = json.loads(text)
+    except json.JSONDecodeError:
+        tree[leaf] = text

@@ -1,0 +1,161 @@
+"""The losses of ETAD (paper, section 3.3; balances and weights as in the released code)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from etadlite.config import LossSettings
+from etadlite.detector import DetectorOutput, StageOutput
+from etadlite.training.targets import Targets, tiou
+
+_EPSILON = 1e-6
+
+
+class StageTargets(NamedTuple):
+    """What a stage should say of its P proposals in each of B videos.
+
+    Attributes:
+        iou: [B, P] tIoU of a proposal with its matched action.
+        offsets: [B, P, 4] of start, end and centre in units of the length, and log of the width's
+            factor.
+        boundary: [B, P, 2] startness at a proposal's start and endness at its end.
+    """
+
+    iou: Tensor
+    offsets: Tensor
+    boundary: Tensor
+
+
+@torch.no_grad()
+def stage_targets(proposals: Tensor, targets: Targets) -> StageTargets:
+    """Targets of one stage for its proposals [B, P, 2] in cells."""
+    cells = targets.boundaries.shape[-1]
+    matched = targets.matched
+    shortest = _EPSILON * cells
+    length = (proposals[..., 1] - proposals[..., 0]).clamp(min=shortest)
+    matched_length = (matched[..., 1] - matched[..., 0]).clamp(min=shortest)
+    ends = (matched - proposals) / length[..., None]
+    centre = ends.mean(dim=-1)
+    width = (matched_length / length + _EPSILON).log()
+    offsets = torch.cat((ends, centre[..., None], width[..., None]), dim=-1)
+    cell = proposals.long().clamp(0, cells - 1).transpose(1, 2)  # [B, 2, P]
+    boundary = targets.boundaries.gather(2, cell).transpose(1, 2)
+    return StageTargets(tiou(matched, proposals), offsets, boundary)
+
+
+def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:
+    """Cross entropy in which positives (target > threshold) and negatives weigh the same.
+
+    Where one of the groups is empty, the other alone is averaged.
+    """
+    positive = target > threshold
+    log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
+    if positive.all() or not positive.any():
+        return -torch.where(positive, log_yes, log_no).mean()
+    return -(log_yes[positive].mean() + log_no[~positive].mean()) / 2
+
+
+def draw_as_many(group: Tensor, positives: Tensor, *, guarded: bool) -> Tensor:
+    """Draw from a group about as many members as there are positives.
+
+    Args:
+        group: bool mask of those who may be drawn.
+        positives: bool mask of the positives, at least one.
+        guarded: draw from the group only. The published code also draws everyone else once the
+            positives outnumber the group, or the group is empty.
+
+    Returns:
+        Mask of the drawn.
+    """
+    share = positives.sum() / group.sum()
+    drawn = torch.rand(group.shape, device=group.device) * group > 1 - share
+    return drawn & group if guarded else drawn
+
+
+def sampled_bce(
+    probability: Tensor, target: Tensor, threshold: float, *, guarded: bool = True
+) -> Tensor:
+    """Cross entropy over the positives (target > threshold) and about as many negatives.
+
+    Without positives, all negatives are averaged.
+    """
+    positive = target > threshold
+    log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
+    if not positive.any():
+        return -log_no.mean()
+    negative = draw_as_many(~positive, positive, guarded=guarded)
+    total = (log_yes * positive).sum() + (log_no * negative).sum()
+    return -total / (positive.sum() + negative.sum())
+
+
+def sampled_l2(
+    iou: Tensor, target: Tensor, high: float = 0.7, low: float = 0.3, *, guarded: bool = True
+) -> Tensor:
+    """Squared error over high tIoUs (> high) and about as many middle and low (<= low) ones.
+
+    Without high ones, all are averaged.
+    """
+    error = (iou - target).square()
+    is_high, is_low = target > high, target <= low
+    if not is_high.any():
+        return error.mean()
+    weight = is_high.float()
+    for group in (~is_high & ~is_low, is_low):
+        weight = weight + draw_as_many(group, is_high, guarded=guarded)
+    return (error * weight).sum() / weight.sum()
+
+
+def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
+    """Smooth L1 of the offsets [B, P, 4], summed over the four, averaged over the positives [B, P].
+
+    Without positives it is zero.
+    """
+    error = F.smooth_l1_loss(offset, target, reduction="none").sum(dim=-1)
+    return (error * positive).sum() / positive.sum().clamp(min=1)
+
+
+def stage_loss(
+    stage: StageOutput, targets: StageTargets, positive_iou: float, settings: LossSettings
+) -> Tensor:
+    """Loss of one stage whose positives are the proposals of tIoU > positive_iou."""
+    guarded = settings.guarded
+    iou, boundary = stage.iou.float(), stage.boundary.float()
+    iou_class = sampled_bce(iou[..., 0], targets.iou, settings.iou_positive, guarded=guarded)
+    iou_value = sampled_l2(iou[..., 1], targets.iou, guarded=guarded)
+    offsets = smooth_l1(stage.offsets.float(), targets.offsets, targets.iou > positive_iou)
+    ends = sum(
+        sampled_bce(boundary[..., side], targets.boundary[..., side], 0.5, guarded=guarded)
+        for side in (0, 1)
+    )
+    return (
+        settings.iou_class_weight * iou_class
+        + settings.iou_value_weight * iou_value
+        + settings.offset_weight * offsets
+        + settings.boundary_weight * ends
+    )
+
+
+def detection_loss(
+    output: DetectorOutput, targets: Targets, settings: LossSettings
+) -> dict[str, Tensor]:
+    """All parts of the loss; the sum of the values is what is minimised.
+
+    Returns:
+        `boundary`, `stage1` .. `stage3`, and `class` where the detector tells classes.
+    """
+    boundaries = output.boundaries.float()
+    parts = {
+        "boundary": balanced_bce(boundaries[:, 0], targets.boundaries[:, 0])
+        + balanced_bce(boundaries[:, 1], targets.boundaries[:, 1])
+    }
+    thresholds = settings.stage_positive_iou
+    for number, (stage, threshold) in enumerate(zip(output.stages, thresholds, strict=True), 1):
+        wanted = stage_targets(stage.proposals, targets)
+        parts[f"stage{number}"] = stage_loss(stage, wanted, threshold, settings)
+    if output.classes is not None:
+        parts["class"] = settings.class_weight * F.cross_entropy(
+            output.classes.float(), targets.classes
+        )
+    return parts
