@@ -32,6 +32,7 @@ from etadlite.data.stickfigures.motion import (
     FPS,
     PARTS,
     TURN_ARM,
+    WALK,
     loiter,
     plan_clip,
     plan_video,
@@ -142,7 +143,7 @@ def test_timelines_hold_their_promises(seed, frames):
     motion = plan_video(np.random.default_rng(seed), frames)
     assert motion.phases.shape == (frames, PARTS)
     assert motion.place.shape == (frames,)
-    assert np.abs(motion.place).max() <= 0.125
+    assert np.abs(motion.place).max() <= WALK
     assert motion.phases.min() >= 0
     assert motion.phases.max() <= 1
     assert motion.actions

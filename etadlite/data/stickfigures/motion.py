@@ -25,6 +25,9 @@ FPS = 15
 THROW_ARM, LEG, HEIGHT, TURN_ARM, LEAN, STRIDE = range(6)
 PARTS = 6
 
+WALK = 0.09
+"""How far a figure walks from its spot, in frame widths."""
+
 
 @dataclass(frozen=True)
 class Action:
@@ -203,7 +206,7 @@ def plan_video(rng: np.random.Generator, frames: int) -> Motion:
         speeds.append(np.zeros(action))
         actions.append((first + gap, first + gap + action, label))
         here, first = pieces[-1][-1], first + gap + action
-    # Walking to and fro within a quarter of the frame: the figure never leaves the picture.
+    # Walking turns back at WALK on both sides: the figure never leaves the picture.
     walked = np.cumsum(np.concatenate(speeds))
-    place = np.abs((walked + 0.125) % 0.5 - 0.25) - 0.125
+    place = np.abs((walked + WALK) % (4 * WALK) - 2 * WALK) - WALK
     return Motion(sway(rng, np.concatenate(pieces)), place, tuple(actions))

@@ -83,11 +83,12 @@ def draw_body(rng: np.random.Generator, settings: SceneSettings, ground: np.ndar
     }
     if settings.colour == 0:
         return Body(**shape)
-    skins = sorted(SKIN, key=lambda skin: -_contrast(skin, ground))
+    skin = sorted(SKIN, key=lambda colour: -_contrast(colour, ground))[rng.integers(3)]
+    hair = sorted(HAIR, key=lambda colour: -_contrast(colour, np.array(skin)))[rng.integers(3)]
     return Body(
         **shape,
-        skin=skins[rng.integers(3)],
-        hair=HAIR[rng.integers(len(HAIR))],
+        skin=skin,
+        hair=hair,
         shirt=_unlike(rng, ground, 70),
         trousers=_unlike(rng, ground, 70),
         shoes=_unlike(rng, ground, 70),
@@ -219,7 +220,7 @@ def render(
     body = draw_body(rng, settings, ground)
     shapes, colours = capsules(body, motion.phases)
     height = 0.67 * (1 + loose * rng.uniform(-0.2, 0.1))
-    foot = np.array([0.47, 0.89]) + loose * rng.uniform(-1, 1, 2) * [0.08, 0.03]
+    foot = np.array([0.47, 0.89]) + loose * rng.uniform(-1, 1, 2) * [0.06, 0.03]
     shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
     shapes[..., 0::3] += (foot[0] + motion.place)[:, None, None]
     shapes[..., 1::3] += foot[1]
