@@ -1,24 +1,25 @@
 """Video files: what they hold, and their frames at the size a network wants.
 
 Every call opens the file, decodes with one thread and closes it again: an open reader costs memory
-and does not survive a fork. A frame is found by its presentation time, not by counting, so a
-damaged frame costs that frame and shifts no other.
+and does not survive a fork.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import av
 import numpy as np
 import torch
-from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
+from etadlite.data.decoding import Timeline, VideoInfo, decode_frames, require_motion, scan
 from etadlite.data.timegrid import snippet_frames
 from etadlite.errors import InputError
+
+__all__ = ["VideoInfo", "VideoWarning", "probe", "read_frames", "read_snippets"]
 
 Decoder = Literal["pyav", "decord"]
 
@@ -28,45 +29,6 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 class VideoWarning(UserWarning):
     """A video is damaged but could be used: the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video file holds.
-
-    Attributes:
-        path: the file.
-        frames: number of frames, counted, whatever the container announces.
-        fps: frames a second, their mean where the rate varies.
-        width: stored width in pixels.
-        height: stored height in pixels.
-        duration: from the first frame to the end of the last, in seconds: frames / fps.
-        note: what is wrong with the file, in words; empty if nothing is known to be.
-    """
-
-    path: Path
-    frames: int
-    fps: float
-    width: int
-    height: int
-    duration: float
-    note: str = ""
-
-
-class _Key(NamedTuple):
-    """A frame at which decoding can start: its index and its two times in the file."""
-
-    frame: int
-    shown: int
-    decoded: int
-
-
-class _Timeline(NamedTuple):
-    """Where the frames lie: their times, ascending [frames], or None without times; key frames."""
-
-    times: np.ndarray | None
-    keys: list[_Key]
-    codec: str
 
 
 def probe(path: Path | str, decode: bool = False) -> VideoInfo:
@@ -85,13 +47,13 @@ def probe(path: Path | str, decode: bool = False) -> VideoInfo:
     Warns:
         VideoWarning: the file is damaged or cut off; the `note` says the same.
     """
-    info, timeline = _scan(Path(path))
+    info, timeline = scan(Path(path))
     if decode:
-        decoded = sum(1 for _ in _ascending(_decode(info, timeline, np.arange(info.frames))))
-        _require_motion(info.path, decoded)
+        decoded = sum(1 for _ in decode_frames(info.path, timeline, np.arange(info.frames)))
+        require_motion(info.path, decoded)
         if decoded < info.frames:
             damage = f"{info.frames - decoded} of {info.frames} frames cannot be decoded"
-            info = VideoInfo(**{**vars(info), "note": "; ".join(filter(None, (info.note, damage)))})
+            info = replace(info, note=f"{info.note}; {damage}" if info.note else damage)
     if info.note:
         warnings.warn(f"{info.path}: {info.note}", VideoWarning, stacklevel=2)
     return info
@@ -119,7 +81,7 @@ def read_frames(
     Warns:
         VideoWarning: the file is cut off, or frames had to be replaced.
     """
-    info, timeline = _scan(Path(path))
+    info, timeline = scan(Path(path))
     indices = np.asarray(indices)
     if indices.size and not (indices.min() >= 0 and indices.max() < info.frames):
         raise InputError(
@@ -162,141 +124,15 @@ def read_snippets(
     Warns:
         VideoWarning: the file is cut off, or frames had to be replaced.
     """
-    info, timeline = _scan(Path(path))
+    info, timeline = scan(Path(path))
     indices = snippet_frames(info.frames, snippets, length, step)
     out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
     _fill(out.transpose(1, 2), indices, info, timeline, decoder)
     return out
 
 
-def _scan(path: Path) -> tuple[VideoInfo, _Timeline]:
-    """Read the packets of a video without decoding them."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such video file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; copy or download the video again")
-    try:
-        container = av.open(str(path))
-    except FFmpegError as error:
-        raise InputError(
-            f"{path} cannot be read as a video ({error.strerror}); it may be cut off or no video"
-        ) from error
-    with container:
-        if not container.streams.video:
-            raise InputError(f"{path} holds no pictures, only sound or text")
-        stream = container.streams.video[0]
-        packets = [
-            (packet.pts, packet.dts, packet.duration, packet.is_keyframe)
-            for packet in _packets(container, stream)
-            if packet.size and not packet.is_discard
-        ]
-        _require_motion(path, len(packets))
-        announced, length = stream.frames, container.duration
-        rate, tick = float(stream.average_rate or 25), float(stream.time_base)
-        context = stream.codec_context
-        width, height, codec = context.width, context.height, context.name
-
-    frames, duration, times, keys = len(packets), len(packets) / rate, None, []
-    if all(pts is not None and dts is not None for pts, dts, _, _ in packets):
-        packets.sort(key=lambda packet: packet[0])
-        times = np.array([packet[0] for packet in packets], dtype=np.int64)
-        keys = [_Key(k, pts, dts) for k, (pts, dts, _, key) in enumerate(packets) if key]
-        last = packets[-1][2] * tick if packets[-1][2] else 1 / rate
-        duration = float(times[-1] - times[0]) * tick + last
-    note = ""
-    if announced > frames:
-        note = f"the file announces {announced} frames but holds {frames}; it may be cut off"
-    elif length and length / av.time_base > duration * 1.05 + 1:
-        note = (
-            f"the file announces {length / av.time_base:.1f} s but its pictures end after "
-            f"{duration:.1f} s; it may be cut off"
-        )
-    info = VideoInfo(path, frames, frames / duration, width, height, duration, note)
-    return info, _Timeline(times, keys, codec)
-
-
-def _require_motion(path: Path, frames: int) -> None:
-    if frames < 2:
-        raise InputError(
-            f"{path} has {frames} frame{'s' * (frames != 1)} that can be read; "
-            "a video needs at least two to show motion"
-        )
-
-
-def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Yield the packets up to the end of the file or to where it is damaged."""
-    try:
-        yield from container.demux(stream)
-    except FFmpegError:
-        return
-
-
-Indexed = tuple[int, av.VideoFrame]
-
-
-def _decode(
-    info: VideoInfo, timeline: _Timeline, wanted: np.ndarray, seek: bool = True
-) -> Iterator[Indexed]:
-    """Decode the wanted frames, ascending, with those on the way to them.
-
-    Where a key frame allows it, frames that nobody wants are jumped over. After a jump only frames
-    from the key frame on are right; earlier ones are never wanted there.
-    """
-    with av.open(str(info.path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        count = 0
-        for key, last in _runs(timeline, wanted) if seek else [(None, int(wanted[-1]))]:
-            if key is not None:
-                container.seek(key.decoded, stream=stream)
-            for packet in _packets(container, stream):
-                if key is not None and not (packet.is_keyframe and packet.pts <= key.shown):
-                    # The file's index is wrong: decode all from the start instead.
-                    yield from _decode(info, timeline, wanted, seek=False)
-                    return
-                key = None  # noqa: PLW2901 (only the first packet after a jump is checked)
-                try:
-                    decoded = packet.decode()
-                except FFmpegError:
-                    continue
-                index = -1
-                for frame in decoded:
-                    index = count
-                    if timeline.times is not None and frame.pts is not None:
-                        index = int(np.searchsorted(timeline.times, frame.pts, "right")) - 1
-                    count += 1
-                    yield index, frame
-                if index >= last:
-                    break
-
-
-def _runs(timeline: _Timeline, wanted: np.ndarray) -> list[tuple[_Key | None, int]]:
-    """Cut the wanted frames into runs: the key frame to jump to first (or None), the last frame."""
-    starts = np.array([key.frame for key in timeline.keys], dtype=np.int64)
-    nearest = np.searchsorted(starts, wanted, "right") - 1
-    runs: list[tuple[_Key | None, int]] = []
-    before = -1
-    for k, frame in zip(nearest.tolist(), wanted.tolist(), strict=True):
-        if k >= 0 and timeline.keys[k].frame - before > 16:  # fewer are decoded faster than jumped
-            runs.append((timeline.keys[k], frame))
-        elif runs:
-            runs[-1] = (runs[-1][0], frame)
-        else:
-            runs.append((None, frame))
-        before = frame
-    return runs
-
-
-def _ascending(frames: Iterator[Indexed]) -> Iterator[Indexed]:
-    before = -1
-    for index, frame in frames:
-        if index > before:
-            before = index
-            yield index, frame
-
-
 def _fill(
-    out: torch.Tensor, indices: np.ndarray, info: VideoInfo, timeline: _Timeline, decoder: Decoder
+    out: torch.Tensor, indices: np.ndarray, info: VideoInfo, timeline: Timeline, decoder: Decoder
 ) -> None:
     """Write the frames `indices` [...] into `out` [..., 3, H, W]."""
     if info.note:
@@ -324,7 +160,7 @@ def _fill(
         return reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
 
     number, decoded, replaced, before = 0, 0, 0, None
-    for index, frame in _ascending(_decode(info, timeline, wanted)):
+    for index, frame in decode_frames(info.path, timeline, wanted):
         while number < len(wanted) and wanted[number] <= index:
             near = frame
             if wanted[number] < index:  # that frame is damaged
@@ -357,14 +193,15 @@ def _fill_with_decord(
     wanted: np.ndarray,
     size: tuple[int, int],
     info: VideoInfo,
-    timeline: _Timeline,
+    timeline: Timeline,
 ) -> bool:
     """Put the wanted frames with decord; say whether that worked.
 
     It does not where decord finds another number of frames (it may wait for them for ever) or
-    fails, and is not tried on HEVC, where after a jump it can return wrong frames unnoticed.
+    fails. It is tried only on MP4 and Matroska files without HEVC: elsewhere it can return wrong
+    frames unnoticed.
     """
-    if timeline.codec == "hevc":
+    if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
         return False
     try:
         import decord  # noqa: PLC0415 (not every platform has it)

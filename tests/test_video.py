@@ -1,0 +1,320 @@
+"""Reading videos: the right frames, of every common kind of file, and clear words for broken ones.
+
+The written videos carry their frame numbers: frame k shows k as twelve black or white squares.
+"""
+
+import os
+import sys
+import warnings
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from etadlite.data import video
+from etadlite.data.timegrid import snippet_frames
+from etadlite.data.video import VideoWarning, probe, read_frames, read_snippets
+from etadlite.errors import InputError
+
+SIZE = (32, 32)
+
+
+def write(path, count, *, codec="libx264", rate=30, times=None, muxer=None, **options):
+    """Write a 64x64 video; `times` in ms make its frame rate vary."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV cannot write {codec}")
+    with av.open(str(path), "w", options=muxer or {}) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for k in range(count):
+            squares = np.array([k >> bit & 1 for bit in range(16)], np.uint8).reshape(4, 4) * 255
+            gray = np.kron(squares, np.ones((16, 16), np.uint8))
+            frame = av.VideoFrame.from_ndarray(np.stack([gray] * 3, -1), format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = int(times[k]), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def numbers(frames):
+    """The frame numbers that frames [..., 3, H, W] show."""
+    gray = frames.float().mean(-3)
+    squares = gray.unflatten(-1, (4, -1)).unflatten(-3, (4, -1))  # [..., 4, H/4, 4, W/4]
+    white = squares[..., 2:-2, :, 2:-2].mean((-3, -1)).flatten(-2) > 127
+    return (white.long() << torch.arange(16)).sum(-1).numpy()
+
+
+VARYING = np.cumsum(np.random.default_rng(0).integers(15, 90, 200))
+KINDS = {
+    "b_frames.mp4": {"bf": 3, "g": 12},
+    "b_frames.mkv": {"bf": 3, "g": 12},
+    "b_frames.avi": {"bf": 3, "g": 12},
+    "b_frames.ts": {"bf": 3, "g": 12},
+    "ntsc.mp4": {"rate": Fraction(30000, 1001), "bf": 2, "g": 25},
+    "varying.mp4": {"times": VARYING, "bf": 2, "g": 25},
+    "varying.mkv": {"times": VARYING, "bf": 2, "g": 25},
+    "open_gop.mp4": {"bf": 3, "x264_params": "open-gop=1:keyint=12"},
+    "open_gop_hevc.mp4": {
+        "codec": "libx265",
+        "x265_params": "open-gop=1:keyint=24:bframes=4:log-level=none",
+    },
+    "mpeg4.avi": {"codec": "mpeg4", "bf": 2, "g": 12},
+    "mpeg2.mpg": {"codec": "mpeg2video", "bf": 2, "g": 12},
+    "vp9.webm": {"codec": "libvpx-vp9", "g": 30, "cpu_used": 8, "deadline": "realtime"},
+    "one_key_frame.mp4": {"g": 999, "sc_threshold": 0},
+    "intra.mp4": {"g": 1},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_frame_is_the_one_asked_for(tmp_path, name):
+    path = write(tmp_path / name, 200, **KINDS[name])
+    info = probe(path, decode=True)
+    assert (info.frames, info.width, info.height, info.note) == (200, 64, 64, "")
+    assert (numbers(read_frames(path, np.arange(200), SIZE)) == np.arange(200)).all()
+    rng = np.random.default_rng(1)
+    asked = [[199], [100], [11, 12, 13], [9, 70, 71, 150, 199], rng.integers(0, 200, (5, 3))]
+    for indices in asked:
+        assert (numbers(read_frames(path, np.array(indices), SIZE)) == indices).all()
+
+
+def test_rates_and_durations(tmp_path):
+    ntsc = probe(write(tmp_path / "ntsc.mp4", 60, rate=Fraction(30000, 1001)))
+    assert ntsc.fps == pytest.approx(30000 / 1001)
+    assert ntsc.duration == pytest.approx(60 * 1001 / 30000)
+    varying = probe(write(tmp_path / "varying.mkv", 200, times=VARYING))
+    span = (VARYING[-1] - VARYING[0]) / 1000
+    assert span < varying.duration < span + 0.1
+    assert varying.fps * varying.duration == pytest.approx(200)
+
+
+def test_snippets_hold_the_frames_of_the_time_grid(tmp_path):
+    path = write(tmp_path / "a.mp4", 200, bf=3, g=24)
+    for snippets, length, step in [(25, 8, 1), (7, 5, 3), (64, 8, 1), (2, 16, 1)]:
+        got = read_snippets(path, snippets, length, SIZE, step)
+        assert got.dtype == torch.uint8
+        assert got.shape == (snippets, 3, length, *SIZE)
+        wanted = snippet_frames(200, snippets, length, step)
+        assert (numbers(got.transpose(1, 2)) == wanted).all()
+
+
+def test_a_short_video_repeats_its_edges(tmp_path):
+    got = read_snippets(write(tmp_path / "a.mp4", 2), 1, 6, SIZE)
+    assert numbers(got.transpose(1, 2)).tolist() == [[0, 0, 0, 1, 1, 1]]
+
+
+def test_colours_and_sizes(tmp_path):
+    """Left half red, right half blue, 64 high and 96 wide, read at other shapes."""
+    path = tmp_path / "colours.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        picture = np.zeros((64, 96, 3), np.uint8)
+        picture[:, :48, 0] = picture[:, 48:, 2] = 200
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    for height, width in [(64, 96), (48, 48), (50, 33), (128, 171)]:
+        frame = read_frames(path, np.array(1), (height, width)).float()
+        assert frame.shape == (3, height, width)
+        left, right = frame[:, :, : width // 3], frame[:, :, -(width // 3) :]
+        assert left.mean((1, 2)).tolist() == pytest.approx([200, 0, 0], abs=6)
+        assert right.mean((1, 2)).tolist() == pytest.approx([0, 0, 200], abs=6)
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "ntsc.mp4", "varying.mkv", "open_gop_hevc.mp4"])
+def test_decord_reads_the_same(tmp_path, name):
+    pytest.importorskip("decord")
+    path = write(tmp_path / name, 200, **KINDS[name])
+    indices = np.random.default_rng(2).integers(0, 200, (6, 4))
+    ours = read_frames(path, indices, SIZE).int()
+    theirs = read_frames(path, indices, SIZE, decoder="decord").int()
+    assert (ours - theirs).abs().float().mean() < 2
+    assert (numbers(theirs) == indices).all()
+
+
+def test_decord_is_used_when_asked_for_and_replaced_where_it_fails(tmp_path, monkeypatch):
+    decord = pytest.importorskip("decord")
+    path = write(tmp_path / "a.mp4", 40)
+    wanted = np.arange(0, 40, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "decode_frames", None)
+        assert (numbers(read_frames(path, wanted, SIZE, decoder="decord")) == wanted).all()
+
+    class Broken(decord.VideoReader):
+        def get_batch(self, indices):
+            raise decord.DECORDError("broken")
+
+    class Short(decord.VideoReader):
+        def __len__(self):
+            return 39
+
+    for reader in (Broken, Short):
+        monkeypatch.setattr(decord, "VideoReader", reader)
+        assert (numbers(read_frames(path, wanted, SIZE, decoder="decord")) == wanted).all()
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert (numbers(read_frames(path, wanted, SIZE, decoder="decord")) == wanted).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "shape"),
+    [
+        ("arm_wrestling.mp4", 280, 28.0, (340, 256)),
+        ("test.mp4", 300, 30.0, (340, 256)),
+        ("flipping_a_pancake.mkv", 310, 30.0, (426, 240)),
+    ],
+)
+def test_real_clips(shared, name, frames, fps, shape):
+    path = shared / "realdata/videos" / name
+    info = probe(path, decode=True)
+    assert (info.frames, info.width, info.height, info.note) == (frames, *shape, "")
+    assert info.fps == pytest.approx(fps, abs=0.01)
+    some = np.array([frames - 1, 0, frames // 2])
+    got = read_frames(path, some, (64, 80))
+    with av.open(str(path)) as container:  # second formulation: count through the whole file
+        every = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(every) == frames
+    for number, frame in zip(some, got, strict=True):
+        picture = torch.from_numpy(every[number]).permute(2, 0, 1)[None].float()
+        small = torch.nn.functional.interpolate(picture, (64, 80), mode="area")[0]
+        assert (small - frame.float()).abs().mean() < 6
+
+
+def test_a_clip_with_a_corrupted_packet_loses_only_that_frame(shared):
+    path = shared / "realdata/videos/corrupted.mp4"
+    with pytest.warns(VideoWarning, match="1 of 50 frames cannot be decoded"):
+        info = probe(path, decode=True)
+    assert (info.frames, info.note) == (50, "1 of 50 frames cannot be decoded")
+    with pytest.warns(VideoWarning, match="1 of 50 frames cannot be decoded; the nearest"):
+        frames = read_frames(path, np.arange(50), (36, 64))
+    assert torch.equal(frames[30], frames[29])
+    assert not torch.equal(frames[31], frames[30])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_frames(path, np.array([0, 10, 49]), (36, 64))
+
+
+def test_a_file_cut_off_in_its_index_is_refused(tmp_path):
+    whole = write(tmp_path / "whole.mp4", 60).read_bytes()
+    path = tmp_path / "cut.mp4"
+    index = whole.find(b"moov")  # it stands at the end
+    for end in (index // 2, index + 100, index + 300, index + 600):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputError, match=r"cut\.mp4 cannot be read as a video"):
+            probe(path)
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
+def test_a_file_cut_off_in_its_pictures_is_read_as_far_as_it_goes(tmp_path, name):
+    front = {"movflags": "faststart"} if name.endswith("mp4") else None  # the index comes first
+    path = write(tmp_path / name, 300, bf=0, g=12, muxer=front)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    with pytest.warns(VideoWarning, match="announces .* it may be cut off"):
+        info = probe(path)
+    assert 60 < info.frames < 290
+    assert info.duration == pytest.approx(info.frames / 30, abs=0.01)
+    with pytest.warns(VideoWarning, match="it may be cut off"):
+        got = numbers(read_frames(path, np.arange(info.frames - 2), SIZE))
+    assert (got == np.arange(info.frames - 2)).all()
+    with pytest.warns(VideoWarning, match="it may be cut off"):
+        assert read_snippets(path, 8, 4, SIZE).shape == (8, 3, 4, *SIZE)
+
+
+def test_flipped_bytes_shift_no_frame(tmp_path):
+    path = write(tmp_path / "a.mkv", 200, g=10, sc_threshold=0)
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(3)
+    for place in rng.integers(len(content) // 3, len(content) // 2, 8):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VideoWarning)
+        info = probe(path)
+        got = numbers(read_frames(path, np.arange(info.frames), SIZE))
+    # The demuxer may lose whole clusters; what is left shows the right end at the right place.
+    assert got[0] == 0
+    assert got[-1] == 199
+    assert info.frames >= 100
+
+
+def test_pictures_that_are_all_destroyed_are_refused(tmp_path):
+    path = write(tmp_path / "zero.mp4", 30, muxer={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    start = content.find(b"mdat") + 4
+    content[start:] = bytes(len(content) - start)
+    path.write_bytes(content)
+    assert probe(path).frames == 30
+    with pytest.raises(InputError, match=r"zero\.mp4 has 0 frames that can be read"):
+        probe(path, decode=True)
+    with pytest.raises(InputError, match="0 of the 8 frames asked for can be decoded"):
+        read_snippets(path, 2, 4, SIZE)
+
+
+@pytest.mark.parametrize("reader", [probe, lambda path: read_snippets(path, 4, 4, SIZE)])
+def test_what_is_no_video_is_refused(tmp_path, reader):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("a film of words\n" * 100)
+    with av.open(str(tmp_path / "audio.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    write(tmp_path / "one.mp4", 1)
+    (tmp_path / "folder.mp4").mkdir()
+    words = {
+        "missing.mp4": "there is no such video file",
+        "folder.mp4": "there is no such video file",
+        "empty.mp4": "is empty",
+        "text.mp4": "cannot be read as a video",
+        "audio.mp4": "holds no pictures",
+        "one.mp4": "has 1 frame .* at least two",
+    }
+    for name, message in words.items():
+        with pytest.raises(InputError, match=rf"{name.replace('.', '[.]')}.*{message}"):
+            reader(tmp_path / name)
+
+
+def test_frames_outside_the_video_are_refused(tmp_path):
+    path = write(tmp_path / "a.mp4", 10)
+    for indices in ([10], [-1], [0, 5, 99]):
+        with pytest.raises(InputError, match="has the frames 0 to 9, but frames"):
+            read_frames(path, np.array(indices), SIZE)
+    assert read_frames(path, np.zeros((0, 4), int), SIZE).shape == (0, 4, 3, *SIZE)
+
+
+class _Snippets(torch.utils.data.Dataset):
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return read_snippets(self.path, 4, 4, SIZE)
+
+
+def test_forked_workers_read_after_their_parent_did(tmp_path):
+    path = write(tmp_path / "a.mp4", 40)
+    here = read_snippets(path, 4, 4, SIZE)
+    loader = torch.utils.data.DataLoader(_Snippets(path), num_workers=2, timeout=60)
+    batches = list(loader)
+    assert len(batches) == 4
+    assert all(torch.equal(batch[0], here) for batch in batches)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_nothing_stays_open(tmp_path):
+    path = write(tmp_path / "a.mp4", 20)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        read_snippets(path, 2, 4, SIZE)
+        probe(path, decode=True)
+    assert len(os.listdir("/proc/self/fd")) == before
