@@ -78,29 +78,10 @@ def mean_average_precision(
     thresholds = check_tiou(tiou)
     truth = read_ground_truth(ground_truth, subset, blocked)
     table = read_predictions(predictions, truth, subset=subset)
-    return average_precision_of(truth, table, thresholds)
-
-
-def average_precision_of(
-    truth: GroundTruth, table: Predictions, tiou: NDArray[np.float64]
-) -> AveragePrecision:
-    """`mean_average_precision` of tables already read; ``tiou`` [K]."""
     order = rank_by_class(table)
-    holder = match(truth, table, order, tiou)
-    n_classes = len(truth.labels)
-    n_truths = np.bincount(truth.label, minlength=n_classes)
-    first = np.searchsorted(table.label[order], np.arange(n_classes))
-    per_class = np.zeros((n_classes, len(tiou)))
-    for k in range(len(tiou)):
-        found = holder[k] >= 0
-        ranks = np.sort(holder[k][found])
-        bounds = np.cumsum(np.bincount(truth.label[found], minlength=n_classes))
-        for c, hits in enumerate(np.split(ranks, bounds[:-1])):
-            precision = np.arange(1, len(hits) + 1) / (hits - first[c] + 1)
-            # Precision peaks at true positives, so these alone give the interpolated curve.
-            best_from_here = np.maximum.accumulate(precision[::-1])
-            per_class[c, k] = best_from_here.sum() / n_truths[c]
-    return AveragePrecision(tiou, truth.labels, per_class)
+    holder = match(truth, table, order, thresholds)
+    per_class = precision_of(truth, table, order, holder)
+    return AveragePrecision(thresholds, truth.labels, per_class)
 
 
 def rank_by_class(table: Predictions) -> NDArray[np.int64]:
@@ -140,6 +121,35 @@ def match(
         near = overlap >= threshold
         holder[k] = _match_in_turn(pred[near], gt[near], len(truth.label))
     return holder
+
+
+def precision_of(
+    truth: GroundTruth,
+    table: Predictions,
+    order: NDArray[np.int64],
+    holder: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Average precision [C, K] of each class at each threshold.
+
+    Args:
+        truth: G ground truths of C classes.
+        table: N predictions.
+        order: [N] from `rank_by_class`.
+        holder: [K, G] from `match`.
+    """
+    n_classes = len(truth.labels)
+    n_truths = np.bincount(truth.label, minlength=n_classes)
+    first = np.searchsorted(table.label[order], np.arange(n_classes))
+    per_class = np.zeros((n_classes, len(holder)))
+    for k, ranks in enumerate(holder):
+        found = ranks >= 0
+        bounds = np.cumsum(np.bincount(truth.label[found], minlength=n_classes))
+        for c, hits in enumerate(np.split(np.sort(ranks[found]), bounds[:-1])):
+            precision = np.arange(1, len(hits) + 1) / (hits - first[c] + 1)
+            # Precision peaks at true positives, so these alone give the interpolated curve.
+            best_from_here = np.maximum.accumulate(precision[::-1])
+            per_class[c, k] = best_from_here.sum() / n_truths[c]
+    return per_class
 
 
 def _match_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> NDArray[np.int64]:

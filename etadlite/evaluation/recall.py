@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etadlite.errors import InputError
-from etadlite.evaluation.average_precision import average_precision_of, match, rank_by_class
+from etadlite.evaluation.average_precision import match, precision_of, rank_by_class
 from etadlite.evaluation.tables import (
     Source,
     as_published,
@@ -152,8 +152,9 @@ def breakdown(
         raise InputError(f"edges are {edges!r}; give four ascending lengths in seconds.")
     truth = read_ground_truth(ground_truth, subset, blocked)
     table = read_predictions(predictions, truth, subset=subset)
-    precision = average_precision_of(truth, table, thresholds).per_class
-    found = match(truth, table, rank_by_class(table), thresholds) >= 0
+    order = rank_by_class(table)
+    holder = match(truth, table, order, thresholds)
+    precision, found = precision_of(truth, table, order, holder), holder >= 0
     group = np.searchsorted(bounds, truth.segments[:, 1] - truth.segments[:, 0], side="left")
     class_count, class_recall = _share(truth.label, len(truth.labels), found)
     length_count, length_recall = _share(group, len(LENGTH_NAMES), found)

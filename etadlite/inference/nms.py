@@ -200,12 +200,18 @@ def vote(picked: Tensor, segments: Tensor, scores: Tensor, *, tiou: float) -> Te
     Returns:
         [K, 2]; a picked segment whose voters weigh nothing stays as it is.
     """
-    shared = torch.minimum(picked[:, None, 1], segments[:, 1])
-    shared = (shared - torch.maximum(picked[:, None, 0], segments[:, 0])).clamp(min=0)
-    union = (picked[:, 1] - picked[:, 0])[:, None] + (segments[:, 1] - segments[:, 0]) - shared
-    weights = (shared / union >= tiou) * scores
-    total = weights.sum(1, keepdim=True)
-    return torch.where(total > 0, (weights / total) @ segments, picked)
+    start, end = segments.T.contiguous()
+    length = end - start
+    voted = []
+    # In blocks that fit a processor's cache.
+    for block in picked.split(16):
+        shared = torch.minimum(block[:, 1:], end)
+        shared = (shared - torch.maximum(block[:, :1], start)).clamp_(min=0)
+        union = (block[:, 1:] - block[:, :1]) + length - shared
+        weights = (shared / union >= tiou) * scores
+        total = weights.sum(1, keepdim=True)
+        voted.append(torch.where(total > 0, (weights / total) @ segments, block))
+    return torch.cat(voted)
 
 
 def _hard_picks(
