@@ -65,7 +65,7 @@ def accuracy(features: Tensor, labels: Tensor, test: int) -> float:
 @pytest.mark.parametrize(("scene", "from_motion"), [(STUDIO, 0.6), (TARGET, 0.22)])
 def test_only_motion_tells_the_classes_apart(scene, from_motion):
     torch.set_num_threads(1)
-    count, test = 1200, 500
+    count, test = 1000, 500
     labels = np.random.default_rng(7).integers(len(CLASSES), size=count)
     clips, _ = studio_clips(count, 8, 32, seed=7, scene=scene, labels=labels)
     grey = torch.from_numpy(clips).float().mean(1) / 255
