@@ -103,3 +103,16 @@ def test_shapes_that_do_not_fit_are_named():
         boundary_mask(torch.ones(3), torch.ones(4))
     with pytest.raises(InputError, match=r"iou \[2\]"):
         score_segments(torch.ones(2, 2), torch.ones(2), torch.ones(4), torch.ones(4))
+
+
+@pytest.mark.parametrize("name", ["proposals", "iou", "startness", "endness"])
+def test_values_that_are_not_finite_are_named(name):
+    given = {
+        "proposals": torch.tensor([[1.0, 2.0]]),
+        "iou": torch.ones(1, 2),
+        "startness": torch.ones(4),
+        "endness": torch.ones(4),
+    }
+    given[name].view(-1)[0] = float("nan")
+    with pytest.raises(InputError, match=f"{name} must be finite"):
+        score_segments(**given)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,8 +50,10 @@ def keep_by_boundary(proposals: Tensor, mask: Tensor) -> Tensor:
     Returns:
         bool [P].
     """
-    cell = proposals.long().clamp(0, mask.shape[1] - 1)
-    return mask[0, cell[:, 0]] & mask[1, cell[:, 1]]
+    # In numpy: torch hands even this little gathering to all threads, and waits for them.
+    cell = proposals.detach().cpu().numpy().astype(np.int64).clip(0, mask.shape[1] - 1)
+    start, end = mask.cpu().numpy()
+    return torch.from_numpy(start[cell[:, 0]] & end[cell[:, 1]]).to(proposals.device)
 
 
 def score_segments(
@@ -85,7 +88,7 @@ def score_segments(
 
     Returns:
         segments [K, 2] in cells within 0..T, and scores [K] before fusion with classes, best
-        first; both float64; empty when no proposal is kept.
+        first; both float64 and on the CPU; empty when no proposal is kept.
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
@@ -95,13 +98,17 @@ def score_segments(
             f"proposals have shape {list(proposals.shape)} and iou {list(iou.shape)}; both must"
             " be [P, 2]."
         )
+    outputs = {"proposals": proposals, "iou": iou, "startness": startness, "endness": endness}
+    for name, values in outputs.items():
+        if not values.isfinite().all():
+            raise InputError(f"{name} must be finite for post-processing; found inf or nan.")
     end_of_video = float(len(startness))
-    keep = keep_by_boundary(proposals, boundary_mask(startness, endness))
+    keep = keep_by_boundary(proposals, boundary_mask(startness, endness)).cpu().numpy()
+    spans = proposals.detach().cpu().numpy()
     if not keep_outside:
-        inside = proposals.clamp(0.0, end_of_video)
-        keep &= inside[:, 1] > inside[:, 0]
-    segments = proposals[keep].double()
-    scores = (iou[keep, 0] * iou[keep, 1]).double()
+        keep &= np.minimum(spans[:, 1], end_of_video) > np.maximum(spans[:, 0], 0.0)
+    segments = torch.from_numpy(spans[keep].astype(np.float64))
+    scores = torch.from_numpy(iou.detach().cpu().numpy()[keep].prod(1).astype(np.float64))
     # The released loop is not entered for a single proposal, which therefore stays.
     lost = 0 if keep_last or len(segments) < 2 else 1
     available = len(segments) - lost
