@@ -200,18 +200,19 @@ def vote(picked: Tensor, segments: Tensor, scores: Tensor, *, tiou: float) -> Te
     Returns:
         [K, 2]; a picked segment whose voters weigh nothing stays as it is.
     """
-    start, end = segments.T.contiguous()
+    spans, weights = (x.detach().cpu().numpy() for x in (segments, scores))
+    voted = picked.detach().cpu().numpy().copy()
+    start, end = np.ascontiguousarray(spans.T)
     length = end - start
-    voted = []
-    # In blocks that fit a processor's cache.
-    for block in picked.split(16):
-        shared = torch.minimum(block[:, 1:], end)
-        shared = (shared - torch.maximum(block[:, :1], start)).clamp_(min=0)
-        union = (block[:, 1:] - block[:, :1]) + length - shared
-        weights = (shared / union >= tiou) * scores
-        total = weights.sum(1, keepdim=True)
-        voted.append(torch.where(total > 0, (weights / total) @ segments, block))
-    return torch.cat(voted)
+    for row, (first, last) in enumerate(voted):
+        shared = np.maximum(np.minimum(end, last) - np.maximum(start, first), 0)
+        # Compared as a product, so that two empty segments need no 0/0.
+        union = (last - first) + length - shared
+        voters = np.flatnonzero((shared >= tiou * union) & (union > 0))
+        total = weights[voters].sum()
+        if total > 0:
+            voted[row] = weights[voters] / total @ spans[voters]
+    return torch.from_numpy(voted).to(picked.device)
 
 
 def _hard_picks(

@@ -32,8 +32,9 @@ def draw(videos: int) -> tuple[dict, dict]:
     """Ground truth with one or two actions a video; half of the predictions lie near one."""
     rng = np.random.default_rng(0)
     database, results = {}, {}
+    own = rng.integers(0, CLASSES, videos)
     for v in range(videos):
-        labels = [f"class{c}" for c in rng.integers(0, CLASSES, 2)]
+        labels = [f"class{c}" for c in (own[v], own[rng.integers(videos)])]
         starts = rng.uniform(0, 100, rng.integers(1, 4))
         actions = [[s, s + rng.uniform(1, 80)] for s in starts]
         database[f"v{v}"] = {
