@@ -33,6 +33,9 @@ class DataSettings(Section):
     )
     train_subset: str = "training"
     test_subset: str = "validation"
+    min_action: Share = Field(
+        0.0, description="training drops actions shorter than this share of their video"
+    )
     snippets: Count = Field(128, description="N snippets a video, also T cells")
     frames: Count = Field(16, description="F frames a snippet")
     frame_step: Count = Field(1, description="frames from one of a snippet to the next")
@@ -111,6 +114,7 @@ class TrainingSettings(Section):
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the encoder")
+    test_every: int = Field(0, ge=0, description="epochs between tests; 0: after the last alone")
 
 
 class InferenceSettings(Section):

@@ -204,7 +204,7 @@ def _fill_with_decord(
     if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
         return False
     try:
-        import decord  # noqa: PLC0415 (not every platform has it)
+        import decord
 
         reader = decord.VideoReader(str(info.path), width=size[1], height=size[0], num_threads=1)
         if len(reader) != info.frames:

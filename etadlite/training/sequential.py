@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from etadlite.encoders.extract import encode_in_chunks
 from etadlite.errors import InputError
 from etadlite.sampling.snippets import (
     SnippetContext,
@@ -59,14 +60,9 @@ class SequentialEncoder(nn.Module):
             return self.encode(frames)
         return _SampledGradient.apply(self, frames, *trained)
 
-    @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """Encode chunk after chunk without gradient: [B, N, 3, F, H, W] -> float32 [B, C, N]."""
-        device = next(self.encoder.parameters()).device
-        chunks = frames.flatten(0, 1).split(self.chunk_size)
-        features = torch.cat([self.encoder(chunk.to(device)) for chunk in chunks])
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return features.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
+        return encode_in_chunks(self.encoder, frames, self.chunk_size)
 
     def replay(
         self, frames: Tensor, features: Tensor, gradient: Tensor, trained: list[Tensor]

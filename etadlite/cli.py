@@ -1,0 +1,169 @@
+"""The `etadlite` command: every verb calls one public function."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etadlite.errors import InputError
+
+app = typer.Typer(
+    help="End-to-end training of temporal action detectors on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Assignments = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value]...", help="Changes to the settings.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Checkpoint = Annotated[Path, typer.Option(help="checkpoint.safetensors of a run.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
+    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every system.")] = 1,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key=value", help="A changed setting.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make videos, train frozen and end to end, compare: a table and pictures."""
+    from etadlite.demo import run_demo
+    from etadlite.runs import table
+
+    reports = run_demo(
+        out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
+    )
+    print(f"\n{table(reports)}\n\npictures: {out / 'pictures'}")
+
+
+@app.command()
+def make_data(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")] = Path(
+        "data/stickfigures"
+    ),
+    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
+    seed: int = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Generate the stick-figure videos and their annotations."""
+    from etadlite.data.stickfigures import make_dataset
+
+    print(make_dataset(root, size, seed, progress=not quiet))
+
+
+@app.command()
+def extract(preset: str, changes: Assignments = None, quiet: Quiet = False) -> None:
+    """Write the features of a preset's videos, for feature-based training."""
+    from etadlite.encoders.extract import extract_features
+    from etadlite.presets import preset as preset_of
+    from etadlite.training.system import build_encoder
+
+    settings = preset_of(preset, changes or ())
+    if settings.data.features is None or settings.data.videos is None:
+        raise InputError(
+            f"{preset} needs both data.videos and data.features to extract; "
+            "give the missing one as data.videos=FOLDER or data.features=FOLDER"
+        )
+    encoder = build_encoder(settings.encoder)
+    written = extract_features(settings, encoder, settings.data.features, progress=not quiet)
+    print(f"{written} feature files written to {settings.data.features}")
+
+
+@app.command()
+def train(
+    preset: str,
+    changes: Assignments = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    quiet: Quiet = False,
+) -> None:
+    """Train and test a preset; everything goes into a new run directory."""
+    from etadlite.presets import preset as preset_of
+    from etadlite.runs import new_run_folder, run_training, table
+
+    settings = preset_of(preset, changes or ())
+    folder = new_run_folder(out, settings.name)
+    report = run_training(settings, folder, progress=not quiet)
+    print(f"{table({settings.name: [report]})}\nrun: {folder}")
+
+
+@app.command()
+def test(
+    preset: str,
+    checkpoint: Checkpoint,
+    changes: Assignments = None,
+    out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Test a checkpoint of a preset: mAP, predictions and pictures."""
+    from etadlite.presets import preset as preset_of
+    from etadlite.runs import run_test
+    from etadlite.training.system import load_checkpoint
+
+    settings = preset_of(preset, changes or ())
+    system = load_checkpoint(checkpoint, settings)
+    folder = out or checkpoint.parent / "test"
+    precision = run_test(system, settings, folder, progress=not quiet)
+    for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
+        print(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
+    print(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
+
+
+@app.command()
+def predict(
+    video: Path,
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+) -> None:
+    """Detect actions in a video file: a JSON file and a timeline picture."""
+    from etadlite.data.video import probe
+    from etadlite.inference.predict import predict as predict_video
+    from etadlite.runs import strip, write_json
+    from etadlite.training.system import checkpoint_settings, load_checkpoint
+    from etadlite.viz import draw_timeline
+    from etadlite.viz.style import save
+
+    settings = checkpoint_settings(checkpoint)
+    system = load_checkpoint(checkpoint, settings)
+    found = predict_video(video, system, settings)
+    target = out / f"{video.stem}.json"
+    write_json(target, {"version": "etadlite 1", "results": {video.stem: found}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once, above
+        duration, frames = probe(video).duration, strip(video)
+    figure = draw_timeline(frames, duration, {"detected": found}, title=video.name)
+    picture = save(figure, target.with_suffix(".png"))
+    for item in found[:5]:
+        start, end = item["segment"]
+        print(f"{start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
+    print(f"{len(found)} detections: {target}\ntimeline: {picture}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check versions, device, decoders and disk: OK, or what to do."""
+    from etadlite.doctor import examine
+
+    sick = False
+    for finding in examine(Path.cwd()):
+        sick |= bool(finding.remedy)
+        verdict = finding.remedy or "OK"
+        print(f"{finding.what:<12} {finding.found:<44} {verdict}")
+    if sick:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; what the user can mend ends with one sentence and exit code 2."""
+    warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,5 @@
+"""Memory: measured in a run."""
+
+from etadlite.memory.measure import SavedActivations
+
+__all__ = ["SavedActivations"]

@@ -1,0 +1,90 @@
+"""Complete settings by name: each preset is a function that returns them."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from etadlite.config import (
+    DataSettings,
+    DetectorSettings,
+    EncoderSettings,
+    InferenceSettings,
+    SamplingSettings,
+    Settings,
+    TrainingSettings,
+)
+from etadlite.data.stickfigures import CLASSES
+from etadlite.errors import InputError
+
+STICKFIGURES = Path("data/stickfigures")
+
+
+def e2e_stickfigures() -> Settings:
+    """Generated videos, tiny encoder trained end to end: the course on a laptop."""
+    return Settings(
+        name="e2e_stickfigures",
+        data=DataSettings(
+            annotations=STICKFIGURES / "annotations.json",
+            videos=STICKFIGURES / "videos",
+            cache=STICKFIGURES / "frames",
+            snippets=64,
+            frames=8,
+            decode_size=(52, 52),
+            crop=48,
+            flip=False,  # left and right tell some classes apart
+            workers=0,
+        ),
+        encoder=EncoderSettings(name="tiny", frozen_stages=0, chunk_size=16),
+        detector=DetectorSettings(
+            in_channels=48,
+            width=64,
+            roi_size=16,
+            hidden=128,
+            head=64,
+            max_duration=32,
+            classes=CLASSES,
+        ),
+        sampling=SamplingSettings(snippet_ratio=0.3, proposal_ratio=0.25),
+        training=TrainingSettings(
+            epochs=12,
+            batch_size=2,
+            detector_lr=2e-3,
+            encoder_lr=2e-3,
+            weight_decay=1e-4,
+            schedule="cosine",
+            warmup_epochs=0.5,
+            clip_norm=5.0,
+        ),
+        inference=InferenceSettings(tiou=(0.3, 0.4, 0.5, 0.6, 0.7)),
+    )
+
+
+def stickfigures() -> Settings:
+    """Generated videos as features of the frozen tiny encoder: what end to end is compared with."""
+    settings = e2e_stickfigures()
+    return settings.model_copy(
+        update={
+            "name": "stickfigures",
+            "data": settings.data.model_copy(
+                update={"features": STICKFIGURES / "features", "feature_views": 4}
+            ),
+        }
+    )
+
+
+PRESETS: dict[str, Callable[[], Settings]] = {
+    preset.__name__: preset for preset in (stickfigures, e2e_stickfigures)
+}
+
+
+def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
+    """The settings of a preset with `section.key=value` assignments applied.
+
+    Raises:
+        InputError: there is no such preset, or an assignment does not fit.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        raise InputError(f'there is no preset "{name}"{hint} (there are {", ".join(PRESETS)})')
+    return PRESETS[name]().changed(assignments)

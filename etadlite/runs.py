@@ -1,0 +1,279 @@
+"""Runs: a training or a test from settings to a directory with everything that it leaves.
+
+A run directory holds `config.json` (the full settings), `metrics.jsonl` (a record a line),
+`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure) and `pictures/`.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from etadlite.config import Settings
+from etadlite.data.annotations import read_annotations
+from etadlite.data.datasets import AnnotatedVideos, VideoDataset
+from etadlite.data.video import probe, read_frames
+from etadlite.errors import InputError
+from etadlite.evaluation import AveragePrecision, mean_average_precision
+from etadlite.inference.detect import predict_batches
+from etadlite.training.loop import loader, open_split, train
+from etadlite.training.system import System, resolve_device
+from etadlite.viz import draw_curves, draw_timeline
+from etadlite.viz.style import save
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run reached.
+
+    Attributes:
+        folder: the run directory.
+        tiou: thresholds.
+        per_tiou: mAP at each threshold, 0..1.
+        average: their mean.
+        peak_activation_bytes: the most that autograd held at once in a step.
+        seconds_per_step: median.
+    """
+
+    folder: Path
+    tiou: tuple[float, ...]
+    per_tiou: tuple[float, ...]
+    average: float
+    peak_activation_bytes: int
+    seconds_per_step: float
+
+
+def new_run_folder(root: Path, name: str) -> Path:
+    """The next free directory ROOT/NAME/001, 002, ..., made."""
+    number = 1
+    while True:
+        folder = root / name / f"{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> RunReport:
+    """Train, test and draw, all into `folder`.
+
+    Raises:
+        InputError: the data or the settings cannot be used.
+    """
+    test_data = open_split(settings, training=False)
+    (folder / "config.json").write_text(settings.model_dump_json(indent=1) + "\n")
+    board = SummaryWriter(str(folder / "tensorboard"))
+    records: list[dict[str, Any]] = []
+    latest: dict[str, Any] = {}
+
+    with (folder / "metrics.jsonl").open("w") as file:
+
+        def log(record: dict[str, Any]) -> None:
+            records.append(record)
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            for name, value in record.items():
+                if isinstance(value, float) and name != "epoch":
+                    board.add_scalar(name, value, record["step"])
+
+        def after_epoch(system: System, epoch: int) -> None:
+            every, last = settings.training.test_every, settings.training.epochs
+            if epoch != last and not (every and epoch % every == 0):
+                return
+            latest["predictions"], precision = test_system(
+                system, settings, test_data, progress=progress
+            )
+            latest["precision"] = precision
+            scores = dict(
+                zip(map(str, precision.tiou), map(float, precision.per_tiou), strict=True)
+            )
+            step = records[-1]["step"]
+            log({"step": step, "epoch": epoch, "average_mAP": precision.average, "mAP": scores})
+
+        result = train(
+            settings,
+            log=log,
+            after_epoch=after_epoch,
+            checkpoint=folder / "checkpoint.safetensors",
+            progress=progress,
+        )
+    board.close()
+    write_json(folder / "predictions.json", latest["predictions"])
+    save(draw_curves({settings.name: records}), folder / "pictures" / "curves.png")
+    draw_test_videos(settings, {"detected": latest["predictions"]}, folder / "pictures")
+    precision = latest["precision"]
+    report = RunReport(
+        folder,
+        tuple(precision.tiou.tolist()),
+        tuple(precision.per_tiou.tolist()),
+        precision.average,
+        result.peak_activation_bytes,
+        result.seconds_per_step,
+    )
+    write_json(folder / "report.json", report_record(report))
+    return report
+
+
+def test_system(
+    system: System, settings: Settings, data: AnnotatedVideos, *, progress: bool = True
+) -> tuple[dict[str, Any], AveragePrecision]:
+    """Predictions for the test videos, and their mAP."""
+    batches = loader(data, settings, training=False)
+    predictions = predict_batches(system, batches, settings, progress=progress)
+    return predictions, evaluate(settings, predictions)
+
+
+def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecision:
+    """The mAP of predictions for the settings' test videos."""
+    truth: Any = settings.data.annotations
+    if not settings.detector.classes:
+        truth = _without_classes(settings)
+    return mean_average_precision(
+        truth, predictions, subset=settings.data.test_subset, tiou=settings.inference.tiou
+    )
+
+
+def run_test(
+    system: System, settings: Settings, folder: Path, *, progress: bool = True
+) -> AveragePrecision:
+    """Test a trained system; predictions and pictures go into `folder`."""
+    system.to(resolve_device(settings.device))
+    data = open_split(settings, training=False)
+    predictions, precision = test_system(system, settings, data, progress=progress)
+    write_json(folder / "predictions.json", predictions)
+    draw_test_videos(settings, {"detected": predictions}, folder / "pictures")
+    return precision
+
+
+def draw_test_videos(
+    settings: Settings, systems: dict[str, dict[str, Any]], folder: Path, count: int = 2
+) -> list[Path]:
+    """Timelines of the first test videos: ground truth and each system's detections."""
+    if settings.data.videos is None:
+        return []
+    data = VideoDataset(settings.data, settings.detector.classes, training=False)
+    paths = []
+    for video in data.videos[:count]:
+        truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
+        rows = {"true": truth} | {
+            name: _one_a_moment(predictions["results"][video.name], len(truth) + 2)
+            for name, predictions in systems.items()
+        }
+        figure = draw_timeline(
+            strip(data.find(video.name)), video.duration, rows, title=f"test video {video.name}"
+        )
+        paths.append(save(figure, folder / f"timeline_{video.name}.png"))
+    return paths
+
+
+def strip(path: Path, count: int = 12, height: int = 96) -> np.ndarray:
+    """Frames spread evenly over a video, uint8 [count, H, W, 3]."""
+    info = probe(path)
+    indices = ((np.arange(count) + 0.5) * info.frames / count).astype(int)
+    width = max(2, round(height * info.width / info.height))
+    return read_frames(path, indices, (height, width)).permute(0, 2, 3, 1).numpy()
+
+
+def compare(folders: dict[str, Path], target: Path) -> Path:
+    """Training curves of several runs in one picture."""
+    runs = {name: read_metrics(folder) for name, folder in folders.items()}
+    return save(draw_curves(runs), target)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run.
+
+    Raises:
+        InputError: the folder is no run.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        raise InputError(f"{folder} is no run directory: it has no metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def report_record(report: RunReport) -> dict[str, Any]:
+    """A report as plain values, for JSON."""
+    return {
+        "average_mAP": report.average,
+        "mAP": dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
+        "peak_activation_bytes": report.peak_activation_bytes,
+        "seconds_per_step": report.seconds_per_step,
+    }
+
+
+def table(reports: dict[str, Sequence[RunReport]]) -> str:
+    """A table of reports; several reports of a system are its seeds: mean and deviation."""
+    tiou = next(iter(reports.values()))[0].tiou
+    head = ["system", *(f"mAP@{t:g}" for t in tiou), "average", "activations", "s/step"]
+    rows = [head]
+    for name, seeds in reports.items():
+        columns = [[100 * r.per_tiou[i] for r in seeds] for i in range(len(tiou))]
+        columns.append([100 * r.average for r in seeds])
+        rows.append(
+            [
+                name,
+                *(_mean_and_deviation(column) for column in columns),
+                f"{max(r.peak_activation_bytes for r in seeds) / 2**20:.1f} MiB",
+                f"{statistics.median(r.seconds_per_step for r in seeds):.3f}",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(row))
+        for row in ([*zip(cells, widths, strict=True)] for cells in rows)
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.replace(path)
+
+
+def _mean_and_deviation(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The best detections of which none covers another by half; what a person wants to see."""
+    chosen: list[dict[str, Any]] = []
+    for item in detections:
+        start, end = item["segment"]
+        if all(
+            min(end, other["segment"][1]) - max(start, other["segment"][0])
+            < 0.5 * min(end - start, other["segment"][1] - other["segment"][0])
+            for other in chosen
+        ):
+            chosen.append(item)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _without_classes(settings: Settings) -> dict[str, Any]:
+    """The ground truth with every label "action", for a detector that tells no classes."""
+    videos = read_annotations(settings.data.annotations, settings.data.test_subset)
+    return {
+        "database": {
+            name: {
+                "subset": video.subset,
+                "duration": video.duration,
+                "annotations": [
+                    {"segment": [a.start, a.end], "label": "action"} for a in video.actions
+                ],
+            }
+            for name, video in videos.items()
+        }
+    }

@@ -1,0 +1,157 @@
+"""Encoder and detector as one system, and its weights on disk."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from etadlite.config import EncoderSettings, Settings, read_settings
+from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
+from etadlite.encoders import R2Plus1D, StagedEncoder, freeze, load_weights, tiny_encoder
+from etadlite.encoders.weights import save_weights
+from etadlite.errors import InputError
+from etadlite.sampling import (
+    PROPOSAL_STRATEGIES,
+    SNIPPET_STRATEGIES,
+    proposal_count,
+)
+from etadlite.training.sequential import SequentialEncoder
+from etadlite.weights import load_exactly
+
+
+def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> StagedEncoder:
+    """The video encoder that the settings name, by default with the weights that they name."""
+    if settings.name == "tiny":
+        encoder = tiny_encoder(pretrained=pretrained and settings.weights is None)
+    else:
+        encoder = freeze(R2Plus1D(int(settings.name[-2:])), settings.frozen_stages)
+    if pretrained and settings.weights is not None:
+        weights, _ = load_weights(settings.weights)
+        load_exactly(encoder, weights, str(settings.weights))
+    return encoder
+
+
+class System(nn.Module):
+    """Snippets or features in, scored proposals out.
+
+    Attributes:
+        encoder: the `SequentialEncoder`; None where features are given.
+        detector: the `ETADDetector`.
+        proposals: [P, 2] all valid proposals, in cells.
+    """
+
+    proposals: Tensor
+
+    def __init__(self, settings: Settings, *, pretrained: bool = True) -> None:
+        super().__init__()
+        sampling, detector = settings.sampling, settings.detector
+        self.encoder = None
+        if settings.data.features is None:
+            encoder = build_encoder(settings.encoder, pretrained=pretrained)
+            self.encoder = SequentialEncoder(
+                encoder,
+                settings.encoder.chunk_size,
+                SNIPPET_STRATEGIES[sampling.snippet_strategy],
+                sampling.snippet_ratio,
+            )
+            if encoder.channels != detector.in_channels:
+                raise InputError(
+                    f"the encoder {settings.encoder.name} gives {encoder.channels} channels, but "
+                    f"detector.in_channels is {detector.in_channels}; set them equal"
+                )
+        self.detector = ETADDetector(
+            detector.in_channels,
+            width=detector.width,
+            layout=detector.layout,
+            roi_size=detector.roi_size,
+            hidden=detector.hidden,
+            head=detector.head,
+            num_stages=len(settings.losses.stage_positive_iou),
+            num_classes=len(detector.classes),
+        )
+        self.sampling = sampling
+        self.precision = settings.training.precision
+        proposals = valid_proposals(settings.data.snippets, detector.max_duration)
+        self.register_buffer("proposals", proposals, persistent=False)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Features [B, C, T] of snippets uint8 [B, N, 3, F, H, W], or of features as they are."""
+        device = self.proposals.device
+        if self.encoder is None:
+            return inputs.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.encoder(inputs)
+
+    def sample_proposals(self, batch: int) -> Tensor:
+        """The proposals [B, P, 2] that one training step evaluates."""
+        count = proposal_count(len(self.proposals), self.sampling.proposal_ratio)
+        return PROPOSAL_STRATEGIES[self.sampling.proposal_strategy](self.proposals, batch, count)
+
+    def forward(self, inputs: Tensor, proposals: Tensor | None = None) -> DetectorOutput:
+        """Evaluate the given proposals [B, P, 2], by default all valid ones."""
+        if proposals is None:
+            proposals = self.proposals.expand(len(inputs), -1, -1)
+        return self.detector(self.features(inputs), proposals)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `mps` stands for.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((kind for kind, there in available.items() if there), "cpu")
+    if not available.get(name, True):
+        raise InputError(f"there is no {name} device here; use device=cpu or device=auto")
+    return torch.device(name)
+
+
+def save_checkpoint(path: Path, system: System, settings: Settings) -> None:
+    """Write the system's weights, with the settings beside them, as safetensors."""
+    save_weights(path, system, {"settings": settings.model_dump_json()})
+
+
+def checkpoint_settings(path: Path) -> Settings:
+    """The settings that a checkpoint was trained with.
+
+    Raises:
+        InputError: the file is absent, broken, or no checkpoint of a run.
+    """
+    _, metadata = load_weights(path)
+    if "settings" not in metadata:
+        raise InputError(f"{path} holds weights but no settings: it is no checkpoint of a run")
+    return read_settings(json.loads(metadata["settings"]), str(path))
+
+
+def load_checkpoint(path: Path, settings: Settings) -> System:
+    """Build the system of `settings` with the weights of a checkpoint.
+
+    Raises:
+        InputError: the checkpoint is of another model: the settings that differ are named.
+    """
+    trained = checkpoint_settings(path)
+    ours, theirs = _model_settings(settings), _model_settings(trained)
+    different = [
+        f"{name} is {theirs[name]} there and {ours[name]} here"
+        for name in ours
+        if ours[name] != theirs[name]
+    ]
+    if different:
+        raise InputError(f"{path} is a checkpoint of another config: {'; '.join(different)}")
+    weights, _ = load_weights(path)
+    system = System(settings, pretrained=False)
+    load_exactly(system, weights, str(path))
+    return system
+
+
+def _model_settings(settings: Settings) -> dict[str, object]:
+    """What the weights depend on."""
+    detector = {f"detector.{k}": v for k, v in settings.detector.model_dump().items()}
+    return detector | {
+        "data.snippets": settings.data.snippets,
+        "encoder.name": "features" if settings.data.features else settings.encoder.name,
+        "stages": len(settings.losses.stage_positive_iou),
+    }

@@ -1,0 +1,51 @@
+"""Training curves of one or several runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from etadlite.viz.style import COLOURS
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def draw_curves(runs: Mapping[str, Records]) -> Figure:
+    """Loss and average mAP over epochs, a colour a run.
+
+    Args:
+        runs: name -> records as in a run's metrics.jsonl: steps with `epoch` and `loss`, tests with
+            `epoch` and `average_mAP` (0..1).
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    loss_axis, map_axis = figure.subplots(1, 2)
+    for colour, (name, records) in zip(COLOURS, runs.items(), strict=False):
+        steps = [(r["epoch"], r["loss"]) for r in records if "loss" in r]
+        tests = [(r["epoch"], 100 * r["average_mAP"]) for r in records if "average_mAP" in r]
+        if steps:
+            epochs, losses = np.array(steps).T
+            loss_axis.plot(epochs, losses, color=colour, alpha=0.15, linewidth=0.8)
+            loss_axis.plot(epochs, _smooth(losses), color=colour, label=name)
+        if tests:
+            map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
+    loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
+    map_axis.set(xlabel="epoch", ylabel="average mAP (%)", title="Test videos", ylim=(0, None))
+    for axis in (loss_axis, map_axis):
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(frameon=False)
+    return figure
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Running mean over a twentieth of the run, shorter at the ends."""
+    half = max(len(values) // 40, 1)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    left = np.clip(np.arange(len(values)) - half, 0, None)
+    right = np.clip(np.arange(len(values)) + half + 1, None, len(values))
+    return (total[right] - total[left]) / (right - left)
