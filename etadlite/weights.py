@@ -1,10 +1,58 @@
-"""Weights into modules, and nothing silently left out."""
+"""Weights: safetensors files, and state dicts of which nothing is silently left out."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
+import safetensors
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from etadlite.errors import InputError
+
+
+def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
+    """Write a module's state dict as safetensors; a reader never sees half a file.
+
+    Args:
+        path: the file; its folder is made if need be.
+        module: whose state dict is written, from any device.
+        metadata: text to keep beside the weights (seed, versions, accuracy).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_bytes(save(tensors, metadata))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The state dict, on the CPU, and the metadata.
+
+    Raises:
+        InputError: the file is absent, cut off or no safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; check the path")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            state_dict = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            return state_dict, file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path}: not a complete safetensors file ({error}); fetch or convert it again"
+        ) from error
 
 
 def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -1,24 +1,21 @@
 """Encoders: published numbers, frozen parts, the prefix/suffix split, weights in and out."""
 
-import importlib.util
-import json
-
 import numpy as np
 import pytest
 import torch
+from parity import published_weights
 
 from etadlite.encoders import (
     R2Plus1D,
     TinyR2Plus1D,
     freeze,
     from_tsp,
-    load_weights,
-    save_weights,
     tiny_encoder,
 )
 from etadlite.encoders.r2plus1d import PIXEL_MEAN, PIXEL_STD
-from etadlite.encoders.weights import TINY_WEIGHTS, load_strictly
+from etadlite.encoders.weights import TINY_WEIGHTS
 from etadlite.errors import InputError
+from etadlite.weights import load_exactly, load_weights, save_weights
 
 
 def frames(n: int, f: int = 8, size: int = 48) -> torch.Tensor:
@@ -28,11 +25,7 @@ def frames(n: int, f: int = 8, size: int = 48) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def published(shared):
     """TSP's R(2+1)D-34 state dict, filled by the fixtures' own rule."""
-    spec = importlib.util.spec_from_file_location("fill", shared / "parity" / "fill.py")
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-    shapes = json.loads((shared / "parity" / "tsp_r2plus1d34_keys.json").read_text())
-    return {name: torch.from_numpy(rule.fill(name, shape)) for name, shape in shapes.items()}
+    return published_weights(shared, "tsp_r2plus1d34_keys.json")
 
 
 @pytest.fixture(scope="module")
@@ -197,5 +190,5 @@ def test_shipped_weights_load_and_are_small():
     encoder = tiny_encoder(pretrained=True)
     assert not encoder.training
     assert (encoder.feature_std != 1).all()
-    with pytest.raises(InputError, match="does not fit"):
-        load_strictly(TinyR2Plus1D((8, 8, 8, 8)), encoder.state_dict(), "these weights")
+    with pytest.raises(InputError, match="do not fit"):
+        load_exactly(TinyR2Plus1D((8, 8, 8, 8)), encoder.state_dict(), "these weights")

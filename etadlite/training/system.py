@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from etadlite.config import EncoderSettings, Settings, read_settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
-from etadlite.encoders import R2Plus1D, StagedEncoder, freeze, load_weights, tiny_encoder
-from etadlite.encoders.weights import save_weights
+from etadlite.encoders import R2Plus1D, StagedEncoder, freeze, tiny_encoder
 from etadlite.errors import InputError
 from etadlite.sampling import (
     PROPOSAL_STRATEGIES,
@@ -17,7 +16,7 @@ from etadlite.sampling import (
     proposal_count,
 )
 from etadlite.training.sequential import SequentialEncoder
-from etadlite.weights import load_exactly
+from etadlite.weights import load_exactly, load_weights, save_weights
 
 
 def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> StagedEncoder:
