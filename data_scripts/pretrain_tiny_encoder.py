@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from tqdm import trange
 
+import etadlite
 from etadlite.data.stickfigures import CLASSES, STUDIO, TARGET, SceneSettings, studio_clips
+from etadlite.data.stickfigures.dataset import VERSION
 from etadlite.encoders import TinyR2Plus1D
 from etadlite.weights import save_weights
 
@@ -85,8 +87,10 @@ def main(
 
     features = in_batches(encoder, frames)
     encoder.feature_mean.copy_(features.mean(dim=0))
-    encoder.feature_std.copy_(features.std(dim=0))
-    metadata = {"seed": str(seed), "clips": str(count), "torch": torch.__version__}
+    deviation = features.std(dim=0)
+    encoder.feature_std.copy_(deviation.where(deviation > 1e-3, 1.0))  # some channels stay at 0
+    metadata = {"seed": str(seed), "clips": str(count), "epochs": str(epochs)}
+    metadata |= {"etadlite": etadlite.__version__, "data": VERSION, "torch": torch.__version__}
     save_weights(target, encoder, metadata | {name: f"{v:.1f}" for name, v in measured.items()})
     print(f"{target}: {target.stat().st_size / 1024:.0f} KiB")
 

@@ -142,10 +142,10 @@ def test_chunks_equal_the_whole_in_train_mode(small):
     torch.testing.assert_close(chunks, whole, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 8])
+@pytest.mark.parametrize("chunk", [1, 4])
 def test_tiny_chunks_equal_the_whole_to_float64s_rounding(chunk):
     # Not bit for bit: the convolution library picks its blocking by the batch size.
-    encoder, snippets = TinyR2Plus1D().double().train(), frames(16)
+    encoder, snippets = TinyR2Plus1D().double().train(), frames(9, 8, 24)
     with torch.no_grad():
         whole = encoder(snippets)
         chunks = torch.cat([encoder(part) for part in snippets.split(chunk)])
