@@ -35,7 +35,7 @@ def demo(
 ) -> None:
     """Make videos, train frozen and end to end, compare: a table and pictures."""
     from etadlite.demo import run_demo
-    from etadlite.runs import table
+    from etadlite.report import table
 
     reports = run_demo(
         out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
@@ -49,7 +49,7 @@ def make_data(
         "data/stickfigures"
     ),
     size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Generate the stick-figure videos and their annotations."""
@@ -63,7 +63,7 @@ def extract(preset: str, changes: Assignments = None, quiet: Quiet = False) -> N
     """Write the features of a preset's videos, for feature-based training."""
     from etadlite.encoders.extract import extract_features
     from etadlite.presets import preset as preset_of
-    from etadlite.training.system import build_encoder
+    from etadlite.training.system import build_encoder, resolve_device
 
     settings = preset_of(preset, changes or ())
     if settings.data.features is None or settings.data.videos is None:
@@ -71,7 +71,7 @@ def extract(preset: str, changes: Assignments = None, quiet: Quiet = False) -> N
             f"{preset} needs both data.videos and data.features to extract; "
             "give the missing one as data.videos=FOLDER or data.features=FOLDER"
         )
-    encoder = build_encoder(settings.encoder)
+    encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
     written = extract_features(settings, encoder, settings.data.features, progress=not quiet)
     print(f"{written} feature files written to {settings.data.features}")
 
@@ -85,7 +85,8 @@ def train(
 ) -> None:
     """Train and test a preset; everything goes into a new run directory."""
     from etadlite.presets import preset as preset_of
-    from etadlite.runs import new_run_folder, run_training, table
+    from etadlite.report import table
+    from etadlite.runs import new_run_folder, run_training
 
     settings = preset_of(preset, changes or ())
     folder = new_run_folder(out, settings.name)
@@ -125,15 +126,16 @@ def predict(
     from etadlite.data.video import probe
     from etadlite.inference.predict import predict as predict_video
     from etadlite.runs import strip, write_json
-    from etadlite.training.system import checkpoint_settings, load_checkpoint
+    from etadlite.training.system import checkpoint_settings, load_checkpoint, resolve_device
     from etadlite.viz import draw_timeline
     from etadlite.viz.style import save
 
     settings = checkpoint_settings(checkpoint)
-    system = load_checkpoint(checkpoint, settings)
+    system = load_checkpoint(checkpoint, settings).to(resolve_device("auto"))
     found = predict_video(video, system, settings)
     target = out / f"{video.stem}.json"
-    write_json(target, {"version": "etadlite 1", "results": {video.stem: found}})
+    results = {"version": "etadlite 1", "results": {video.stem: found}, "external_data": {}}
+    write_json(target, results)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once, above
         duration, frames = probe(video).duration, strip(video)
@@ -161,9 +163,18 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command; what the user can mend ends with one sentence and exit code 2."""
+    warnings.simplefilter("once", UserWarning)
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        # One that a data loading process raised arrives wrapped in that process's traceback.
+        sentence = str(error).rpartition("InputError: ")[2].strip()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sentence = f"{error.filename}: {error.strerror}"
+    else:
+        return
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from etadlite.errors import InputError
 
@@ -15,9 +22,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of the tree: frozen, and unknown names are refused."""
+    """A part of the tree: frozen; unknown names and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(Section):
@@ -40,13 +47,23 @@ class DataSettings(Section):
     frames: Count = Field(16, description="F frames a snippet")
     frame_step: Count = Field(1, description="frames from one of a snippet to the next")
     decode_size: tuple[Count, Count] = Field((128, 171), description="height, width in pixels")
-    crop: Count = Field(112, description="side of the square that is cut out, in pixels")
+    crop: Count = Field(
+        112, validate_default=True, description="side of the square that is cut out, in pixels"
+    )
     flip: bool = Field(True, description="mirror half of the training videos")
     jitter: Share = Field(0.2, description="strength of colour changes in training")
     cache: Path | None = Field(
         None, description="folder that keeps decoded frames; for small data sets"
     )
     workers: int = Field(2, ge=0, description="processes that load data; 0: the main process")
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_lies_inside(cls, crop: int, others: ValidationInfo) -> int:
+        size = others.data.get("decode_size")
+        if size and crop > min(size):
+            raise ValueError(f"it is larger than data.decode_size {list(size)}")
+        return crop
 
 
 class EncoderSettings(Section):
@@ -65,8 +82,8 @@ class DetectorSettings(Section):
 
     layout: Literal["released", "opentad"] = "released"
     in_channels: Count = Field(512, description="C of the features")
-    width: int = Field(256, multiple_of=32)
-    roi_size: int = Field(24, multiple_of=4, description="bins of RoIAlign")
+    width: int = Field(256, ge=32, multiple_of=32)
+    roi_size: int = Field(24, ge=4, multiple_of=4, description="bins of RoIAlign")
     hidden: Count = Field(512, description="width of a stage's shared layer")
     head: Count = Field(128, description="width of a stage's heads")
     max_duration: Count = Field(128, description="longest proposal in cells")
@@ -88,7 +105,9 @@ class LossSettings(Section):
     """Weights and thresholds of the losses."""
 
     stage_positive_iou: tuple[Share, ...] = Field(
-        (0.7, 0.8, 0.9), description="tIoU above which a stage regresses offsets, one a stage"
+        (0.7, 0.8, 0.9),
+        min_length=1,
+        description="tIoU above which a stage regresses offsets, one a stage",
     )
     iou_positive: Share = Field(0.9, description="tIoU above which a proposal counts as action")
     iou_class_weight: float = 1.0
@@ -126,8 +145,10 @@ class InferenceSettings(Section):
     nms_sigma: float = Field(0.35, gt=0, description="sigma of Gaussian soft-NMS")
     max_detections: Count = Field(100, description="segments kept a video before classes")
     classes_per_segment: Count = Field(2, description="best classes that each segment is given")
-    tiou: tuple[float, ...] = Field(
-        tuple(round(0.5 + 0.05 * i, 2) for i in range(10)), description="thresholds of mAP"
+    tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        tuple(round(0.5 + 0.05 * i, 2) for i in range(10)),
+        min_length=1,
+        description="thresholds of mAP",
     )
 
 
@@ -172,8 +193,14 @@ def read_settings(tree: dict[str, Any], source: str) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{source}: {name} = {first['input']!r} does not fit: {first['msg'].lower()}"
+            f"{source}: {name} = {first['input']!r} does not fit: {_reason(first['msg'])}"
         ) from None
+
+
+def _reason(message: str) -> str:
+    """Pydantic's message as the end of a sentence."""
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
 
 
 def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:

@@ -9,8 +9,9 @@ from etadlite.config import Settings
 from etadlite.data.stickfigures import make_dataset
 from etadlite.encoders.extract import extract_features
 from etadlite.presets import preset
-from etadlite.runs import RunReport, compare, draw_test_videos, run_training
-from etadlite.training.system import build_encoder
+from etadlite.report import RunReport
+from etadlite.runs import compare, draw_test_videos, run_training
+from etadlite.training.system import build_encoder, resolve_device
 
 SYSTEMS = {
     "feature-based": ("stickfigures", ()),
@@ -62,7 +63,7 @@ def run_demo(
             started = time.perf_counter()
             settings = demo_settings(system, data, seed, assignments)
             if settings.data.features is not None:
-                encoder = build_encoder(settings.encoder)
+                encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
                 extract_features(settings, encoder, settings.data.features, progress=progress)
             folder = out / system.replace(" ", "_").replace("%", "percent").replace(",", "")
             folder = folder / f"seed{seed}"

@@ -1,13 +1,11 @@
 """Runs: a training or a test from settings to a directory with everything that it leaves.
 
 A run directory holds `config.json` (the full settings), `metrics.jsonl` (a record a line),
-`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure) and `pictures/`.
+`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`
+and `pictures/`.
 """
 
 import json
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +13,17 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from etadlite.config import Settings
-from etadlite.data.annotations import read_annotations
-from etadlite.data.datasets import AnnotatedVideos, VideoDataset
+from etadlite.data.annotations import labels_of, read_annotations
+from etadlite.data.datasets import AnnotatedVideos, video_file
 from etadlite.data.video import probe, read_frames
 from etadlite.errors import InputError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.inference.detect import predict_batches
+from etadlite.report import RunReport, report_record
 from etadlite.training.loop import loader, open_split, train
 from etadlite.training.system import System, resolve_device
 from etadlite.viz import draw_curves, draw_timeline
 from etadlite.viz.style import save
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run reached.
-
-    Attributes:
-        folder: the run directory.
-        tiou: thresholds.
-        per_tiou: mAP at each threshold, 0..1.
-        average: their mean.
-        peak_activation_bytes: the most that autograd held at once in a step.
-        seconds_per_step: median.
-    """
-
-    folder: Path
-    tiou: tuple[float, ...]
-    per_tiou: tuple[float, ...]
-    average: float
-    peak_activation_bytes: int
-    seconds_per_step: float
 
 
 def new_run_folder(root: Path, name: str) -> Path:
@@ -131,10 +109,20 @@ def test_system(
 
 
 def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecision:
-    """The mAP of predictions for the settings' test videos."""
+    """The mAP of predictions for the settings' test videos.
+
+    Classes that the detector tells but no annotation has count neither for nor against it.
+    """
     truth: Any = settings.data.annotations
     if not settings.detector.classes:
         truth = _without_classes(settings)
+    else:
+        annotated = set(labels_of(read_annotations(truth, as_published=True)))
+        results = {
+            name: [item for item in found if item["label"] in annotated]
+            for name, found in predictions["results"].items()
+        }
+        predictions = predictions | {"results": results}
     return mean_average_precision(
         truth, predictions, subset=settings.data.test_subset, tiou=settings.inference.tiou
     )
@@ -155,20 +143,21 @@ def run_test(
 def draw_test_videos(
     settings: Settings, systems: dict[str, dict[str, Any]], folder: Path, count: int = 2
 ) -> list[Path]:
-    """Timelines of the first test videos: ground truth and each system's detections."""
-    if settings.data.videos is None:
-        return []
-    data = VideoDataset(settings.data, settings.detector.classes, training=False)
+    """Timelines of the first test videos: ground truth and each system's detections.
+
+    Where the video itself is not there, as with features from elsewhere, no frames are shown.
+    """
+    videos = read_annotations(settings.data.annotations, settings.data.test_subset)
     paths = []
-    for video in data.videos[:count]:
+    for video in list(videos.values())[:count]:
         truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
         rows = {"true": truth} | {
             name: _one_a_moment(predictions["results"][video.name], len(truth) + 2)
             for name, predictions in systems.items()
         }
-        figure = draw_timeline(
-            strip(data.find(video.name)), video.duration, rows, title=f"test video {video.name}"
-        )
+        path = video_file(settings.data.videos, video.name) if settings.data.videos else None
+        frames = strip(path) if path else np.empty((0, 1, 1, 3), np.uint8)
+        figure = draw_timeline(frames, video.duration, rows, title=f"test video {video.name}")
         paths.append(save(figure, folder / f"timeline_{video.name}.png"))
     return paths
 
@@ -199,51 +188,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def report_record(report: RunReport) -> dict[str, Any]:
-    """A report as plain values, for JSON."""
-    return {
-        "average_mAP": report.average,
-        "mAP": dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
-        "peak_activation_bytes": report.peak_activation_bytes,
-        "seconds_per_step": report.seconds_per_step,
-    }
-
-
-def table(reports: dict[str, Sequence[RunReport]]) -> str:
-    """A table of reports; several reports of a system are its seeds: mean and deviation."""
-    tiou = next(iter(reports.values()))[0].tiou
-    head = ["system", *(f"mAP@{t:g}" for t in tiou), "average", "activations", "s/step"]
-    rows = [head]
-    for name, seeds in reports.items():
-        columns = [[100 * r.per_tiou[i] for r in seeds] for i in range(len(tiou))]
-        columns.append([100 * r.average for r in seeds])
-        rows.append(
-            [
-                name,
-                *(_mean_and_deviation(column) for column in columns),
-                f"{max(r.peak_activation_bytes for r in seeds) / 2**20:.1f} MiB",
-                f"{statistics.median(r.seconds_per_step for r in seeds):.3f}",
-            ]
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(row))
-        for row in ([*zip(cells, widths, strict=True)] for cells in rows)
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.part")
     draft.write_text(json.dumps(content, indent=1) + "\n")
     draft.replace(path)
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Weights: safetensors files, and state dicts of which nothing is silently left out."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,15 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(
             f"{path}: not a complete safetensors file ({error}); fetch or convert it again"
         ) from error
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Digest of a module's weights: the same for the same weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -1,10 +1,19 @@
 """What several test files share."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
+from etadlite.data.stickfigures import Size, make_dataset
+from etadlite.encoders import tiny_encoder
+from etadlite.encoders.extract import extract_features
+from etadlite.presets import preset
+from etadlite.runs import run_training
+from etadlite.training.system import build_encoder
+from etadlite.weights import save_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -21,3 +30,60 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The smallest data set and the assignments that shrink a preset to it.
+
+    Attributes:
+        data: folder of three generated videos of 30 s, two to train and one to test.
+        features: folder of their features, one view each.
+        weights: fresh weights of the tiny encoder.
+        assignments: for `e2e_stickfigures`.
+        on_features: for `stickfigures`.
+    """
+
+    data: Path
+    features: Path
+    weights: Path
+    assignments: tuple[str, ...]
+    on_features: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    root = tmp_path_factory.mktemp("tiny")
+    make_dataset(root / "data", Size(2, 1, longest=31, pixels=32), workers=1, progress=False)
+    torch.manual_seed(1)
+    save_weights(root / "encoder.safetensors", tiny_encoder(pretrained=False), {})
+    assignments = (
+        f"data.annotations={root / 'data' / 'annotations.json'}",
+        f"data.videos={root / 'data' / 'videos'}",
+        f"data.cache={root / 'frames'}",
+        f"encoder.weights={root / 'encoder.safetensors'}",
+        "data.snippets=16",
+        "data.decode_size=[26, 26]",
+        "data.crop=24",
+        "detector.width=32",
+        "detector.roi_size=8",
+        "detector.hidden=16",
+        "detector.head=16",
+        "detector.max_duration=16",
+        "training.epochs=1",
+        "device=cpu",
+    )
+    on_features = (*assignments, f"data.features={root / 'features'}", "data.feature_views=1")
+    settings = preset("stickfigures", on_features)
+    extract_features(settings, build_encoder(settings.encoder), root / "features", progress=False)
+    return Tiny(
+        root / "data", root / "features", root / "encoder.safetensors", assignments, on_features
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory) -> Path:
+    """The run directory of an end-to-end training of one epoch."""
+    folder = tmp_path_factory.mktemp("run")
+    run_training(preset("e2e_stickfigures", tiny.assignments), folder, progress=False)
+    return folder

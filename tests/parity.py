@@ -1,4 +1,4 @@
-"""Reading the parity fixtures: weights are rebuilt from parameter names by the fixtures' own rule."""
+"""Reading the parity fixtures: weights are rebuilt from parameter names by the fixtures' rule."""
 
 import importlib.util
 import json

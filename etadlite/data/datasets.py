@@ -147,8 +147,7 @@ class VideoDataset(AnnotatedVideos):
         return self.settings.videos
 
     def find(self, name: str) -> Path | None:
-        paths = (self.folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)
-        return next((path for path in paths if path.exists()), None)
+        return video_file(self.folder, name)
 
     def read(self, video: VideoAnnotation) -> Tensor:
         settings, frames = self.settings, self.decode(video)
@@ -171,6 +170,12 @@ class VideoDataset(AnnotatedVideos):
                 np.save(file, decode_snippets(path, self.settings).numpy())
             draft.replace(cached)
         return torch.from_numpy(np.load(cached))
+
+
+def video_file(folder: Path, name: str) -> Path | None:
+    """The file of a video, whatever its suffix; None if there is none."""
+    paths = (folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
 
 
 def decode_snippets(path: Path, settings: DataSettings) -> Tensor:

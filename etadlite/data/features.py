@@ -29,8 +29,8 @@ def read_features(path: Path, channels: int) -> Tensor:
     """Read a feature file [T, C] as float32 [C, T].
 
     Raises:
-        InputError: the file is absent, broken, not two-dimensional, of another width, or holds
-            numbers that are not finite.
+        InputError: the file is absent, broken, not two-dimensional, empty, of another width, or
+            holds anything but finite numbers.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -38,7 +38,9 @@ def read_features(path: Path, channels: int) -> Tensor:
         raise InputError(f"{path}: there is no such feature file; extract the features") from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is no readable NumPy file: {error}; extract it again") from None
-    if array.ndim != 2 or array.shape[1] != channels:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
+    if array.ndim != 2 or array.shape[1] != channels or not len(array):
         hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == channels else ""
         raise InputError(f"{path} has shape {list(array.shape)}, expected [T, {channels}]{hint}")
     features = torch.from_numpy(array.astype("float32", copy=False)).T

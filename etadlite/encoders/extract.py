@@ -12,6 +12,7 @@ from etadlite.config import Settings
 from etadlite.data.datasets import VideoDataset, collate
 from etadlite.data.features import feature_file, write_features
 from etadlite.errors import InputError
+from etadlite.weights import fingerprint
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def extract_features(
     Raises:
         InputError: videos are missing, or the folder holds features of other settings.
     """
-    _claim(folder, settings)
+    _claim(folder, settings, encoder)
     encoder.eval()
     jobs = [(False, False, 0), (True, False, 0)]
     jobs += [(True, True, view) for view in range(1, settings.data.feature_views)]
@@ -73,12 +74,13 @@ def extract_features(
     return written
 
 
-def _claim(folder: Path, settings: Settings) -> None:
+def _claim(folder: Path, settings: Settings, encoder: nn.Module) -> None:
     """Make the folder that of these settings, or refuse it."""
     ignored = {"features", "feature_views", "workers", "cache"}
     manifest = {
         "data": settings.data.model_dump(mode="json", exclude=ignored),
-        "encoder": settings.encoder.model_dump(mode="json", exclude={"chunk_size"}),
+        "encoder": settings.encoder.name,
+        "weights": fingerprint(encoder),
     }
     path = folder / "manifest.json"
     if path.exists():

@@ -11,26 +11,29 @@ from torch import Tensor, nn
 class SavedActivations:
     """Counts the bytes that autograd holds at once while the context is open.
 
-    A storage that several operations keep counts once; parameters and buffers of `modules`, which
-    exist anyway, do not count. The number is the same on every device. Nested backward passes are
-    seen where they run in the thread that opened the context, as they do on the CPU.
+    A storage that several operations keep counts once; what exists anyway does not count. The
+    number is the same on every device. Nested backward passes are seen where they run in the thread
+    that opened the context, as they do on the CPU.
 
     Args:
-        modules: whose parameters and buffers are left out.
+        existing: what is left out: parameters and buffers of modules, and tensors such as the
+            step's frames.
 
     Attributes:
         live_bytes: held now.
         peak_bytes: the most that was held at once.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
+    def __init__(self, *existing: nn.Module | Tensor) -> None:
         self.live_bytes = 0
         self.peak_bytes = 0
         self._holders: Counter[int] = Counter()
         self._exempt = {
             tensor.untyped_storage().data_ptr()
-            for module in modules
-            for tensor in (*module.parameters(), *module.buffers())
+            for item in existing
+            for tensor in (
+                (item,) if isinstance(item, Tensor) else (*item.parameters(), *item.buffers())
+            )
         }
         self._hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: _Saved(self, tensor), lambda saved: saved.tensor
@@ -71,7 +74,8 @@ class _Saved:
     """A saved tensor that reports when autograd lets go of it."""
 
     def __init__(self, counter: SavedActivations, tensor: Tensor) -> None:
-        self.tensor = tensor
+        # An output that kept itself through its own graph would never be freed.
+        self.tensor = tensor.detach()
         self._counter = counter
         self._held = counter._hold(tensor)
 

@@ -27,7 +27,8 @@ class TrainingResult:
 
     Attributes:
         system: the trained system.
-        peak_activation_bytes: the most that autograd held at once, measured in the third step.
+        peak_activation_bytes: the most that autograd held at once besides weights and the batch,
+            measured in the third step, or the last of fewer.
         seconds_per_step: median, without the first steps; loading not included.
     """
 
@@ -130,22 +131,19 @@ def train(
     system = System(settings).to(device)
     optimizer = make_optimizer(system, settings.training)
     base_rates = [group["lr"] for group in optimizer.param_groups]
+    total = settings.training.epochs * len(batches)
     steps, peak, seconds = 0, 0, []
-    with tqdm(
-        total=settings.training.epochs * len(batches),
-        desc="train",
-        unit="step",
-        disable=not progress,
-    ) as bar:
+    with tqdm(total=total, desc="train", unit="step", disable=not progress) as bar:
         for epoch in range(settings.training.epochs):
             system.train()
             for batch in batches:
-                factor = learning_rate_factor(settings.training, (steps + 1) / len(batches))
+                middle = (steps + 0.5) / len(batches)  # so that no step has a rate of 0
+                factor = learning_rate_factor(settings.training, middle)
                 for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = rate * factor
                 started = time.perf_counter()
-                if steps == 2:
-                    with SavedActivations(system) as saved:
+                if steps == min(2, total - 1):
+                    with SavedActivations(system, batch.inputs) as saved:
                         record = train_step(system, batch, optimizer, settings)
                     peak = saved.peak_bytes
                 else:

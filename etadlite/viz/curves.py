@@ -1,6 +1,7 @@
 """Training curves of one or several runs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss_axis, map_axis = figure.subplots(1, 2)
-    for colour, (name, records) in zip(COLOURS, runs.items(), strict=False):
+    for colour, (name, records) in zip(cycle(COLOURS), runs.items(), strict=False):
         steps = [(r["epoch"], r["loss"]) for r in records if "loss" in r]
         tests = [(r["epoch"], 100 * r["average_mAP"]) for r in records if "average_mAP" in r]
         if steps:

@@ -37,7 +37,7 @@ def draw_timeline(
     lanes = {name: _lanes(segments) for name, segments in chosen.items()}
     heights = [1.2] + [0.34 * max(max(lane, default=0) + 1, 1) + 0.12 for lane in lanes.values()]
     figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
-    axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True)
+    axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
     _draw_frames(axes[0], frames, duration)
     labels = sorted({item["label"] for segments in chosen.values() for item in segments})
     colours = colours_of(labels)
@@ -51,7 +51,7 @@ def draw_timeline(
         axis.grid(axis="x", alpha=0.3)
     axes[-1].set_xlabel("time (s)")
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
@@ -95,6 +95,5 @@ def _draw_segment(axis: Axes, item: Mapping[str, Any], lane: int, colour: str) -
     alpha = 0.9 if score is None else 0.25 + 0.65 * min(max(score, 0.0), 1.0)
     axis.barh(lane, end - start, left=start, height=0.86, color=colour, alpha=alpha)
     text = item["label"] if score is None else f"{item['label']} {score:.2f}"
-    axis.text(
-        start, lane, f" {text}", va="center", ha="left", fontsize=7, clip_on=True, color="black"
-    )
+    style = {"va": "center", "ha": "left", "fontsize": 7, "color": "black"}
+    axis.text(start, lane, f" {text}", clip_on=True, parse_math=False, **style)
