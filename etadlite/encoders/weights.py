@@ -32,7 +32,7 @@ def from_tsp(state_dict: Mapping) -> R2Plus1D:
     first, second = (weights.get(f"layer2.0.conv{i}.0.0.weight") for i in (1, 2))
     shared = first is not None and second is not None and first.shape[0] == second.shape[0]
     encoder = R2Plus1D(depth, own_planes=not shared)
-    load_exactly(encoder, weights, "the state dict")
+    load_exactly(encoder, weights, "the keys of the state dict")
     return encoder.eval()
 
 
