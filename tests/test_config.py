@@ -94,7 +94,7 @@ def test_settings_cannot_be_changed_in_place():
         ("losses.offset_weight=Infinity", "losses.offset_weight = inf does not fit"),
         ("data.flip=perhaps", "data.flip = 'perhaps' does not fit"),
         ("data.decode_size=[52]", "data.decode_size"),
-        ("data.crop=60", r"data.crop = 60 does not fit: it is larger than data.decode_size"),
+        ("data.crop=600", "data.crop = 600 does not fit: it is larger than data.decode_size"),
         ("data.decode_size=[16, 80]", r"data.crop = .* is larger than data.decode_size \[16, 80"),
         ("encoder.name=vit", "encoder.name = 'vit' does not fit: .*'tiny'"),
         ("device=tpu", "device = 'tpu' does not fit"),

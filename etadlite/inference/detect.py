@@ -46,6 +46,8 @@ def detections_of(
     inference, labels = settings.inference, settings.detector.classes or ("action",)
     proposals, iou = (part.float().cpu() for part in output.refined())
     boundaries = output.boundaries.float().cpu()
+    if not inference.boundary_mask:
+        boundaries = torch.ones_like(boundaries)  # every cell is then above half the maximum
     if output.classes is None:
         probabilities = torch.ones(len(grids), 1, boundaries.shape[-1])
     else:

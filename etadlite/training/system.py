@@ -122,7 +122,11 @@ def checkpoint_settings(path: Path) -> Settings:
     _, metadata = load_weights(path)
     if "settings" not in metadata:
         raise InputError(f"{path} holds weights but no settings: it is no checkpoint of a run")
-    return read_settings(json.loads(metadata["settings"]), str(path))
+    try:
+        tree = json.loads(metadata["settings"])
+    except json.JSONDecodeError:
+        raise InputError(f"{path} holds settings that are no JSON: copy it again") from None
+    return read_settings(tree, str(path))
 
 
 def load_checkpoint(path: Path, settings: Settings) -> System:
