@@ -1,7 +1,6 @@
 """The whole idea in one comparison: frozen features against end-to-end training."""
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from etadlite.config import Settings
 from etadlite.data.stickfigures import make_dataset
 from etadlite.encoders.extract import extract_features
 from etadlite.presets import preset
-from etadlite.report import RunReport
-from etadlite.runs import compare, draw_test_videos, run_training
+from etadlite.report import RunReport, read_report, table
+from etadlite.runs import compare, draw_test_videos, finished, run_training
 from etadlite.training.system import build_encoder, resolve_device
 
 SYSTEMS = {
@@ -45,8 +44,10 @@ def run_demo(
 ) -> dict[str, list[RunReport]]:
     """Make the videos, train and test every system with every seed, and draw the comparison.
 
+    What an earlier call finished with the same settings is kept: data, features and runs.
+
     Args:
-        out: folder for everything: OUT/data, OUT/SYSTEM/SEED, OUT/pictures.
+        out: folder for everything: OUT/data, OUT/SYSTEM/SEED, OUT/pictures, OUT/table.txt.
         size: of the generated data set.
         seeds: one run of every system a seed; the videos stay the same.
         assignments: changes to the settings of all systems.
@@ -60,19 +61,13 @@ def run_demo(
     reports: dict[str, list[RunReport]] = {system: [] for system in SYSTEMS}
     for seed in seeds:
         for system in SYSTEMS:
-            started = time.perf_counter()
             settings = demo_settings(system, data, seed, assignments)
-            if settings.data.features is not None:
-                encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
-                extract_features(settings, encoder, settings.data.features, progress=progress)
-            folder = out / system.replace(" ", "_").replace("%", "percent").replace(",", "")
-            folder = folder / f"seed{seed}"
-            folder.mkdir(parents=True, exist_ok=True)
-            reports[system].append(run_training(settings, folder, progress=progress))
-            print(
-                f"{system}, seed {seed}: average mAP {100 * reports[system][-1].average:.1f} "
-                f"in {time.perf_counter() - started:.0f} s"
-            )
+            folder = out / _folder_name(system) / f"seed{seed}"
+            if not finished(settings, folder):
+                _run(settings, folder, progress=progress)
+            reports[system].append(read_report(folder))
+            score = 100 * reports[system][-1].average
+            print(f"{system}, seed {seed}: average mAP {score:.1f} %", flush=True)
     folders = {system: seeds_of[0].folder for system, seeds_of in reports.items()}
     compare(folders, out / "pictures" / "curves.png")
     predictions = {
@@ -80,4 +75,17 @@ def run_demo(
         for system, folder in folders.items()
     }
     draw_test_videos(settings, predictions, out / "pictures")
+    (out / "table.txt").write_text(table(reports) + "\n")
     return reports
+
+
+def _run(settings: Settings, folder: Path, *, progress: bool) -> None:
+    """Train and test one system; features are extracted first where it takes features."""
+    if settings.data.features is not None:
+        encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
+        extract_features(settings, encoder, settings.data.features, progress=progress)
+    run_training(settings, folder, progress=progress)
+
+
+def _folder_name(system: str) -> str:
+    return system.replace(" %", "_percent").replace(",", "").replace(" ", "_")

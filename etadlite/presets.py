@@ -54,6 +54,7 @@ def e2e_stickfigures() -> Settings:
             schedule="cosine",
             warmup_epochs=1,
             clip_norm=10.0,
+            test_every=4,
         ),
         losses=LossSettings(class_weight=5.0),
         inference=InferenceSettings(tiou=(0.3, 0.4, 0.5, 0.6, 0.7)),

@@ -1,5 +1,6 @@
 """What runs reached, in words: a record for JSON, and a table of several systems and seeds."""
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,19 @@ def report_record(report: RunReport) -> dict[str, Any]:
         "peak_activation_bytes": report.peak_activation_bytes,
         "seconds_per_step": report.seconds_per_step,
     }
+
+
+def read_report(folder: Path) -> RunReport:
+    """The report of a finished run."""
+    record = json.loads((folder / "report.json").read_text())
+    return RunReport(
+        folder,
+        tuple(map(float, record["mAP"])),
+        tuple(record["mAP"].values()),
+        record["average_mAP"],
+        record["peak_activation_bytes"],
+        record["seconds_per_step"],
+    )
 
 
 def table(reports: Mapping[str, Sequence[RunReport]]) -> str:

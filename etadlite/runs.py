@@ -46,6 +46,8 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
         InputError: the data or the settings cannot be used.
     """
     test_data = open_split(settings, training=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").unlink(missing_ok=True)
     (folder / "config.json").write_text(settings.model_dump_json(indent=1) + "\n")
     board = SummaryWriter(str(folder / "tensorboard"))
     records: list[dict[str, Any]] = []
@@ -97,6 +99,14 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
     )
     write_json(folder / "report.json", report_record(report))
     return report
+
+
+def finished(settings: Settings, folder: Path) -> bool:
+    """Whether the folder holds a finished run of exactly these settings."""
+    config = folder / "config.json"
+    if not (folder / "report.json").exists() or not config.exists():
+        return False
+    return json.loads(config.read_text()) == settings.model_dump(mode="json")
 
 
 def test_system(
