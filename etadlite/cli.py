@@ -2,8 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -161,10 +162,20 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _say_once(said: set[str]) -> Callable[..., None]:
+    """What shows warnings: each in one line, once, whoever notices the same thing again."""
+
+    def say(message: Warning | str, *rest: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    return say
+
+
 def main() -> None:
     """Run the command; what the user can mend ends with one sentence and exit code 2."""
-    warnings.simplefilter("once", UserWarning)
-    warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = _say_once(set())
     try:
         app()
     except InputError as error:

@@ -1,0 +1,145 @@
+"""Pictures: what is drawn, where, and in which colours."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from etadlite.viz import draw_curves, draw_timeline
+from etadlite.viz.style import COLOURS, colours_of, save
+from etadlite.viz.timeline import _lanes
+
+FRAMES = np.random.default_rng(0).integers(0, 255, (6, 9, 16, 3), dtype=np.uint8)
+
+
+def segment(start, end, label="run", **score):
+    return {"segment": [start, end], "label": label, **score}
+
+
+def bars(axis):
+    ends = ((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches)
+    return [tuple(np.round(pair, 6).tolist()) for pair in ends]
+
+
+def test_bars_lie_where_the_segments_are_in_seconds():
+    rows = {
+        "true": [segment(2, 5), segment(6.5, 9, "jump")],
+        "detected": [segment(2.2, 5.1, score=0.9)],
+    }
+    figure = draw_timeline(FRAMES, 10.0, rows, title="a video")
+    pictures, true, detected = figure.axes
+    assert bars(true) == [(2, 5), (6.5, 9)]
+    assert bars(detected) == [(2.2, 5.1)]
+    assert all(axis.get_xlim() == (0, 10) for axis in figure.axes)
+    assert [axis.get_ylabel() for axis in (true, detected)] == ["true", "detected"]
+    assert [text.get_text().strip() for text in detected.texts] == ["run 0.90"]
+    assert [image.get_extent()[:2] for image in pictures.images][::5] == [
+        pytest.approx([0, 10 / 6]),
+        pytest.approx([50 / 6, 10]),
+    ]
+
+
+def test_a_class_has_one_colour_in_all_rows_and_two_classes_two():
+    rows = {
+        "true": [segment(0, 1, "run"), segment(2, 3, "jump")],
+        "detected": [segment(0, 1, "jump", score=1.0), segment(2, 3, "run", score=0.2)],
+    }
+    _, true, detected = draw_timeline(FRAMES, 3.0, rows).axes
+    colours = [[bar.get_facecolor()[:3] for bar in axis.patches] for axis in (true, detected)]
+    assert colours[0] == colours[1][::-1]
+    assert colours[0][0] != colours[0][1]
+    alphas = [bar.get_alpha() for bar in detected.patches]
+    assert alphas[0] > alphas[1] > 0
+
+
+def test_only_the_best_detections_are_shown_and_all_of_the_truth():
+    many = [segment(i, i + 1, score=i / 30) for i in range(30)]
+    rows = {"true": [segment(i, i + 1) for i in range(30)], "detected": many}
+    _, true, detected = draw_timeline(FRAMES, 30.0, rows, top=4).axes
+    assert len(true.patches) == 30
+    assert sorted(bars(detected)) == [(i, i + 1) for i in range(26, 30)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8)), max_size=12))
+def test_segments_in_a_lane_never_overlap(spans):
+    segments = [segment(start, start + length) for start, length in spans]
+    lanes = _lanes(segments)
+    assert len(lanes) == len(segments)
+    for i, a in enumerate(segments):
+        for j, b in enumerate(segments[:i]):
+            overlap = a["segment"][0] < b["segment"][1] and b["segment"][0] < a["segment"][1]
+            assert not (overlap and lanes[i] == lanes[j])
+    # No more lanes than segments that lie over one another.
+    deepest = max((sum(s <= t < s + n for s, n in spans) for t in range(30)), default=0)
+    assert len(set(lanes)) <= max(2 * deepest - 1, 0)
+
+
+@pytest.mark.parametrize("rows", [{}, {"true": []}, {"true": [], "detected": []}])
+def test_nothing_to_show_is_a_picture_too(rows, tmp_path):
+    figure = draw_timeline(np.empty((0, 1, 1, 3), np.uint8), 10.0, rows)
+    assert len(figure.axes) == 1 + len(rows)
+    assert save(figure, tmp_path / "empty.png").stat().st_size > 1000
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    rows = {"detected": [segment(0, 1, r"100 $ \frac", score=0.5)]}
+    figure = draw_timeline(FRAMES, 3.0, rows, title=r"$\frac{$ video_1.mp4")
+    assert save(figure, tmp_path / "deep" / "names.png").exists()
+
+
+def test_a_picture_is_a_png_of_the_frames(tmp_path):
+    red = np.zeros((3, 8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    path = save(draw_timeline(red, 3.0, {"true": []}), tmp_path / "a.png")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels == (255, 0, 0)).all(-1).mean() > 0.2
+
+
+def records(count, start=2.0, tests=()):
+    steps = [{"step": i, "epoch": i / 4, "loss": start / i} for i in range(1, count + 1)]
+    return [*steps, *({"step": 0, "epoch": e, "average_mAP": value} for e, value in tests)]
+
+
+def test_curves_show_the_loss_and_the_map_in_percent():
+    figure = draw_curves({"one": records(8, tests=[(1, 0.1), (2, 0.25)]), "two": records(4)})
+    losses, maps = figure.axes
+    faint, smooth, *_ = losses.lines
+    assert faint.get_xdata().tolist() == [i / 4 for i in range(1, 9)]
+    assert faint.get_ydata().tolist() == [2.0 / i for i in range(1, 9)]
+    assert smooth.get_ydata().std() < faint.get_ydata().std()
+    assert [line.get_ydata().tolist() for line in maps.lines] == [[10.0, 25.0]]
+    labels = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert labels == ["one", "two"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
+def test_smoothing_keeps_the_length_and_stays_in_range(values):
+    figure = draw_curves({"a": [{"epoch": i, "loss": v} for i, v in enumerate(values)]})
+    smooth = figure.axes[0].lines[1].get_ydata()
+    assert len(smooth) == len(values)
+    assert smooth.min() >= min(values) - 1e-6
+    assert smooth.max() <= max(values) + 1e-6
+
+
+def test_more_runs_than_colours_are_all_drawn():
+    runs = {f"run {i}": records(3) for i in range(len(COLOURS) + 3)}
+    losses, _ = draw_curves(runs).axes
+    assert len(losses.get_legend().get_texts()) == len(runs)
+
+
+def test_runs_without_records_are_an_empty_picture(tmp_path):
+    assert save(draw_curves({"none": []}), tmp_path / "none.png").exists()
+
+
+def test_colours_are_told_apart_and_repeat_after_the_last():
+    labels = [str(i) for i in range(2 * len(COLOURS))]
+    colours = colours_of(labels)
+    assert [colours[label] for label in labels[: len(COLOURS)]] == list(COLOURS)
+    assert colours["0"] == colours[str(len(COLOURS))]
+    rgb = np.array([to_rgb(c) for c in COLOURS])
+    apart = np.linalg.norm(rgb[:, None] - rgb[None], axis=-1)[np.triu_indices(len(COLOURS), 1)]
+    assert apart.min() > 0.25
