@@ -5,9 +5,11 @@ import re
 from functools import cache
 from pathlib import Path
 
+import ipywidgets
 import nbformat
 import papermill
 import pytest
+from matplotlib.figure import Figure
 from papermill.exceptions import PapermillExecutionError
 
 from etadlite.course import check
@@ -200,8 +202,41 @@ def test_a_sampler_that_leaves_gaps_or_repeats_is_told_so(capsys):
     assert "no gap should exceed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("interactive", [True, False])
+def test_a_dial_is_a_slider_in_a_browser_and_a_picture_elsewhere(
+    tmp_path, interactive, monkeypatch
+):
+    run = start(
+        [],
+        profile="smoke",
+        data_root=str(tmp_path),
+        out_dir=str(tmp_path),
+        seed=0,
+        device="cpu",
+        interactive=interactive,
+    )
+    sliders, drawn = [], []
+    monkeypatch.setattr(
+        ipywidgets, "interact", lambda redraw, value: sliders.append((redraw, value))
+    )
+
+    def draw(value):
+        drawn.append(value)
+        return Figure(figsize=(4, 1))
+
+    run.dial(draw, [0.1, 0.2, 0.3, 0.4, 0.5], "dial", title="at {}", alt="a picture")
+    assert (tmp_path / "pictures" / "dial.png").stat().st_size > 1000
+    assert drawn == [0.1, 0.2, 0.4, 0.5][: len(drawn)]
+    assert len(sliders) == interactive
+    if interactive:
+        redraw, slider = sliders[0]
+        assert slider.options[-1] == ("at 0.50", 0.5)
+        redraw(0.3)
+        assert drawn[-1] == 0.3
+
+
 def test_recorded_runs_fill_the_card():
-    run = {"profile": "laptop", "device": "cpu", "threads": 2, "memory_gib": 1.5}
+    run = {"profile": "laptop", "device": "cpu", "threads": 2, "memory_gib": 1.5, "kept": []}
     runs = [
         run | {"minutes": 7.5, "systems": {"all": {"average_mAP": 0.51}}},
         run | {"minutes": 8.25, "systems": {"all": {"average_mAP": 0.58}}},
@@ -209,6 +244,8 @@ def test_recorded_runs_fill_the_card():
     table = card_table({"laptop": recorded(runs)})
     assert "| `laptop` | 100 + 40 | 8.2 (cpu, 2 threads) | 1.5 GiB | all: 51 to 58 |" in table
     assert "| `full` | 1000 + 400 | not recorded yet |" in table
+    with pytest.raises(InputError, match="kept all from an earlier one"):
+        recorded([runs[0] | {"kept": ["all"]}])
     cells = [{"source": ["# title\n", "<!-- card -->\n", "old\n", "<!-- /card -->\n", "rest"]}]
     put_card(cells, table)
     text = "".join(cells[0]["source"])

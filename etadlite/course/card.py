@@ -13,6 +13,7 @@ from typing import Any
 
 from etadlite.course.notebook import PROFILES
 from etadlite.data.stickfigures import SIZES
+from etadlite.errors import InputError
 
 BEGIN, END = "<!-- card -->", "<!-- /card -->"
 UNKNOWN = "not recorded yet"
@@ -57,9 +58,18 @@ def put_card(cells: Sequence[dict[str, Any]], table: str) -> None:
 
 
 def recorded(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What runs of one profile took and reached: the most time and memory, the range of mAP."""
+    """What runs of one profile took and reached: the most time and memory, the range of mAP.
+
+    Raises:
+        InputError: a run kept results of an earlier one, so that its time says nothing.
+    """
     averages: dict[str, list[float]] = {}
     for run in metrics:
+        if run["kept"]:
+            raise InputError(
+                f"a run kept {', '.join(run['kept'])} from an earlier one; record a run that "
+                "started with an empty out_dir"
+            )
         for system, report in run["systems"].items():
             averages.setdefault(system, []).append(round(100 * report["average_mAP"], 1))
     return {
