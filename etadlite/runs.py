@@ -49,11 +49,13 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     (folder / "config.json").write_text(settings.model_dump_json(indent=1) + "\n")
-    board = SummaryWriter(str(folder / "tensorboard"))
     records: list[dict[str, Any]] = []
     latest: dict[str, Any] = {}
 
-    with (folder / "metrics.jsonl").open("w") as file:
+    with (
+        SummaryWriter(str(folder / "tensorboard")) as board,
+        (folder / "metrics.jsonl").open("w") as file,
+    ):
 
         def log(record: dict[str, Any]) -> None:
             records.append(record)
@@ -84,7 +86,6 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
             checkpoint=folder / "checkpoint.safetensors",
             progress=progress,
         )
-    board.close()
     write_json(folder / "predictions.json", latest["predictions"])
     save(draw_curves({settings.name: records}), folder / "pictures" / "curves.png")
     draw_test_videos(settings, {"detected": latest["predictions"]}, folder / "pictures")
