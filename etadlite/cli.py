@@ -1,5 +1,6 @@
 """The `etadlite` command: every verb calls one public function."""
 
+import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -146,6 +147,70 @@ def predict(
         start, end = item["segment"]
         print(f"{start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
     print(f"{len(found)} detections: {target}\ntimeline: {picture}")
+
+
+@app.command()
+def evaluate(
+    *,
+    ground_truth: Annotated[Path, typer.Option(help="Annotations, ActivityNet JSON.")],
+    predictions: Annotated[Path, typer.Option(help="Predictions, ActivityNet JSON.")],
+    subset: Annotated[str, typer.Option(help="For example validation.")],
+    tiou: Annotated[str, typer.Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05",
+    blocked: Annotated[Path | None, typer.Option(help="JSON list of videos left out.")] = None,
+    proposals: Annotated[
+        str | None, typer.Option(help="Also AR@AN for these numbers, as 1,5,10,100.")
+    ] = None,
+    breakdown: Annotated[
+        Path | None, typer.Option(metavar="PICTURE.png", help="Draw classes and lengths.")
+    ] = None,
+    lengths: Annotated[
+        str, typer.Option(help="Seconds that bound the breakdown's five lengths.")
+    ] = "30,60,120,180",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score a file of predictions: mAP at every tIoU threshold, and the average."""
+    from etadlite import evaluation
+    from etadlite.viz import draw_breakdown
+    from etadlite.viz.style import save
+
+    files = (ground_truth, predictions)
+    chosen = {"subset": subset, "tiou": evaluation.read_numbers(tiou, "--tiou")}
+    chosen["blocked"] = blocked or ()
+    precision = evaluation.mean_average_precision(*files, **chosen)
+    scores = {"subset": subset, "tiou": precision.tiou.tolist()}
+    scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
+    if proposals is not None:
+        numbers = evaluation.read_numbers(proposals, "--proposals")
+        amounts = [int(n) if n.is_integer() else n for n in numbers]
+        recall = evaluation.average_recall(*files, **chosen, proposals=amounts)
+        scores["average_recall"] = dict(zip(amounts, recall.average.tolist(), strict=True))
+    if breakdown is not None:
+        edges = evaluation.read_numbers(lengths, "--lengths")
+        found = evaluation.breakdown(*files, **chosen, edges=edges)
+        save(draw_breakdown(found, edges, title=predictions.name), breakdown)
+    if as_json:
+        print(json.dumps(scores))
+        return
+    for threshold, value in zip(scores["tiou"], scores["mAP"], strict=True):
+        print(f"mAP@{threshold:.2f}  {100 * value:6.2f}")
+    print(f"average   {100 * precision.average:6.2f}")
+    for amount, value in scores.get("average_recall", {}).items():
+        print(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
+    if breakdown is not None:
+        print(f"breakdown: {breakdown}")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+) -> None:
+    """Rewrite a published checkpoint as safetensors; none of its code is run."""
+    from etadlite.convert import convert as convert_checkpoint
+
+    for what, value in convert_checkpoint(file, out).metadata().items():
+        print(f"{what:<10} {value}")
+    print(f"written to {out}")
 
 
 @app.command()

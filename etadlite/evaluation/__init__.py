@@ -1,6 +1,7 @@
 """How good predictions are: mean average precision, average recall, and where they fail."""
 
 from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
+from etadlite.evaluation.numbers import read_numbers
 from etadlite.evaluation.recall import AverageRecall, Breakdown, average_recall, breakdown
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "average_recall",
     "breakdown",
     "mean_average_precision",
+    "read_numbers",
 ]
