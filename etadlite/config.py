@@ -132,7 +132,9 @@ class TrainingSettings(Section):
     step_epoch: Count = Field(5, description="epoch from which `step` divides the rates by ten")
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the encoder")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the encoder; auto: bf16 on GPUs that compute in it, else fp32"
+    )
     test_every: int = Field(0, ge=0, description="epochs between tests; 0: after the last alone")
 
 

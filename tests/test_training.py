@@ -28,6 +28,7 @@ from etadlite.training.system import (
     System,
     build_encoder,
     checkpoint_settings,
+    half,
     load_checkpoint,
     resolve_device,
     save_checkpoint,
@@ -426,3 +427,8 @@ def test_the_table_shows_percent_and_over_seeds_mean_and_deviation(tmp_path):
     assert "30.0 ± 10.0" in lines[3]
     assert lines[3].endswith("0.500")
     assert len({len(line) for line in lines}) == 1
+
+
+def test_auto_precision_is_single_on_the_cpu():
+    cpu = torch.device("cpu")
+    assert [half(name, cpu) for name in ("auto", "fp32", "bf16")] == [False, False, True]

@@ -79,7 +79,7 @@ class System(nn.Module):
         device = self.proposals.device
         if self.encoder is None:
             return inputs.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half(self.precision, device)):
             return self.encoder(inputs)
 
     def sample_proposals(self, batch: int) -> Tensor:
@@ -106,6 +106,15 @@ def resolve_device(name: str) -> torch.device:
     if not available.get(name, True):
         raise InputError(f"there is no {name} device here; use device=cpu or device=auto")
     return torch.device(name)
+
+
+def half(precision: str, device: torch.device) -> bool:
+    """Whether `precision` (auto, fp32, bf16) stands for bf16 on the device.
+
+    On CPUs `auto` stays at fp32: for the tiny encoder bf16 brings nothing there.
+    """
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16" or (precision == "auto" and on_gpu)
 
 
 def save_checkpoint(path: Path, system: System, settings: Settings) -> None:
