@@ -168,7 +168,13 @@ def draw_test_videos(
         }
         path = video_file(settings.data.videos, video.name) if settings.data.videos else None
         frames = strip(path) if path else np.empty((0, 1, 1, 3), np.uint8)
-        figure = draw_timeline(frames, video.duration, rows, title=f"test video {video.name}")
+        figure = draw_timeline(
+            frames,
+            video.duration,
+            rows,
+            title=f"test video {video.name}",
+            labels=settings.detector.classes,
+        )
         paths.append(save(figure, folder / f"timeline_{video.name}.png"))
     return paths
 

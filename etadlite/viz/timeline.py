@@ -19,6 +19,7 @@ def draw_timeline(
     *,
     title: str = "",
     top: int = 12,
+    labels: Sequence[str] = (),
 ) -> Figure:
     """Frames of a video above rows of segments on a common axis of seconds.
 
@@ -29,6 +30,8 @@ def draw_timeline(
             {"score"}, which is written on the bar and shown as its opacity.
         title: above the picture.
         top: detections shown a row, the best ones.
+        labels: all classes, so that each keeps its colour from picture to picture; by default
+            those that occur.
 
     Returns:
         The figure.
@@ -39,8 +42,8 @@ def draw_timeline(
     figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
     axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
     _draw_frames(axes[0], frames, duration)
-    labels = sorted({item["label"] for segments in chosen.values() for item in segments})
-    colours = colours_of(labels)
+    occurring = {item["label"] for segments in chosen.values() for item in segments}
+    colours = colours_of(labels or sorted(occurring))
     for axis, (name, segments) in zip(axes[1:], chosen.items(), strict=True):
         lane_of = lanes[name]
         for item, lane in zip(segments, lane_of, strict=True):
@@ -93,7 +96,7 @@ def _draw_segment(axis: Axes, item: Mapping[str, Any], lane: int, colour: str) -
     start, end = item["segment"]
     score = item.get("score")
     alpha = 0.9 if score is None else 0.25 + 0.65 * min(max(score, 0.0), 1.0)
-    axis.barh(lane, end - start, left=start, height=0.86, color=colour, alpha=alpha)
+    (bar,) = axis.barh(lane, end - start, left=start, height=0.86, color=colour, alpha=alpha)
     text = item["label"] if score is None else f"{item['label']} {score:.2f}"
-    style = {"va": "center", "ha": "left", "fontsize": 7, "color": "black"}
-    axis.text(start, lane, f" {text}", clip_on=True, parse_math=False, **style)
+    written = axis.text(start, lane, f" {text}", va="center", ha="left", fontsize=7)
+    written.set_clip_path(bar)  # a short bar shows the beginning of its text
