@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB")
 
 
 def colours_of(labels: Iterable[str]) -> dict[str, str]:
