@@ -185,7 +185,17 @@ def _load_without_code(path: Path) -> Mapping[str, Any]:
             ' not read; save {"state_dict": its weights} alone where it comes from, and convert'
             " that file"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except PermissionError:
+        raise
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path}: cannot be read as a checkpoint ({reason}); fetch it again"
