@@ -214,9 +214,14 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The best detections of which none covers another by half; what a person wants to see."""
+    """The best detections of which none covers another by half; what a person wants to see.
+
+    Those that score less than a tenth of the best are left out.
+    """
     chosen: list[dict[str, Any]] = []
     for item in detections:
+        if item["score"] < 0.1 * detections[0]["score"]:
+            break
         start, end = item["segment"]
         if all(
             min(end, other["segment"][1]) - max(start, other["segment"][0])

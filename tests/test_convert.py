@@ -15,13 +15,13 @@ from parity import fixture, published_weights
 from torch import nn
 
 from etadlite.cli import main
-from etadlite.config import EncoderSettings
+from etadlite.config import DataSettings, EncoderSettings, Settings
 from etadlite.convert import convert, load_converted, read_published
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D
 from etadlite.errors import InputError
 from etadlite.presets import preset
-from etadlite.training.system import System, build_encoder
+from etadlite.training.system import System, build_encoder, load_checkpoint
 from etadlite.weights import load_weights
 
 
@@ -265,3 +265,19 @@ def test_the_command_prints_what_it_recognised(shared, tmp_path, monkeypatch, ca
     assert str(out) in printed
     assert Path(out).is_file()
     assert complaint.startswith("error: absent: there is no such checkpoint")
+
+
+def test_a_converted_checkpoint_is_what_a_system_of_its_settings_loads(shared, tmp_path):
+    weights = published_weights(shared, "etad_detector_keys.json")
+    torch.save(
+        {"state_dict": {f"base_detector.{k}": v for k, v in weights.items()}}, tmp_path / "a"
+    )
+    convert(tmp_path / "a", tmp_path / "b.safetensors")
+    settings = Settings(name="x", data=DataSettings(annotations="a.json", features="features"))
+    system = load_checkpoint(tmp_path / "b.safetensors", settings)
+    torch.testing.assert_close(
+        system.detector.state_dict()["evaluate.score.bias"], weights["tem.2.bias"]
+    )
+    opentad = settings.changed(["detector.layout=opentad", "detector.roi_size=16"])
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(tmp_path / "b.safetensors", opentad)
