@@ -222,7 +222,7 @@ def test_as_its_own_process_it_ends_with_code_2_and_no_traceback(trained, tmp_pa
         [sys.executable, "-m", "etadlite", "predict", text, "--checkpoint", checkpoint],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # against a hang; on a busy machine the imports alone take a minute
         cwd=tmp_path,
         check=False,
     )
