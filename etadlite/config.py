@@ -41,7 +41,7 @@ class DataSettings(Section):
     train_subset: str = "training"
     test_subset: str = "validation"
     min_action: Share = Field(
-        0.0, description="training drops actions shorter than this share of their video"
+        0.0, description="training keeps actions longer than this share of their video"
     )
     snippets: Count = Field(128, description="N snippets a video, also T cells")
     frames: Count = Field(16, description="F frames a snippet")
@@ -54,6 +54,31 @@ class DataSettings(Section):
     jitter: Share = Field(0.2, description="strength of colour changes in training")
     cache: Path | None = Field(
         None, description="folder that keeps decoded frames; for small data sets"
+    )
+    as_published: bool = Field(
+        False,
+        description="take a published annotation file as it is, with actions without length or "
+        "beyond their video's end",
+    )
+    blocked: Path | tuple[str, ...] = Field(
+        (), description="videos left out everywhere: names, or a JSON file with a list of them"
+    )
+    allow_missing: bool = Field(
+        False, description="leave out videos without a file, with a warning"
+    )
+    window_stride: Count | None = Field(
+        None,
+        description="frames from a feature to the next; where given, a sample is a window of "
+        "`snippets` features instead of a whole video resized to them",
+    )
+    window_offset: int = Field(
+        0, ge=0, description="frames from the start of a feature's clip to the moment it stands for"
+    )
+    window_overlap: float = Field(
+        0.5, ge=0.5, lt=1, description="share that a window has in common with the next"
+    )
+    window_inside: Share = Field(
+        0.9, description="training windows keep actions of which more than this share lies inside"
     )
     workers: int = Field(2, ge=0, description="processes that load data; 0: the main process")
 
@@ -81,7 +106,7 @@ class DetectorSettings(Section):
     """The detector; see `etadlite.detector.ETADDetector`."""
 
     layout: Literal["released", "opentad"] = "released"
-    in_channels: Count = Field(512, description="C of the features")
+    in_channels: int = Field(512, ge=4, multiple_of=4, description="C of the features")
     width: int = Field(256, ge=32, multiple_of=32)
     roi_size: int = Field(24, ge=4, multiple_of=4, description="bins of RoIAlign")
     hidden: Count = Field(512, description="width of a stage's shared layer")
@@ -125,8 +150,11 @@ class TrainingSettings(Section):
 
     epochs: Count = 6
     batch_size: Count = 4
-    detector_lr: float = Field(5e-4, gt=0, description="AdamW's rate for the detector")
-    encoder_lr: float = Field(5e-7, ge=0, description="AdamW's rate for the encoder")
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="adam adds the weight decay to the gradient"
+    )
+    detector_lr: float = Field(5e-4, gt=0, description="rate for the detector")
+    encoder_lr: float = Field(5e-7, ge=0, description="rate for the encoder")
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine"] = "step"
     step_epoch: Count = Field(5, description="epoch from which `step` divides the rates by ten")
@@ -145,7 +173,19 @@ class InferenceSettings(Section):
         True, description="keep proposals whose start and end are boundary peaks or above half"
     )
     nms_sigma: float = Field(0.35, gt=0, description="sigma of Gaussian soft-NMS")
-    max_detections: Count = Field(100, description="segments kept a video before classes")
+    nms_voting: Share = Field(
+        0.0, description="tIoU from which segments vote on where a kept one lies; 0: no voting"
+    )
+    min_score: Share = Field(0.0, description="soft-NMS stops below this lowered score")
+    max_detections: Count = Field(
+        100, description="segments kept a video or a window before classes"
+    )
+    classifier: Path | None = Field(
+        None, description="file of video-level class scores that name the segments' classes"
+    )
+    classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = Field(
+        "scores", description="what the file of the classifier looks like"
+    )
     classes_per_segment: Count = Field(2, description="best classes that each segment is given")
     tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         tuple(round(0.5 + 0.05 * i, 2) for i in range(10)),

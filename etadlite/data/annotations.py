@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from etadlite.errors import InputError
 
+NOT_A_CLASS = frozenset({"Ambiguous"})
+"""What THUMOS-14 labels so should count neither for nor against a detector."""
+
 TOLERANCE = 1.0
 """Seconds by which an action may end after its video; it is cut there.
 
@@ -33,12 +36,14 @@ class VideoAnnotation:
         subset: the part of the data set it belongs to, such as "training".
         duration: length in seconds; NaN where a published file gives none.
         actions: in the file's order; empty for a video without actions.
+        frames: number of frames ("frame" in the file); None where it is not given.
     """
 
     name: str
     subset: str
     duration: float
     actions: tuple[Action, ...]
+    frames: int | None = None
 
 
 def read_annotations(
@@ -103,7 +108,8 @@ def read_annotations(
                     f"{len(known)} known classes; correct it, or add it to them"
                 )
             actions.append(action if as_published else _inside(action, duration, place))
-        chosen[name] = VideoAnnotation(name, entry["subset"], duration, tuple(actions))
+        frames = _frames(entry, where)
+        chosen[name] = VideoAnnotation(name, entry["subset"], duration, tuple(actions), frames)
     if not chosen:
         if subset is None:
             raise InputError(f'{file} has no videos: its "database" is empty')
@@ -117,6 +123,21 @@ def read_annotations(
 def labels_of(annotations: Mapping[str, VideoAnnotation]) -> list[str]:
     """Return the classes that occur in the annotations, sorted by name."""
     return sorted({action.label for video in annotations.values() for action in video.actions})
+
+
+def read_names(path: Path) -> set[str]:
+    """Read names of videos: a JSON list, such as the published `blocked.json`.
+
+    Raises:
+        InputError: the file cannot be read or is no such list.
+    """
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a list of videos: {error}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{path} is no JSON list of video names, such as ["a", "b"]')
+    return set(names)
 
 
 def _open(source: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -157,6 +178,15 @@ def _duration(entry: Mapping[str, Any], where: str, as_published: bool) -> float
             f'{where}: "duration" must be its length in seconds, not {entry.get("duration")}'
         )
     return duration
+
+
+def _frames(entry: Mapping[str, Any], where: str) -> int | None:
+    if entry.get("frame") is None:
+        return None
+    frames = _number(entry["frame"])
+    if not (frames >= 1 and frames.is_integer()):
+        raise InputError(f'{where}: "frame" must be its number of frames, not {entry["frame"]}')
+    return int(frames)
 
 
 def _action(item: Any, place: str) -> Action:

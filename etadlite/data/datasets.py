@@ -11,18 +11,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from etadlite.config import DataSettings
-from etadlite.data.annotations import VideoAnnotation, read_annotations
+from etadlite.data.annotations import Action, VideoAnnotation
 from etadlite.data.augment import augment, centre_crop
-from etadlite.data.features import feature_file, read_features, resize_features
+from etadlite.data.features import (
+    as_features,
+    feature_file,
+    find_features,
+    open_features,
+    read_features,
+    resize_features,
+)
+from etadlite.data.split import read_split, video_file, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import read_snippets
+from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
 from etadlite.errors import InputError
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
 class Sample(NamedTuple):
-    """One video.
+    """One video, or a window of one.
 
     Attributes:
         name: the video's name in the annotations.
@@ -30,6 +37,7 @@ class Sample(NamedTuple):
         actions: [A, 2] start and end in cells.
         labels: [A] class numbers; all 0 where the detector tells no classes.
         grid: converts cells to seconds.
+        duration: length of the whole video in seconds.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Sample(NamedTuple):
     actions: Tensor
     labels: Tensor
     grid: TimeGrid
+    duration: float
 
 
 class Batch(NamedTuple):
@@ -47,12 +56,13 @@ class Batch(NamedTuple):
     actions: list[Tensor]
     labels: list[Tensor]
     grids: list[TimeGrid]
+    durations: list[float]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Make a batch of samples."""
-    names, inputs, actions, labels, grids = zip(*samples, strict=True)
-    return Batch(list(names), torch.stack(inputs), list(actions), list(labels), list(grids))
+    names, inputs, *rest = zip(*samples, strict=True)
+    return Batch(list(names), torch.stack(inputs), *map(list, rest))
 
 
 class AnnotatedVideos(Dataset):
@@ -71,15 +81,9 @@ class AnnotatedVideos(Dataset):
         self.settings = settings
         self.classes = tuple(classes)
         self.training = training
-        subset = settings.train_subset if training else settings.test_subset
-        annotated = read_annotations(settings.annotations, subset, classes or None)
-        self.videos = list(annotated.values())
-        missing = [video.name for video in self.videos if self.find(video.name) is None]
-        if missing:
-            raise InputError(
-                f"{len(missing)} of the {len(self.videos)} videos in the subset {subset} have no "
-                f"file in {self.folder}, the first is {missing[0]}; complete the folder"
-            )
+        videos = read_split(settings, training=training, classes=classes)
+        missing = [video.name for video in videos if self.find(video.name) is None]
+        self.videos = without_missing(videos, missing, self.folder, allow=settings.allow_missing)
 
     @property
     def folder(self) -> Path:
@@ -100,16 +104,24 @@ class AnnotatedVideos(Dataset):
     def __getitem__(self, index: int) -> Sample:
         video = self.videos[index]
         grid = TimeGrid.over_video(video.duration, self.settings.snippets)
-        shortest = self.settings.min_action * video.duration if self.training else 0.0
-        actions = [a for a in video.actions if a.end - a.start >= shortest]
-        segments = torch.tensor([(a.start, a.end) for a in actions]).reshape(-1, 2)
+        shortest = self.settings.min_action * video.duration if self.training else -1.0
+        actions = [a for a in video.actions if a.end - a.start > shortest]
+        sample = self.sample(video, self.read(video), actions, grid)
+        return sample._replace(actions=sample.actions.clamp(0, grid.cells))
+
+    def sample(
+        self, video: VideoAnnotation, inputs: Tensor, actions: Sequence[Action], grid: TimeGrid
+    ) -> Sample:
+        """The sample of a video, or of a part of it, with these actions."""
+        segments = torch.tensor([(a.start, a.end) for a in actions], dtype=torch.float64)
         labels = [self.classes.index(a.label) if self.classes else 0 for a in actions]
         return Sample(
             video.name,
-            self.read(video),
-            grid.to_cells(segments).clamp(0, grid.cells),
+            inputs,
+            grid.to_cells(segments.reshape(-1, 2)).float(),
             torch.tensor(labels, dtype=torch.long),
             grid,
+            video.duration,
         )
 
 
@@ -127,16 +139,90 @@ class FeatureDataset(AnnotatedVideos):
         return self.settings.features
 
     def find(self, name: str) -> Path | None:
-        path = feature_file(self.folder, name)
-        return path if path.exists() else None
+        return find_features(self.folder, name)
 
-    def read(self, video: VideoAnnotation) -> Tensor:
+    def draw(self, video: VideoAnnotation) -> Path:
+        """The file of one of the video's views, drawn in training."""
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
-        features = read_features(feature_file(self.folder, video.name, view), self.channels)
+        path = self.find(video.name) or feature_file(self.folder, video.name)
+        return feature_file(self.folder, path.stem, view)
+
+    def read(self, video: VideoAnnotation) -> Tensor:
+        features = read_features(self.draw(video), self.channels)
         if features.shape[1] == self.settings.snippets:
             return features
         return resize_features(features, self.settings.snippets)
+
+
+class WindowDataset(FeatureDataset):
+    """Windows of features [C, T]; see `AnnotatedVideos` and `etadlite.data.windows`.
+
+    In training there are only windows with actions; what is shorter than T ends with zeros. Actions
+    are not cut to the cells: with an offset those at the start of a window start before cell 0, as
+    published.
+
+    Attributes:
+        windows: the video, the window and its actions of every sample.
+
+    Raises:
+        InputError: also where an annotation gives no number of frames, or training is left without
+            a window.
+    """
+
+    def __init__(
+        self, settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
+    ) -> None:
+        super().__init__(settings, classes, channels, training=training)
+        cut = (settings.snippets, settings.window_stride, settings.window_overlap)
+        self.windows = []
+        for video in self.videos:
+            actions = action_frames(video)
+            for window in windows_of(video.frames, size=cut[0], stride=cut[1], overlap=cut[2]):
+                inside = actions_inside(actions, window, settings.window_inside)
+                if inside or not training:
+                    self.windows.append((video, window, inside))
+        if not self.windows:
+            raise InputError(
+                f"{settings.annotations}: no window of {settings.snippets} snippets holds a whole "
+                "action; lower data.window_inside or check the annotations"
+            )
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Sample:
+        video, window, inside = self.windows[index]
+        settings, fps = self.settings, video.frames / video.duration
+        actions = [Action(start / fps, end / fps, label) for start, end, label in inside]
+        grid = TimeGrid.window(
+            window.first_frame,
+            settings.snippets,
+            settings.window_stride,
+            fps,
+            settings.window_offset,
+        )
+        return self.sample(video, self.read_window(video, window), actions, grid)
+
+    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
+        """Features [C, T] of a window.
+
+        Raises:
+            InputError: the file is not usable, or far shorter or longer than the video.
+        """
+        path, stride = self.draw(video), self.settings.window_stride
+        stored = open_features(path, self.channels, on_disk=True)
+        expected = -(-video.frames // stride)
+        # Files end some features early, as the last clip must fit; a wrong stride shows as 2 times.
+        if abs(len(stored) - expected) > max(16, expected / 3):
+            raise InputError(
+                f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
+                f"about {expected} at data.window_stride={stride}; correct the stride"
+            )
+        first = window.first_frame // stride
+        features = as_features(stored[first : first + window.snippets], path)
+        missing = self.settings.snippets - features.shape[1]
+        return torch.nn.functional.pad(features, (0, missing))
 
 
 class VideoDataset(AnnotatedVideos):
@@ -172,12 +258,6 @@ class VideoDataset(AnnotatedVideos):
         return torch.from_numpy(np.load(cached))
 
 
-def video_file(folder: Path, name: str) -> Path | None:
-    """The file of a video, whatever its suffix; None if there is none."""
-    paths = (folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)
-    return next((path for path in paths if path.exists()), None)
-
-
 def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
     """The snippets of a file as the settings ask for: uint8 [N, 3, F, H, W]."""
     return read_snippets(
@@ -194,7 +274,10 @@ def open_dataset(
         InputError: neither is given, or what is there is not usable.
     """
     if settings.features is not None:
-        return FeatureDataset(settings, classes, channels, training=training)
+        kind = FeatureDataset if settings.window_stride is None else WindowDataset
+        return kind(settings, classes, channels, training=training)
+    if settings.window_stride is not None:
+        raise InputError("data.window_stride cuts features into windows: give data.features too")
     if settings.videos is not None:
         return VideoDataset(settings, classes, training=training)
     raise InputError("the settings name no data: give data.videos or data.features")

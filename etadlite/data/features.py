@@ -16,6 +16,15 @@ def feature_file(folder: Path, name: str, view: int = 0) -> Path:
     return folder / (f"{name}.{view}.npy" if view else f"{name}.npy")
 
 
+def find_features(folder: Path, name: str) -> Path | None:
+    """The feature file of a video, None if there is none; ActivityNet's prefix "v_" may be there.
+
+    Further views are found beside it, see `feature_file`.
+    """
+    paths = (feature_file(folder, known) for known in (name, f"v_{name}"))
+    return next((path for path in paths if path.exists()), None)
+
+
 def write_features(path: Path, features: Tensor) -> None:
     """Write features [C, T] as a NumPy file [T, C], whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,15 +34,19 @@ def write_features(path: Path, features: Tensor) -> None:
     draft.replace(path)
 
 
-def read_features(path: Path, channels: int) -> Tensor:
-    """Read a feature file [T, C] as float32 [C, T].
+def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:
+    """Open a feature file [T, C]; its values are not checked.
+
+    Args:
+        path: the file.
+        channels: C.
+        on_disk: leave it there until parts are taken, for those who need only a part.
 
     Raises:
-        InputError: the file is absent, broken, not two-dimensional, empty, of another width, or
-            holds anything but finite numbers.
+        InputError: the file is absent, broken, not two-dimensional, empty or of another width.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such feature file; extract the features") from None
     except (OSError, ValueError, EOFError) as error:
@@ -43,10 +56,28 @@ def read_features(path: Path, channels: int) -> Tensor:
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
         hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == channels else ""
         raise InputError(f"{path} has shape {list(array.shape)}, expected [T, {channels}]{hint}")
-    features = torch.from_numpy(array.astype("float32", copy=False)).T
+    return array
+
+
+def as_features(array: np.ndarray, path: Path) -> Tensor:
+    """Rows [T, C] of an opened file as float32 [C, T].
+
+    Raises:
+        InputError: they hold anything but finite numbers.
+    """
+    features = torch.from_numpy(np.array(array, dtype="float32")).T
     if not torch.isfinite(features).all():
         raise InputError(f"{path} holds values that are not finite; extract it again")
     return features.contiguous()
+
+
+def read_features(path: Path, channels: int) -> Tensor:
+    """Read a feature file [T, C] as float32 [C, T].
+
+    Raises:
+        InputError: see `open_features` and `as_features`.
+    """
+    return as_features(open_features(path, channels), path)
 
 
 def resize_features(features: Tensor, cells: int) -> Tensor:

@@ -76,7 +76,9 @@ def extract_features(
 
 def _claim(folder: Path, settings: Settings, encoder: nn.Module) -> None:
     """Make the folder that of these settings, or refuse it."""
-    ignored = {"features", "feature_views", "workers", "cache"}
+    # What a file holds does not depend on these.
+    ignored = {"features", "feature_views", "workers", "cache", "blocked", "allow_missing"}
+    ignored |= {"as_published", "window_stride", "window_offset", "window_overlap", "window_inside"}
     manifest = {
         "data": settings.data.model_dump(mode="json", exclude=ignored),
         "encoder": settings.encoder.name,

@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from etadlite.data.annotations import read_annotations
+from etadlite.data.annotations import NOT_A_CLASS, read_annotations
 from etadlite.errors import InputError
 
 Source = str | Path | Mapping[str, Any]
-
-# THUMOS-14 marks with this label what should count neither for nor against a detector.
-NOT_A_CLASS = frozenset({"Ambiguous"})
 
 
 @dataclass(frozen=True)

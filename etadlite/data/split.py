@@ -1,0 +1,126 @@
+"""The videos of a split, and which of them have a file."""
+
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from etadlite.config import DataSettings
+from etadlite.data.annotations import (
+    NOT_A_CLASS,
+    VideoAnnotation,
+    read_annotations,
+    read_names,
+)
+from etadlite.data.features import find_features
+from etadlite.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+
+class CoverageWarning(UserWarning):
+    """Videos of a split have no file and are left out."""
+
+
+class Coverage(NamedTuple):
+    """Which videos of a split have a file.
+
+    Attributes:
+        videos: all of the split.
+        missing: names of those without a file.
+    """
+
+    videos: int
+    missing: tuple[str, ...]
+
+
+def read_split(
+    settings: DataSettings, *, training: bool, classes: Sequence[str] = ()
+) -> list[VideoAnnotation]:
+    """The annotated videos of the training or test split, without the blocked ones.
+
+    Raises:
+        InputError: a file cannot be read, a label is no class, or no video is left.
+    """
+    subset = settings.train_subset if training else settings.test_subset
+    annotated = read_annotations(
+        settings.annotations,
+        subset,
+        classes or None,
+        ignore=NOT_A_CLASS,
+        as_published=settings.as_published,
+    )
+    blocked = settings.blocked
+    left_out = read_names(blocked) if isinstance(blocked, Path) else set(blocked)
+    videos = [video for name, video in annotated.items() if name not in left_out]
+    if not videos:
+        raise InputError(f"data.blocked leaves no video of the subset {subset}; correct it")
+    return videos
+
+
+def coverage(settings: DataSettings, *, training: bool) -> Coverage:
+    """Which videos of the training or test split have no file.
+
+    Raises:
+        InputError: the split cannot be read, or the settings name no data.
+    """
+    if settings.features is None and settings.videos is None:
+        raise InputError("the settings name no data: give data.videos or data.features")
+    videos = read_split(settings, training=training)
+    if settings.features is not None:
+        there = [find_features(settings.features, video.name) for video in videos]
+    else:
+        there = [video_file(settings.videos, video.name) for video in videos]
+    missing = [video.name for video, path in zip(videos, there, strict=True) if path is None]
+    return Coverage(len(videos), tuple(missing))
+
+
+def video_file(folder: Path, name: str) -> Path | None:
+    """The file of a video, whatever its suffix; None if there is none.
+
+    ActivityNet's prefix "v_" may be there.
+    """
+    names = (name, f"v_{name}")
+    paths = (folder / f"{known}{suffix}" for known in names for suffix in VIDEO_SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
+
+
+def without_missing(
+    videos: Sequence[VideoAnnotation], missing: Collection[str], folder: Path, *, allow: bool
+) -> list[VideoAnnotation]:
+    """The videos of a split that have a file.
+
+    Args:
+        videos: all of the split.
+        missing: names of those without a file.
+        folder: where the files should be.
+        allow: whether some may be missing.
+
+    Raises:
+        InputError: videos are missing that may not be, or all are.
+
+    Warns:
+        CoverageWarning: videos are left out; how many, and the first names.
+    """
+    if not missing:
+        return list(videos)
+    what = (
+        f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
+        f"file in {folder}"
+    )
+    first = next(iter(missing))
+    if not allow:
+        raise InputError(
+            f"{what}, the first is {first}; complete the folder, or leave them out with "
+            "data.allow_missing=true"
+        )
+    if len(missing) == len(videos):
+        raise InputError(f"{what}, the first is {first}; no video is left")
+    names = ", ".join(list(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+    warnings.warn(
+        f"{what} and are left out: {names}; in a test their actions count as missed",
+        CoverageWarning,
+        stacklevel=3,
+    )
+    absent = set(missing)
+    return [video for video in videos if video.name not in absent]

@@ -1,0 +1,116 @@
+"""Windows: a long video as overlapping pieces of equal length, as OpenTAD cuts THUMOS-14."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from etadlite.data.annotations import VideoAnnotation
+from etadlite.errors import InputError
+
+
+class Window(NamedTuple):
+    """Consecutive snippets of a video.
+
+    Attributes:
+        first_frame: where its first snippet starts.
+        last_frame: where its last snippet starts.
+        snippets: how many there are; fewer than asked for where the video is shorter.
+    """
+
+    first_frame: int
+    last_frame: int
+    snippets: int
+
+
+class FrameAction(NamedTuple):
+    """An action in whole frames."""
+
+    start: int
+    end: int
+    label: str
+
+
+def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> list[Window]:
+    """Cut a video into windows.
+
+    The video's snippets start at frames 0, `stride`, 2 `stride`, ... below its end. A window starts
+    every ``size * (1 - overlap)`` snippets, rounded down; as many as fit into the video side by
+    side, one at least. The window that would run over the end is moved back to it and is the last.
+    So a video whose snippets are a multiple of that step has its last window twice: this is
+    published and kept. Source: OpenTAD's sliding windows.
+
+    Args:
+        frames: length of the video.
+        size: snippets a window.
+        stride: frames from one snippet to the next.
+        overlap: share of a window that the next one repeats; from 0.5, as below it the published
+            rule can lose the end of a video.
+
+    Returns:
+        The windows in order; together they cover every snippet.
+
+    Raises:
+        InputError: a count is below 1, or the overlap leaves no step.
+    """
+    if min(frames, size, stride) < 1:
+        raise InputError(
+            f"windows need at least one frame, one snippet and a stride of one frame, not {frames},"
+            f" {size} and {stride}"
+        )
+    step = int(size * (1 - overlap))
+    if step < 1 or overlap < 0.5:
+        raise InputError(
+            f"windows of {size} snippets cannot overlap by {overlap}; choose 0.5 or more, so that "
+            "a window starts at least one snippet after the one before"
+        )
+    snippets = -(-frames // stride)
+    windows = []
+    for number in range(max(1, snippets // step)):
+        first, end = number * step, number * step + size
+        at_end = end > snippets
+        if at_end:
+            first, end = max(0, snippets - size), snippets
+        windows.append(Window(first * stride, (end - 1) * stride, end - first))
+        if at_end:
+            break
+    return windows
+
+
+def action_frames(video: VideoAnnotation) -> list[FrameAction]:
+    """A video's actions in whole frames, rounded down; what is then the same is there once.
+
+    Source: OpenTAD.
+
+    Raises:
+        InputError: the annotation does not give the number of frames or the duration.
+    """
+    if video.frames is None or not video.duration > 0:
+        raise InputError(
+            f'video {video.name}: windows need its "duration" and its number of frames, "frame"; '
+            "add them to the annotations"
+        )
+    rate = (video.duration, video.frames)
+    return list(
+        dict.fromkeys(
+            FrameAction(_frame(action.start, *rate), _frame(action.end, *rate), action.label)
+            for action in video.actions
+        )
+    )
+
+
+def actions_inside(
+    actions: Sequence[FrameAction], window: Window, inside: float
+) -> list[FrameAction]:
+    """The actions of which more than the share `inside` lies in the window, cut to it.
+
+    The window reaches from the start of its first snippet to the start of its last, as in OpenTAD.
+    """
+    kept = []
+    for start, end, label in actions:
+        cut = FrameAction(max(start, window.first_frame), min(end, window.last_frame), label)
+        if cut.end > cut.start and (cut.end - cut.start) / (end - start) > inside:
+            kept.append(cut)
+    return kept
+
+
+def _frame(seconds: float, duration: float, frames: int) -> int:
+    return int(seconds / duration * frames)  # in this order, so that it rounds as published
