@@ -14,10 +14,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from etadlite.config import Settings
 from etadlite.data.annotations import labels_of, read_annotations
-from etadlite.data.datasets import AnnotatedVideos, video_file
+from etadlite.data.datasets import AnnotatedVideos
+from etadlite.data.split import read_split, video_file
 from etadlite.data.video import probe, read_frames
 from etadlite.errors import InputError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
+from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
 from etadlite.report import RunReport, report_record
 from etadlite.training.loop import loader, open_split, train
@@ -46,6 +48,7 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
         InputError: the data or the settings cannot be used.
     """
     test_data = open_split(settings, training=False)
+    video_classes(settings, test_data)  # what is wrong with a classifier shows before the training
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").unlink(missing_ok=True)
     (folder / "config.json").write_text(settings.model_dump_json(indent=1) + "\n")
@@ -115,8 +118,16 @@ def test_system(
 ) -> tuple[dict[str, Any], AveragePrecision]:
     """Predictions for the test videos, and their mAP."""
     batches = loader(data, settings, training=False)
-    predictions = predict_batches(system, batches, settings, progress=progress)
+    classes = video_classes(settings, data)
+    predictions = predict_batches(system, batches, settings, classes, progress=progress)
     return predictions, evaluate(settings, predictions)
+
+
+def video_classes(
+    settings: Settings, data: AnnotatedVideos
+) -> dict[str, list[tuple[str, float]]] | None:
+    """The classes of a data set's videos from the classifier, None without one."""
+    return classes_of_videos(settings.inference, [video.name for video in data.videos])
 
 
 def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecision:
@@ -125,7 +136,7 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
     Classes that the detector tells but no annotation has count neither for nor against it.
     """
     truth: Any = settings.data.annotations
-    if not settings.detector.classes:
+    if not settings.detector.classes and settings.inference.classifier is None:
         truth = _without_classes(settings)
     else:
         annotated = set(labels_of(read_annotations(truth, as_published=True)))
@@ -135,7 +146,11 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
         }
         predictions = predictions | {"results": results}
     return mean_average_precision(
-        truth, predictions, subset=settings.data.test_subset, tiou=settings.inference.tiou
+        truth,
+        predictions,
+        subset=settings.data.test_subset,
+        tiou=settings.inference.tiou,
+        blocked=settings.data.blocked,
     )
 
 
@@ -158,9 +173,10 @@ def draw_test_videos(
 
     Where the video itself is not there, as with features from elsewhere, no frames are shown.
     """
-    videos = read_annotations(settings.data.annotations, settings.data.test_subset)
+    predicted = set.intersection(*(set(found["results"]) for found in systems.values()))
+    videos = read_split(settings.data, training=False)
     paths = []
-    for video in list(videos.values())[:count]:
+    for video in [video for video in videos if video.name in predicted][:count]:
         truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
         rows = {"true": truth} | {
             name: _one_a_moment(predictions["results"][video.name], len(truth) + 2)
@@ -236,16 +252,15 @@ def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str
 
 def _without_classes(settings: Settings) -> dict[str, Any]:
     """The ground truth with every label "action", for a detector that tells no classes."""
-    videos = read_annotations(settings.data.annotations, settings.data.test_subset)
     return {
         "database": {
-            name: {
+            video.name: {
                 "subset": video.subset,
                 "duration": video.duration,
                 "annotations": [
                     {"segment": [a.start, a.end], "label": "action"} for a in video.actions
                 ],
             }
-            for name, video in videos.items()
+            for video in read_split(settings.data, training=False)
         }
     }

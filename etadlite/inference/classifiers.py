@@ -1,13 +1,14 @@
 """Which classes a video shows, from files of video-level scores that others published."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from etadlite.config import InferenceSettings
 from etadlite.errors import InputError
 
 # Rows of UCF101's class list, counted from 1, that are THUMOS-14's twenty detection classes.
@@ -146,6 +147,30 @@ class UntrimmedNet:
         columns = np.array(list(THUMOS_CLASSES)[::-1]) - 1
         labels = list(THUMOS_CLASSES.values())[::-1]
         return _best(self.scores[int(number) - 1, columns], labels, k)
+
+
+KINDS = {"cuhk": CUHK, "untrimmednet": UntrimmedNet, "scores": LabelScores}
+
+
+def classes_of_videos(
+    settings: InferenceSettings, videos: Iterable[str]
+) -> dict[str, list[tuple[str, float]]] | None:
+    """The best classes of videos, as many as `classes_per_segment`, from the settings' classifier.
+
+    Args:
+        settings: name the classifier's file and its kind.
+        videos: names.
+
+    Returns:
+        Video -> labels with their scores, best first; None where the settings name no classifier.
+
+    Raises:
+        InputError: the file cannot be read or lacks a video.
+    """
+    if settings.classifier is None:
+        return None
+    classifier = KINDS[settings.classifier_kind](settings.classifier)
+    return {video: classifier.top(video, settings.classes_per_segment) for video in videos}
 
 
 def _best(scores: NDArray[Any], labels: Sequence[str], k: int) -> list[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """From videos to detections: the whole system, one batch after another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,12 @@ from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput
-from etadlite.inference.postprocess import score_segments
+from etadlite.inference.merge import merge_windows
+from etadlite.inference.postprocess import fuse_classes, score_segments
 from etadlite.training.system import System
+
+VideoClasses = Sequence[tuple[str, float]]
+"""Classes of a video with their scores, best first, from a classifier's `top`."""
 
 
 def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
@@ -20,7 +24,7 @@ def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
 
     Args:
         probabilities: [K, T] of every cell.
-        segments: [S, 2] start and end in cells, within 0..T.
+        segments: [S, 2] start and end in cells; only what lies within 0..T counts.
 
     Returns:
         [S, K].
@@ -32,18 +36,52 @@ def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
         low = position.floor().long().clamp(max=cells - 1)
         return total[:, low] + (position - low) * probabilities[:, low]
 
+    segments = segments.clamp(0, cells)
     length = (segments[:, 1] - segments[:, 0]).clamp(min=1e-6)
     return ((integral(segments[:, 1]) - integral(segments[:, 0])) / length).T
 
 
+def with_own_classes(
+    segments: Tensor, scores: Tensor, probabilities: Tensor, labels: Sequence[str], count: int
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Give every segment its best classes by the detector's own class scores.
+
+    Args:
+        segments: [S, 2] start and end in cells.
+        scores: [S].
+        probabilities: [K, T] of every cell.
+        labels: names of the K classes.
+        count: C classes a segment.
+
+    Returns:
+        As `fuse_classes`: segments [S * C, 2], scores [S * C] and S * C labels.
+    """
+    by_class = scores[:, None] * class_scores(probabilities, segments)
+    best = by_class.topk(min(count, len(labels)), dim=1)
+    names = [labels[index] for index in best.indices.flatten().tolist()]
+    return segments.repeat_interleave(best.values.shape[1], dim=0), best.values.flatten(), names
+
+
 def detections_of(
-    output: DetectorOutput, grids: list[TimeGrid], settings: Settings
+    output: DetectorOutput,
+    grids: list[TimeGrid],
+    settings: Settings,
+    classes: Sequence[VideoClasses] | None = None,
 ) -> list[list[dict[str, Any]]]:
     """Detections of B videos, each a list of {"segment" [s], "label", "score"}, best first.
 
-    Without classes in the detector every detection has the label "action".
+    Without classes, from the detector or given, every detection has the label "action". Windows
+    (`data.window_stride`) are not cut at their ends, beyond which the video goes on.
+
+    Args:
+        output: the detector's.
+        grids: where the cells of each video lie.
+        settings: how segments are kept and what the detector's classes are called.
+        classes: for each video its classes with scores, of which every segment gets every one;
+            None leaves classes to the detector.
     """
     inference, labels = settings.inference, settings.detector.classes or ("action",)
+    whole = settings.data.window_stride is None
     proposals, iou = (part.float().cpu() for part in output.refined())
     boundaries = output.boundaries.float().cpu()
     if not inference.boundary_mask:
@@ -60,16 +98,24 @@ def detections_of(
             *boundaries[video],
             sigma=inference.nms_sigma,
             max_segments=inference.max_detections,
+            min_score=inference.min_score,
+            voting=inference.nms_voting,
+            cut=whole,
         )
-        by_class = scores[:, None] * class_scores(probabilities[video].double(), segments)
-        best = by_class.topk(min(inference.classes_per_segment, len(labels)), dim=1)
+        if classes is not None:
+            segments, scores, names = fuse_classes(segments, scores, classes[video])
+        else:
+            segments, scores, names = with_own_classes(
+                segments,
+                scores,
+                probabilities[video].double(),
+                labels,
+                inference.classes_per_segment,
+            )
         seconds = grid.to_seconds(segments).tolist()
         detections = [
-            {"segment": segment, "label": labels[label], "score": score}
-            for segment, scores_of, labels_of in zip(
-                seconds, best.values.tolist(), best.indices.tolist(), strict=True
-            )
-            for score, label in zip(scores_of, labels_of, strict=True)
+            {"segment": segment, "label": name, "score": score}
+            for segment, name, score in zip(seconds, names, scores.tolist(), strict=True)
         ]
         found.append(sorted(detections, key=lambda detection: -detection["score"]))
     return found
@@ -77,12 +123,34 @@ def detections_of(
 
 @torch.inference_mode()
 def predict_batches(
-    system: System, batches: Iterable[Batch], settings: Settings, *, progress: bool = True
+    system: System,
+    batches: Iterable[Batch],
+    settings: Settings,
+    classes: Mapping[str, VideoClasses] | None = None,
+    *,
+    progress: bool = True,
 ) -> dict[str, Any]:
-    """Predictions for all videos of the batches, in ActivityNet's structure."""
+    """Predictions for all videos of the batches, in ActivityNet's structure.
+
+    Args:
+        system: the trained system.
+        batches: videos, or windows, which are brought together by video.
+        settings: how segments are kept.
+        classes: the classes of every video from a classifier; None leaves them to the detector.
+        progress: show a bar.
+    """
     system.eval()
-    results = {}
+    results: dict[str, list[dict[str, Any]]] = {}
+    durations: dict[str, float] = {}
     for batch in tqdm(batches, desc="test", unit="batch", disable=not progress):
-        found = detections_of(system(batch.inputs), batch.grids, settings)
-        results.update(zip(batch.names, found, strict=True))
+        given = None if classes is None else [classes[name] for name in batch.names]
+        found = detections_of(system(batch.inputs), batch.grids, settings, given)
+        for name, detections in zip(batch.names, found, strict=True):
+            results.setdefault(name, []).extend(detections)
+        durations.update(zip(batch.names, batch.durations, strict=True))
+    if settings.data.window_stride is not None:
+        results = {
+            name: merge_windows(detections, durations[name], settings.inference)
+            for name, detections in results.items()
+        }
     return {"version": "etadlite 1", "results": results, "external_data": {}}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from etadlite.errors import InputError
-from etadlite.inference.nms import soft_nms_picks
+from etadlite.inference.nms import soft_nms_picks, vote
 
 
 def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
@@ -65,8 +65,10 @@ def score_segments(
     sigma: float = 0.35,
     max_segments: int = 100,
     min_score: float = 0.0,
+    voting: float = 0.0,
     keep_last: bool = True,
     keep_outside: bool = False,
+    cut: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Boundary mask, score (the product of both IoUs), soft-NMS, cut to the video.
 
@@ -81,13 +83,15 @@ def score_segments(
         sigma: width of soft-NMS's Gaussian.
         max_segments: segments at most.
         min_score: a segment whose lowered score is below this is not picked.
+        voting: when above 0, kept segments become weighted means, see `soft_nms`.
         keep_last: the released soft-NMS stops with one proposal left and loses it; False does too.
         keep_outside: the released code keeps proposals that refinement moved out of the video, and
             reports them with the start behind the end; by default only what overlaps the video
             takes part.
+        cut: cut segments to 0..T; not for a window, beyond which the video goes on.
 
     Returns:
-        segments [K, 2] in cells within 0..T, and scores [K] before fusion with classes, best
+        segments [K, 2] in cells, and scores [K] before fusion with classes, best
         first; both float64 and on the CPU; empty when no proposal is kept.
 
     Raises:
@@ -122,6 +126,10 @@ def score_segments(
     )
     picks, lowered = picks[:available], lowered[:available]
     chosen = segments[picks]
+    if voting > 0:
+        chosen = vote(chosen, segments, scores, tiou=voting)
+    if not cut:
+        return chosen, lowered
     start, end = chosen[:, 0].clamp(min=0.0), chosen[:, 1].clamp(max=end_of_video)
     return torch.stack([start, end], dim=1), lowered
 

@@ -1,0 +1,50 @@
+"""Detections of a video from those of its overlapping windows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from etadlite.config import InferenceSettings
+from etadlite.inference.nms import soft_nms_picks, vote
+
+
+def merge_windows(
+    found: Sequence[dict[str, Any]], duration: float, settings: InferenceSettings
+) -> list[dict[str, Any]]:
+    """Bring the detections of all windows of one video together by soft-NMS.
+
+    They are cut to the video, what then has no length is dropped, and soft-NMS with voting runs
+    over all of them whatever their label, with the settings that hold within a window: so does
+    OpenTAD, which besides rounds times to 0.01 s and scores to four digits before it.
+
+    Args:
+        found: detections {"segment" [s], "label", "score"} of all windows, in any order.
+        duration: length of the video in seconds.
+        settings: sigma, number, lowest score and voting of soft-NMS.
+
+    Returns:
+        Detections within 0..duration, best first.
+    """
+    segments = torch.tensor([item["segment"] for item in found], dtype=torch.float64)
+    segments = segments.reshape(-1, 2).clamp(0, duration)
+    inside = segments[:, 1] > segments[:, 0]
+    segments = segments[inside]
+    scores = torch.tensor([item["score"] for item in found], dtype=torch.float64)[inside]
+    labels = [item["label"] for item, there in zip(found, inside.tolist(), strict=True) if there]
+    picks, lowered = soft_nms_picks(
+        segments,
+        scores,
+        sigma=settings.nms_sigma,
+        max_segments=settings.max_detections,
+        min_score=settings.min_score,
+    )
+    chosen = segments[picks]
+    if settings.nms_voting > 0:
+        chosen = vote(chosen, segments, scores, tiou=settings.nms_voting)
+    return [
+        {"segment": segment, "label": labels[pick], "score": score}
+        for segment, pick, score in zip(
+            chosen.tolist(), picks.tolist(), lowered.tolist(), strict=True
+        )
+    ]
