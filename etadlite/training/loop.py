@@ -67,13 +67,14 @@ def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
     return (1 + cos(pi * share)) / 2
 
 
-def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW with one group for the detector and one for what is trained of the encoder."""
+def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser with one group for the detector and one for what is trained of the encoder."""
     groups = [{"params": list(system.detector.parameters()), "lr": settings.detector_lr}]
     if system.encoder is not None and system.encoder.ratio > 0:
         trained = [p for p in system.encoder.parameters() if p.requires_grad]
         groups.append({"params": trained, "lr": settings.encoder_lr})
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    return kind(groups, weight_decay=settings.weight_decay)
 
 
 def train_step(

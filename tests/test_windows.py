@@ -1,0 +1,292 @@
+"""Windows of long videos: the published cut, its properties, and what a data set reads of them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etadlite.config import DataSettings, InferenceSettings
+from etadlite.data.annotations import NOT_A_CLASS, read_annotations
+from etadlite.data.datasets import WindowDataset, collate, open_dataset
+from etadlite.data.timegrid import TimeGrid
+from etadlite.data.windows import (
+    FrameAction,
+    Window,
+    action_frames,
+    actions_inside,
+    windows_of,
+)
+from etadlite.detector import DetectorOutput, StageOutput
+from etadlite.errors import InputError
+from etadlite.inference.detect import detections_of
+from etadlite.inference.merge import merge_windows
+from etadlite.presets import preset
+
+# Against OpenTAD
+
+
+@pytest.mark.parametrize(("part", "subset"), [("train", "training"), ("test", "validation")])
+def test_windows_and_their_actions_are_those_of_opentad(shared, part, subset):
+    published = json.loads((shared / "parity" / "thumos14_windows.json").read_text())
+    given = published["settings"]
+    cut = {
+        "size": given["window_size"],
+        "stride": given["feature_stride"],
+        "overlap": given["window_overlap_ratio"],
+    }
+    path = shared / "realdata" / "thumos-14" / "thumos_14_anno.json"
+    videos = read_annotations(path, subset, ignore=NOT_A_CLASS, as_published=True)
+    ours = []
+    for video in videos.values():
+        actions = action_frames(video)
+        for window in windows_of(video.frames, **cut):
+            entry = {"video": video.name, **window._asdict()}
+            if part == "train":
+                kept = actions_inside(actions, window, given["train_ioa_thresh"])
+                entry["gt_frames"] = [[action.start, action.end] for action in kept]
+            if entry.get("gt_frames") != []:
+                ours.append(entry)
+    assert len(ours) == published["totals"][part]["windows"]
+    assert len({entry["video"] for entry in ours}) == published["totals"][part]["videos"]
+    names = {entry["video"] for entry in published["windows"][part]}
+    assert [entry for entry in ours if entry["video"] in names] == published["windows"][part]
+
+
+# Properties
+
+
+@settings(deadline=None)
+@given(
+    frames=st.integers(1, 3000),
+    size=st.integers(2, 140),
+    stride=st.integers(1, 8),
+    overlap=st.sampled_from([0.5, 0.6, 0.75, 0.9]),
+)
+def test_windows_cover_every_snippet_and_are_as_long_as_the_video_allows(
+    frames, size, stride, overlap
+):
+    if int(size * (1 - overlap)) < 1:
+        return
+    starts = range(0, frames, stride)
+    windows = windows_of(frames, size=size, stride=stride, overlap=overlap)
+    covered = set()
+    for window in windows:
+        assert window.snippets == min(size, len(starts))
+        inside = range(window.first_frame, window.last_frame + 1, stride)
+        assert len(inside) == window.snippets
+        covered.update(inside)
+    assert covered == set(starts)
+    firsts = [window.first_frame for window in windows]
+    assert firsts == sorted(firsts)
+
+
+def test_a_short_video_is_one_short_window_and_a_multiple_of_the_step_ends_twice():
+    assert windows_of(9, size=8, stride=4) == [Window(0, 8, 3)]
+    assert windows_of(16, size=8, stride=1) == [
+        Window(0, 7, 8),
+        Window(4, 11, 8),
+        Window(8, 15, 8),
+        Window(8, 15, 8),
+    ]
+
+
+def test_an_action_is_kept_above_the_share_and_cut():
+    window = Window(100, 200, 26)
+    actions = [
+        FrameAction(90, 190, "exactly 0.9"),
+        FrameAction(91, 191, "above"),
+        FrameAction(150, 150, "empty"),
+        FrameAction(191, 201, "0.9 at the end"),
+        FrameAction(180, 201, "above at the end"),
+        FrameAction(10, 90, "before"),
+    ]
+    assert actions_inside(actions, window, 0.9) == [
+        FrameAction(100, 191, "above"),
+        FrameAction(180, 200, "above at the end"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 0}, "at least one frame"),
+        ({"stride": 0}, "at least one frame"),
+        ({"overlap": 0.25}, "cannot overlap by 0.25"),
+        ({"overlap": 0.99}, "cannot overlap by 0.99"),
+    ],
+)
+def test_senseless_windows_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        windows_of(**{"frames": 100, "size": 8, "stride": 4} | change)
+
+
+# The data set
+
+FPS, STRIDE, OFFSET, CHANNELS = 25, 4, 8, 3
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two videos of 40 and 12 snippets whose features count the snippets; windows of 16."""
+    database = {}
+    for name, subset, snippets in (("a", "training", 40), ("b", "validation", 12)):
+        database[name] = {
+            "subset": subset,
+            "duration": snippets * STRIDE / FPS,
+            "frame": snippets * STRIDE,
+            "annotations": [
+                {"segment": [0.8, 1.6], "label": "jump"},
+                {"segment": [0.8, 1.6], "label": "Ambiguous"},
+                {"segment": [50, 51], "label": "run"},  # behind the end, as in THUMOS-14
+            ],
+        }
+        features = np.repeat(np.arange(snippets, dtype="float32")[:, None], CHANNELS, axis=1)
+        (tmp_path / "features").mkdir(exist_ok=True)
+        np.save(tmp_path / "features" / f"{name}.npy", features)
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
+    return tmp_path
+
+
+def window_data(folder, *, training=True, **changes):
+    given = {
+        "annotations": folder / "annotations.json",
+        "features": folder / "features",
+        "snippets": 16,
+        "window_stride": STRIDE,
+        "window_offset": OFFSET,
+        "as_published": True,
+    }
+    chosen = DataSettings(**given | changes)
+    return open_dataset(chosen, ("run", "jump"), CHANNELS, training=training)
+
+
+def test_a_window_has_its_features_and_its_actions_in_cells(folder):
+    data = window_data(folder)
+    assert isinstance(data, WindowDataset)
+    # The action, frames 20 to 40, lies in the first window and partly in the second, from frame 32.
+    assert [window.first_frame for _, window, _ in data.windows] == [0]
+    sample = data[0]
+    assert sample.inputs.shape == (CHANNELS, 16)
+    assert sample.inputs[0].tolist() == list(range(16))
+    torch.testing.assert_close(sample.actions, torch.tensor([[3.0, 8.0]]))  # (20 - 8) / 4
+    assert sample.labels.tolist() == [1]
+    torch.testing.assert_close(sample.grid.to_seconds(sample.actions), torch.tensor([[0.8, 1.6]]))
+    assert sample.duration == 6.4
+
+
+def test_in_test_every_window_is_there_and_a_short_one_ends_with_zeros(folder):
+    data = window_data(folder, training=False)
+    assert len(data) == 1
+    assert data[0].inputs[0].tolist() == [*range(12), 0, 0, 0, 0]
+    every = window_data(folder, training=False, test_subset="training")
+    assert [int(every[i].inputs[0, 0]) for i in range(len(every))] == [0, 8, 16, 24, 24]
+    batch = collate([every[0], every[1]])
+    assert batch.names == ["a", "a"]
+    assert batch.durations == [6.4, 6.4]
+
+
+def test_a_file_that_ends_some_features_early_is_filled_up(folder):
+    np.save(folder / "features" / "b.npy", np.ones((9, CHANNELS)))
+    assert window_data(folder, training=False)[0].inputs.sum() == 9 * CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((CHANNELS, 40), r"a\.npy has shape \[3, 40\], expected \[T, 3\]; it looks transposed"),
+        ((20, CHANNELS), "a.npy has 20 features, but a video of 160 frames has about 40"),
+        ((80, CHANNELS), "a.npy has 80 features"),
+        ((0, CHANNELS), "a.npy"),
+    ],
+)
+def test_features_of_another_shape_or_stride_are_refused(folder, shape, message):
+    np.save(folder / "features" / "a.npy", np.zeros(shape))
+    with pytest.raises(InputError, match=message):
+        window_data(folder)[0]
+
+
+def test_values_that_are_not_finite_are_refused(folder):
+    np.save(folder / "features" / "a.npy", np.full((40, CHANNELS), np.nan))
+    with pytest.raises(InputError, match="a.npy holds values that are not finite"):
+        window_data(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [(None, 'video a: windows need its "duration"'), (1.5, 'video a: "frame" must be its number')],
+)
+def test_windows_need_the_number_of_frames(folder, frame, message):
+    tree = json.loads((folder / "annotations.json").read_text())
+    tree["database"]["a"]["frame"] = frame
+    (folder / "annotations.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=message):
+        window_data(folder)
+
+
+def test_training_without_a_window_is_refused(folder):
+    with pytest.raises(InputError, match="no window of 4 snippets holds a whole action"):
+        window_data(folder, snippets=4)
+
+
+def test_windows_of_videos_without_features_are_refused(folder):
+    with pytest.raises(InputError, match="cuts features into windows: give data.features too"):
+        window_data(folder, features=None, videos=folder)
+
+
+# Detections in windows, and bringing them together
+
+
+@pytest.mark.parametrize(("stride", "start"), [(4, 100), (None, 108)])
+def test_a_window_is_not_cut_at_its_ends_and_every_segment_gets_the_given_classes(stride, start):
+    chosen = preset("thumos_i3d", ["data.snippets=8", f"data.window_stride={json.dumps(stride)}"])
+    stage = StageOutput(
+        torch.tensor([[[-2.0, 4.0]]]),
+        torch.full((1, 1, 2), 0.9),
+        torch.zeros(1, 1, 4),
+        torch.zeros(1, 1, 2),
+    )
+    output = DetectorOutput(torch.ones(1, 2, 8), [stage], None)
+    grid = TimeGrid.window(100, 8, 4, FPS, OFFSET)
+    classes = [("Diving", 0.5), ("HighJump", 0.2)]
+    (found,) = detections_of(output, [grid], chosen, [classes])
+    for item, (label, score) in zip(found, classes, strict=True):
+        assert item["label"] == label
+        assert item["score"] == pytest.approx(0.81 * score)
+        assert item["segment"] == pytest.approx([start / FPS, (100 + 8 + 16) / FPS])
+
+
+def merged(found, **changes):
+    chosen = InferenceSettings(**{"nms_sigma": 0.3, "max_detections": 200} | changes)
+    return merge_windows(found, 100.0, chosen)
+
+
+def detection(start, end, score, label="run"):
+    return {"segment": [start, end], "label": label, "score": score}
+
+
+def test_the_same_detection_of_two_windows_is_suppressed_whatever_its_label():
+    found = merged([detection(10, 20, 0.8), detection(10, 20, 0.9, "jump"), detection(50, 60, 0.5)])
+    assert [(d["segment"], d["label"]) for d in found] == [
+        ([10, 20], "jump"),
+        ([50, 60], "run"),
+        ([10, 20], "run"),
+    ]
+    expected = [0.9, 0.5, 0.8 * np.exp(-1 / 0.3)]
+    assert [d["score"] for d in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_detections_are_cut_to_the_video_and_lost_outside_it():
+    found = merged([detection(-5, 10, 0.9), detection(90, 120, 0.8), detection(101, 130, 0.7)])
+    assert [d["segment"] for d in found] == [[0, 10], [90, 100]]
+    assert merged([detection(101, 130, 0.7)]) == []
+    assert merged([]) == []
+
+
+def test_close_detections_vote_and_low_or_many_ones_go():
+    pair = [detection(10, 20, 0.6), detection(10.2, 20, 0.3)]
+    assert merged(pair, nms_voting=0.95)[0]["segment"][0] == pytest.approx(10 + 0.2 / 3)
+    assert len(merged(pair, min_score=0.1)) == 1
+    assert len(merged(pair, max_detections=1)) == 1
