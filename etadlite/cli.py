@@ -141,7 +141,8 @@ def predict(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once, above
         duration, frames = probe(video).duration, strip(video)
-    figure = draw_timeline(frames, duration, {"detected": found}, title=video.name)
+    labels = settings.detector.classes
+    figure = draw_timeline(frames, duration, {"detected": found}, title=video.name, labels=labels)
     picture = save(figure, target.with_suffix(".png"))
     for item in found[:5]:
         start, end = item["segment"]
