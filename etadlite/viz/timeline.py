@@ -98,5 +98,5 @@ def _draw_segment(axis: Axes, item: Mapping[str, Any], lane: int, colour: str) -
     alpha = 0.9 if score is None else 0.25 + 0.65 * min(max(score, 0.0), 1.0)
     (bar,) = axis.barh(lane, end - start, left=start, height=0.86, color=colour, alpha=alpha)
     text = item["label"] if score is None else f"{item['label']} {score:.2f}"
-    written = axis.text(start, lane, f" {text}", va="center", ha="left", fontsize=7)
+    written = axis.text(start, lane, f" {text}", va="center", fontsize=7, clip_on=True)
     written.set_clip_path(bar)  # a short bar shows the beginning of its text
