@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,6 +15,10 @@ from etadlite.presets import preset
 from etadlite.runs import run_training
 from etadlite.training.system import build_encoder
 from etadlite.weights import save_weights
+
+# No test is timed: a busy machine must not fail one.
+hypothesis.settings.register_profile("etadlite", deadline=None)
+hypothesis.settings.load_profile("etadlite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
