@@ -126,8 +126,9 @@ def predict(
 ) -> None:
     """Detect actions in a video file: a JSON file and a timeline picture."""
     from etadlite.data.video import probe
+    from etadlite.files import write_json
     from etadlite.inference.predict import predict as predict_video
-    from etadlite.runs import strip, write_json
+    from etadlite.runs import strip
     from etadlite.training.system import checkpoint_settings, load_checkpoint, resolve_device
     from etadlite.viz import draw_timeline
     from etadlite.viz.style import save

@@ -19,6 +19,7 @@ from etadlite.data.split import read_split, video_file
 from etadlite.data.video import probe, read_frames
 from etadlite.errors import InputError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
+from etadlite.files import write_json
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
 from etadlite.report import RunReport, report_record
@@ -219,14 +220,6 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         raise InputError(f"{folder} is no run directory: it has no metrics.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.replace(path)
 
 
 def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Weights: safetensors files, and state dicts of which nothing is silently left out."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from etadlite.errors import InputError
+from etadlite.files import written_whole
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
@@ -20,15 +20,9 @@ def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) 
         module: whose state dict is written, from any device.
         metadata: text to keep beside the weights (seed, versions, accuracy).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(Path(path)) as draft:
         draft.write_bytes(save(tensors, metadata))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

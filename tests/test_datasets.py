@@ -17,7 +17,8 @@ from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import augment, centre_crop
 from etadlite.data.datasets import FeatureDataset, VideoDataset, collate, open_dataset
 from etadlite.data.features import feature_file, read_features, resize_features, write_features
-from etadlite.encoders.extract import encode_in_chunks, extract_features
+from etadlite.encoders.chunks import encode_in_chunks
+from etadlite.encoders.extract import extract_features
 from etadlite.errors import InputError
 from etadlite.presets import preset
 from etadlite.training.system import build_encoder

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from etadlite.draws import Draws
 from etadlite.encoders import tiny_encoder
 from etadlite.errors import InputError
-from etadlite.sampling import SnippetContext, random_snippets, snippet_count
+from etadlite.sampling import SnippetContext, SnippetStrategy, random_snippets, snippet_count
 from etadlite.training.sequential import SequentialEncoder
 
 
@@ -65,7 +66,8 @@ def test_the_gradient_is_that_of_the_picked_snippets_alone():
     encoder, head = Pixels().double(), nn.Conv1d(5, 4, 1).double()
     frames = some_frames(1, 6)
     picked = torch.tensor([[1, 4]])
-    sequential = SequentialEncoder(encoder, 2, lambda context, count: picked, ratio=1 / 3)
+    strategy = SnippetStrategy(lambda context, count: picked)
+    sequential = SequentialEncoder(encoder, 2, strategy, ratio=1 / 3)
     head(sequential(frames)).square().sum().backward()
     # Snippets do not mix here, so those not picked could as well not be there.
     ours, expected = gradients(encoder), plain_gradients(encoder, frames[:, [1, 4]], head)
@@ -111,8 +113,7 @@ def test_autocast_of_the_first_pass_rules_the_replay():
 def test_picks_are_distinct_snippets_in_order(snippets, ratio):
     count = snippet_count(snippets, ratio)
     assert ratio * snippets - 1e-6 <= count < ratio * snippets + 1
-    features = torch.zeros(2, 1, snippets)
-    picked = random_snippets(SnippetContext(features, features), count)
+    picked = random_snippets(SnippetContext(Draws([3, 4]), snippets), count)
     assert picked.shape == (2, count)
     assert (picked.diff(dim=1) > 0).all()
     assert int(picked.min()) >= 0
@@ -120,8 +121,8 @@ def test_picks_are_distinct_snippets_in_order(snippets, ratio):
 
 
 def test_every_snippet_is_picked_equally_often():
-    features = torch.zeros(2000, 1, 10)
-    counts = random_snippets(SnippetContext(features, features), 3).flatten().bincount(minlength=10)
+    context = SnippetContext(Draws(range(2000)), 10)
+    counts = random_snippets(context, 3).flatten().bincount(minlength=10)
     assert (counts - 600).abs().max() < 5 * (2000 * 0.3 * 0.7) ** 0.5
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from etadlite import runs
 from etadlite.config import TrainingSettings
 from etadlite.data.datasets import collate
+from etadlite.draws import Draws
 from etadlite.encoders import tiny_encoder
 from etadlite.errors import InputError
 from etadlite.presets import preset
@@ -248,7 +249,7 @@ def test_all_valid_proposals_are_evaluated_in_test_and_some_in_training(tiny):
     count = 16 + 15 + 14 + 13
     assert system.proposals.shape == (count, 2)
     assert system(torch.randn(2, 48, 16)).stages[0].proposals.shape == (2, count, 2)
-    sampled = system.sample_proposals(2)
+    sampled = system.sample_proposals(Draws.fresh(2), [])
     assert sampled.shape == (2, count // 2, 2)
     assert not torch.equal(sampled[0], sampled[1])
 

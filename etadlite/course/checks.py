@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from etadlite.draws import Draws
 from etadlite.sampling import SnippetContext
 
 
@@ -84,8 +85,8 @@ def _step_cost(attempt: Callable) -> Iterator[str]:
 def _even_sampler(attempt: Callable) -> Iterator[str]:
     """Of evenly(context, count): indices [B, count], ascending, spread evenly."""
     for batch, snippets, count in ((1, 10, 5), (2, 64, 20), (3, 7, 7), (2, 9, 1)):
-        nothing = torch.zeros(batch, 4, snippets)
-        picked = _answer(attempt(SnippetContext(nothing, nothing), count))
+        context = SnippetContext(Draws.fresh(batch), snippets)
+        picked = _answer(attempt(context, count))
         case = f"for {batch} videos of {snippets} snippets and count {count}"
         if not isinstance(picked, torch.Tensor):
             yield f"{case} it should return a tensor, not {type(picked).__name__}."

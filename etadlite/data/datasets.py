@@ -1,6 +1,5 @@
 """Annotated videos as a detector sees them: snippets or features, and actions in cells."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import read_snippets
 from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
 from etadlite.errors import InputError
+from etadlite.files import written_whole
 
 
 class Sample(NamedTuple):
@@ -38,6 +38,7 @@ class Sample(NamedTuple):
         labels: [A] class numbers; all 0 where the detector tells no classes.
         grid: converts cells to seconds.
         duration: length of the whole video in seconds.
+        seed: of everything that training draws for this sample, see `etadlite.draws`.
     """
 
     name: str
@@ -46,6 +47,14 @@ class Sample(NamedTuple):
     labels: Tensor
     grid: TimeGrid
     duration: float
+    seed: int = 0
+
+
+class SampleKey(NamedTuple):
+    """Which sample, and the seed of what is drawn for it."""
+
+    index: int
+    seed: int
 
 
 class Batch(NamedTuple):
@@ -57,6 +66,7 @@ class Batch(NamedTuple):
     labels: list[Tensor]
     grids: list[TimeGrid]
     durations: list[float]
+    seeds: list[int]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -101,7 +111,17 @@ class AnnotatedVideos(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, key: "int | SampleKey") -> Sample:
+        """A sample by its index; in training also by a `SampleKey`, whose seed rules all draws."""
+        index, seed = key if isinstance(key, SampleKey) else (key, None)
+        if seed is None:
+            return self.get(index)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            return self.get(index)._replace(seed=seed)
+
+    def get(self, index: int) -> Sample:
+        """A sample by its index, with draws from torch's global random state."""
         video = self.videos[index]
         grid = TimeGrid.over_video(video.duration, self.settings.snippets)
         shortest = self.settings.min_action * video.duration if self.training else -1.0
@@ -191,7 +211,7 @@ class WindowDataset(FeatureDataset):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Sample:
+    def get(self, index: int) -> Sample:
         video, window, inside = self.windows[index]
         settings, fps = self.settings, video.frames / video.duration
         actions = [Action(start / fps, end / fps, label) for start, end, label in inside]
@@ -250,11 +270,8 @@ class VideoDataset(AnnotatedVideos):
         size = "x".join(map(str, self.settings.decode_size))
         cached = self.settings.cache / f"{shape}_{size}" / f"{video.name}.npy"
         if not cached.exists():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            draft = cached.with_name(f"{cached.name}.{os.getpid()}.part")
-            with draft.open("wb") as file:
-                np.save(file, decode_snippets(path, self.settings).numpy())
-            draft.replace(cached)
+            with written_whole(cached) as draft:
+                np.save(draft, decode_snippets(path, self.settings).numpy())
         return torch.from_numpy(np.load(cached))
 
 

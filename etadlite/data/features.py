@@ -1,6 +1,5 @@
 """Feature files: one NumPy array [T, C] a video."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from etadlite.errors import InputError
+from etadlite.files import written_whole
 
 
 def feature_file(folder: Path, name: str, view: int = 0) -> Path:
@@ -27,11 +27,8 @@ def find_features(folder: Path, name: str) -> Path | None:
 
 def write_features(path: Path, features: Tensor) -> None:
     """Write features [C, T] as a NumPy file [T, C], whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with draft.open("wb") as file:
-        np.save(file, features.T.contiguous().cpu().numpy())
-    draft.replace(path)
+    with written_whole(path) as draft:
+        np.save(draft, features.T.contiguous().cpu().numpy())
 
 
 def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:

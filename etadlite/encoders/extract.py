@@ -4,34 +4,16 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from etadlite.config import Settings
 from etadlite.data.datasets import VideoDataset, collate
 from etadlite.data.features import feature_file, write_features
+from etadlite.encoders.chunks import encode_in_chunks
 from etadlite.errors import InputError
 from etadlite.weights import fingerprint
-
-
-@torch.no_grad()
-def encode_in_chunks(encoder: nn.Module, frames: Tensor, chunk_size: int) -> Tensor:
-    """Encode snippets without gradient, in the memory of one chunk.
-
-    Args:
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        frames: uint8 [B, N, 3, F, H, W], on any device; chunks are moved to the encoder's.
-        chunk_size: snippets encoded at once.
-
-    Returns:
-        [B, C, N], at least float32.
-    """
-    device = next(encoder.parameters()).device
-    chunks = frames.flatten(0, 1).split(chunk_size)
-    features = torch.cat([encoder(chunk.to(device)) for chunk in chunks])
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
-    return features.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
 
 
 def extract_features(

@@ -1,7 +1,14 @@
 """Sampling: a part of the snippets gets a gradient, a part of the proposals is trained."""
 
-from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, proposal_count, random_proposals
+from etadlite.sampling.proposals import (
+    PROPOSAL_STRATEGIES,
+    ProposalContext,
+    ProposalStrategy,
+    proposal_count,
+    random_proposals,
+)
 from etadlite.sampling.snippets import (
+    RANDOM,
     SNIPPET_STRATEGIES,
     SnippetContext,
     SnippetStrategy,
@@ -11,7 +18,10 @@ from etadlite.sampling.snippets import (
 
 __all__ = [
     "PROPOSAL_STRATEGIES",
+    "RANDOM",
     "SNIPPET_STRATEGIES",
+    "ProposalContext",
+    "ProposalStrategy",
     "SnippetContext",
     "SnippetStrategy",
     "proposal_count",

@@ -1,27 +1,55 @@
 """Snippet gradient sampling: which snippets carry the feature gradient into the encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
+
+from etadlite.draws import Draws
 
 
 class SnippetContext(NamedTuple):
-    """What a strategy may look at, known after the detector's backward pass.
+    """What a strategy may look at. What it does not need may be None.
 
     Attributes:
+        draws: the random streams of the B videos.
+        snippets: N.
+        actions: for each video [A, 2] start and end in cells (a cell is a snippet).
         features: [B, C, N] the encoded snippets.
         gradient: [B, C, N] the loss's gradient at `features`.
     """
 
-    features: Tensor
-    gradient: Tensor
+    draws: Draws
+    snippets: int
+    actions: Sequence[Tensor] | None = None
+    features: Tensor | None = None
+    gradient: Tensor | None = None
 
 
-SnippetStrategy = Callable[[SnippetContext, int], Tensor]
-"""Picks `count` snippets of each video: (context, count) -> indices [B, count], ascending."""
+Needs = Literal["nothing", "labels", "features", "gradient"]
+
+
+class SnippetStrategy(NamedTuple):
+    """A way to choose snippets.
+
+    Attributes:
+        pick: (context, count) -> indices [B, count], ascending, none twice.
+        needs: the last thing that must be known. What needs nothing or labels is chosen before the
+            first pass, so that the frozen prefix is computed once.
+        inclusion: (context, count) -> [B, N], the chance of each snippet to be picked; None where
+            it is unknown or some snippets have none. Where it is given, weights 1 / chance make the
+            sampled gradient unbiased.
+    """
+
+    pick: Callable[[SnippetContext, int], Tensor]
+    needs: Needs = "nothing"
+    inclusion: Callable[[SnippetContext, int], Tensor] | None = None
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether the rescaled sampled gradient is, on average, the full one."""
+        return self.inclusion is not None
 
 
 def snippet_count(snippets: int, ratio: float) -> int:
@@ -31,9 +59,15 @@ def snippet_count(snippets: int, ratio: float) -> int:
 
 def random_snippets(context: SnippetContext, count: int) -> Tensor:
     """Every snippet with the same chance, without repetition, drawn for each video (paper, 3.4)."""
-    batch, _, snippets = context.features.shape
-    draw = torch.rand(batch, snippets, device=context.features.device)
+    draw = context.draws.rand(context.snippets)
     return draw.topk(count, dim=1).indices.sort(dim=1).values
 
 
-SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {"random": random_snippets}
+def equal_chances(context: SnippetContext, count: int) -> Tensor:
+    """The chance count / N for every snippet: [B, N]."""
+    chance = count / context.snippets
+    return context.draws.rand(0).new_full((len(context.draws), context.snippets), chance)
+
+
+RANDOM = SnippetStrategy(random_snippets, inclusion=equal_chances)
+SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {"random": RANDOM}

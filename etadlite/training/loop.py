@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
+from etadlite.draws import Draws
 from etadlite.memory import SavedActivations
 from etadlite.training.losses import detection_loss
 from etadlite.training.system import System, resolve_device, save_checkpoint
@@ -86,10 +87,12 @@ def train_step(
         The loss's parts, their sum as `loss`, and the gradient's norm before clipping.
     """
     device = system.proposals.device
-    proposals = system.sample_proposals(len(batch.names))
-    output = system(batch.inputs, proposals)
+    draws = Draws(batch.seeds, device)
+    actions = [actions.to(device) for actions in batch.actions]
+    proposals = system.sample_proposals(draws, actions)
+    output = system(batch.inputs, proposals, draws, actions)
     targets = make_targets(
-        [actions.to(device) for actions in batch.actions],
+        actions,
         [labels.to(device) for labels in batch.labels],
         proposals,
         settings.data.snippets,

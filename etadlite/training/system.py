@@ -1,6 +1,7 @@
 """Encoder and detector as one system, and its weights on disk."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,11 +9,13 @@ from torch import Tensor, nn
 
 from etadlite.config import EncoderSettings, Settings, read_settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
+from etadlite.draws import Draws
 from etadlite.encoders import R2Plus1D, StagedEncoder, freeze, tiny_encoder
 from etadlite.errors import InputError
 from etadlite.sampling import (
     PROPOSAL_STRATEGIES,
     SNIPPET_STRATEGIES,
+    ProposalContext,
     proposal_count,
 )
 from etadlite.training.sequential import SequentialEncoder
@@ -74,24 +77,43 @@ class System(nn.Module):
         proposals = valid_proposals(settings.data.snippets, detector.max_duration)
         self.register_buffer("proposals", proposals, persistent=False)
 
-    def features(self, inputs: Tensor) -> Tensor:
+    def features(
+        self,
+        inputs: Tensor,
+        draws: Draws | None = None,
+        actions: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Features [B, C, T] of snippets uint8 [B, N, 3, F, H, W], or of features as they are."""
         device = self.proposals.device
         if self.encoder is None:
             return inputs.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=half(self.precision, device)):
-            return self.encoder(inputs)
+            return self.encoder(inputs, draws, actions)
 
-    def sample_proposals(self, batch: int) -> Tensor:
+    def sample_proposals(self, draws: Draws, actions: Sequence[Tensor]) -> Tensor:
         """The proposals [B, P, 2] that one training step evaluates."""
         count = proposal_count(len(self.proposals), self.sampling.proposal_ratio)
-        return PROPOSAL_STRATEGIES[self.sampling.proposal_strategy](self.proposals, batch, count)
+        context = ProposalContext(draws, self.proposals, actions)
+        return PROPOSAL_STRATEGIES[self.sampling.proposal_strategy](context, count)
 
-    def forward(self, inputs: Tensor, proposals: Tensor | None = None) -> DetectorOutput:
-        """Evaluate the given proposals [B, P, 2], by default all valid ones."""
+    def forward(
+        self,
+        inputs: Tensor,
+        proposals: Tensor | None = None,
+        draws: Draws | None = None,
+        actions: Sequence[Tensor] | None = None,
+    ) -> DetectorOutput:
+        """Evaluate the given proposals [B, P, 2], by default all valid ones.
+
+        Args:
+            inputs: snippets uint8 [B, N, 3, F, H, W], or features [B, C, T].
+            proposals: [B, P, 2] in cells.
+            draws: the videos' random streams, for the choice of snippets; None: fresh ones.
+            actions: for each video [A, 2] in cells, for strategies that need labels.
+        """
         if proposals is None:
             proposals = self.proposals.expand(len(inputs), -1, -1)
-        return self.detector(self.features(inputs), proposals)
+        return self.detector(self.features(inputs, draws, actions), proposals)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from etadlite.data.stickfigures.motion import CLASSES, FPS, Motion, plan_clip, plan_video
 from etadlite.data.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
 from etadlite.errors import InputError
+from etadlite.files import write_json, written_whole
 
 SUBSETS = ("training", "validation")
 VERSION = "stickfigures-1"
@@ -160,8 +161,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> Non
         frames: Pictures uint8 [H, W, 3] RGB, H and W even.
         fps: Frames per second.
     """
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
-    with av.open(part, "w") as container:
+    with written_whole(path) as draft, av.open(draft, "w") as container:
         stream = None
         for number, frame in enumerate(frames):
             if stream is None:
@@ -175,7 +175,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> Non
             container.mux(stream.encode(picture))
         if stream is not None:
             container.mux(stream.encode())
-    part.replace(path)
 
 
 def _write_one(
@@ -185,12 +184,6 @@ def _write_one(
     motion, looks = _plan(subset, index, seed, size)
     path = folder / f"{video_name(subset, index)}.mp4"
     write_video(path, render(looks, motion, scene, size.pixels))
-
-
-def _write_json(path: Path, content: dict) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def _claim(root: Path, manifest: dict) -> None:
@@ -206,7 +199,7 @@ def _claim(root: Path, manifest: dict) -> None:
         raise InputError(f"{root} holds files that are no stick figures; choose an empty folder.")
     else:
         (root / "videos").mkdir(parents=True, exist_ok=True)
-        _write_json(path, manifest)
+        write_json(path, manifest)
 
 
 def make_dataset(
@@ -271,5 +264,5 @@ def make_dataset(
     database = {
         video_name(*video): _entry(video[0], _plan(*video, seed, size)[0]) for video in videos
     }
-    _write_json(annotations, {"version": VERSION, "database": database})
+    write_json(annotations, {"version": VERSION, "database": database})
     return annotations

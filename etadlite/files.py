@@ -1,0 +1,36 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A draft to write to, renamed to `path` when the block ends without an error.
+
+    Whoever reads `path` finds the old file or the new one, never a part of it; a process that is
+    killed leaves at most a draft behind, named after `path` with `.part` before its suffix.
+
+    Args:
+        path: the file; its folder is made if need be.
+
+    Yields:
+        Where to write; it has the suffix of `path`, by which some writers know the format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with written_whole(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
