@@ -188,13 +188,13 @@ def test_a_sampler_that_leaves_gaps_or_repeats_is_told_so(capsys):
     import torch
 
     def first_ones(context, count):
-        return torch.arange(count).expand(len(context.features), count) * 0
+        return torch.arange(count).expand(len(context.draws), count) * 0
 
     def clumped(context, count):
-        last = context.features.shape[2] - 1
+        last = context.snippets - 1
         picked = torch.arange(count)
         picked[-1] = last
-        return picked.expand(len(context.features), count)
+        return picked.expand(len(context.draws), count)
 
     assert not check("evenly", first_ones)
     assert "no snippet twice" in capsys.readouterr().out
