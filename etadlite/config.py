@@ -46,6 +46,11 @@ class DataSettings(Section):
     snippets: Count = Field(128, description="N snippets a video, also T cells")
     frames: Count = Field(16, description="F frames a snippet")
     frame_step: Count = Field(1, description="frames from one of a snippet to the next")
+    snippet_rule: Literal["cells", "ends"] = Field(
+        "cells",
+        description="cells: snippets lie in the middle of their cells; ends: evenly from the first "
+        "frame to the last, as published",
+    )
     decode_size: tuple[Count, Count] = Field((128, 171), description="height, width in pixels")
     crop: Count = Field(
         112, validate_default=True, description="side of the square that is cut out, in pixels"
@@ -68,11 +73,11 @@ class DataSettings(Section):
     )
     window_stride: Count | None = Field(
         None,
-        description="frames from a feature to the next; where given, a sample is a window of "
-        "`snippets` features instead of a whole video resized to them",
+        description="frames from a snippet to the next; where given, a sample is a window of "
+        "`snippets` of them instead of a whole video",
     )
     window_offset: int = Field(
-        0, ge=0, description="frames from the start of a feature's clip to the moment it stands for"
+        0, ge=0, description="frames from the start of a snippet to the moment it stands for"
     )
     window_overlap: float = Field(
         0.5, ge=0.5, lt=1, description="share that a window has in common with the next"

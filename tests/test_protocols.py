@@ -9,13 +9,17 @@ import torch
 from parity import published_weights
 
 from etadlite.config import DataSettings, InferenceSettings
-from etadlite.data.datasets import open_dataset
+from etadlite.data import video as video_files
+from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.split import CoverageWarning, coverage, read_split
+from etadlite.data.stickfigures import write_video
 from etadlite.detector import ETADDetector
+from etadlite.encoders import R2Plus1D
 from etadlite.errors import InputError
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.presets import preset
 from etadlite.runs import run_training
+from etadlite.sampling import snippet_count
 from etadlite.training.loop import make_optimizer
 from etadlite.training.system import System
 
@@ -77,6 +81,45 @@ def test_a_preset_has_the_published_optimiser(name, kind, rate):
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (rate, 1e-4)
+
+
+E2E = {
+    "e2e_anet_tsp": ("anet_tsp", torch.optim.AdamW, 5e-4),
+    "e2e_thumos_tsp": ("thumos_i3d", torch.optim.Adam, 1e-4),
+}
+
+
+@pytest.mark.parametrize(("name", "optimiser"), [(name, row[1:]) for name, row in E2E.items()])
+def test_an_end_to_end_preset_trains_what_tsp_leaves_unfrozen(name, optimiser):
+    kind, rate = optimiser
+    system = System(preset(name), pretrained=False)
+    assert isinstance(system.encoder.encoder, R2Plus1D)
+    optimizer = make_optimizer(system, preset(name).training)
+    assert type(optimizer) is kind
+    assert [group["lr"] for group in optimizer.param_groups] == [rate, 5e-7]
+    trained = {
+        k.split(".")[0] for k, p in system.encoder.encoder.named_parameters() if p.requires_grad
+    }
+    assert trained == {"layer3", "layer4"}
+    assert snippet_count(128, preset(name).sampling.snippet_ratio) == 40
+
+
+@pytest.mark.parametrize("name", E2E)
+def test_an_end_to_end_preset_is_tested_like_that_on_features(name):
+    ours, features = preset(name), preset(E2E[name][0])
+    assert ours.inference == features.inference
+    assert ours.losses == features.losses
+    kept = ("annotations", "blocked", "min_action", "snippets", "window_stride", "window_inside")
+    assert all(getattr(ours.data, key) == getattr(features.data, key) for key in kept)
+
+
+def test_the_published_end_to_end_preset_reads_the_published_frames(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(video_files, "_fill", lambda out, indices, *rest: asked.append(indices))
+    write_video(tmp_path / "v.mp4", np.zeros((300, 16, 16, 3), np.uint8))
+    decode_snippets(tmp_path / "v.mp4", preset("e2e_anet_tsp").data)
+    starts = np.round(np.linspace(0, 300 - 16, 128)).astype(int)
+    assert (asked[0] == starts[:, None] + np.arange(16)).all()
 
 
 # Coverage

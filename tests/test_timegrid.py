@@ -123,6 +123,27 @@ def test_snippet_middles_lie_on_cell_middles(size):
 
 
 @given(sizes)
+def test_the_published_rule_spreads_snippets_from_the_first_frame_to_the_last(size):
+    """Second formulation: one snippet at a time, in Python's numbers."""
+    num_frames, snippets, length, step = size
+    room = max(num_frames - (length - 1) * step - 1, 0)
+    starts = [round(n * room / (snippets - 1)) if n else 0 for n in range(snippets)]
+    frames = snippet_frames(*size, rule="ends")
+    rows = [[min(s + f * step, num_frames - 1) for f in range(length)] for s in starts]
+    assert np.abs(frames - np.array(rows)).max() <= 1  # where a half is not exact in floats
+    assert frames[0, 0] == 0
+    if snippets > 1:
+        assert frames[-1, -1] == num_frames - 1
+
+
+def test_the_published_rule_by_hand():
+    # 14 frames of room in 4 intervals: 0, 3.5, 7, 10.5, 14; halves go to the even frame.
+    first = snippet_frames(30, 5, 16, rule="ends")[:, 0]
+    assert first.tolist() == [0, 4, 7, 10, 14]
+    assert snippet_frames(3, 2, 5, rule="ends").tolist() == [[0, 1, 2, 2, 2]] * 2
+
+
+@given(sizes)
 def test_snippets_mirror_with_the_video(size):
     """Read backwards the snippets are the same, up to the frame that halves are rounded by."""
     frames = snippet_frames(*size)

@@ -1,6 +1,7 @@
 """Windows of long videos: the published cut, its properties, and what a data set reads of them."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etadlite.config import DataSettings, InferenceSettings
+from etadlite.data import datasets
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
 from etadlite.data.datasets import WindowDataset, collate, open_dataset
+from etadlite.data.stickfigures import write_video
 from etadlite.data.timegrid import TimeGrid
+from etadlite.data.video import read_frames
 from etadlite.data.windows import (
     FrameAction,
     Window,
@@ -126,6 +130,7 @@ def test_senseless_windows_are_refused(change, message):
 # The data set
 
 FPS, STRIDE, OFFSET, CHANNELS = 25, 4, 8, 3
+SIDE = (32, 32)
 
 
 @pytest.fixture
@@ -161,6 +166,35 @@ def window_data(folder, *, training=True, **changes):
     }
     chosen = DataSettings(**given | changes)
     return open_dataset(chosen, ("run", "jump"), CHANNELS, training=training)
+
+
+@pytest.fixture
+def video_folder(folder):
+    """The same two videos as files."""
+    for name, frames in (("a", 160), ("b", 48)):
+        numbered_video(folder / f"{name}.mp4", frames)
+    return folder
+
+
+def numbered_video(path, frames, rate=FPS):
+    """Frame k shows k, as eight black or white stripes."""
+    stripes = (np.arange(frames)[:, None] >> np.arange(8) & 1).astype("uint8") * 255
+    pictures = stripes[:, None, :, None].repeat(32, 1).repeat(4, 2).repeat(3, 3)
+    write_video(path, pictures, Fraction(rate))
+
+
+def numbers(frames):
+    """The numbers that frames [N, 3, F, H, W] show."""
+    stripes = frames.float().mean((1, 3)).unflatten(-1, (8, 4))[..., 1:3].mean(-1) > 127
+    return (stripes.long() << torch.arange(8)).sum(-1).numpy()
+
+
+def video_windows(folder, *, training=True, cut=None, **changes):
+    given = {"features": None, "videos": folder, "decode_size": SIDE, "frames": 5, "crop": 32}
+    data = window_data(folder, training=training, **given | {"frame_step": 2} | changes)
+    if cut:
+        data.cut = cut
+    return data
 
 
 def test_a_window_has_its_features_and_its_actions_in_cells(folder):
@@ -231,9 +265,61 @@ def test_training_without_a_window_is_refused(folder):
         window_data(folder, snippets=4)
 
 
-def test_windows_of_videos_without_features_are_refused(folder):
-    with pytest.raises(InputError, match="cuts features into windows: give data.features too"):
-        window_data(folder, features=None, videos=folder)
+# Windows of videos
+
+
+def test_a_window_of_a_video_holds_the_frames_of_its_snippets(video_folder):
+    data = video_windows(video_folder, cut=lambda frames: frames)
+    assert isinstance(data, WindowDataset)
+    assert [window.first_frame for _, window, _ in data.windows] == [0]
+    shown = data[0].inputs
+    assert shown.shape == (16, 3, 5, *SIDE)
+    expected = np.arange(16)[:, None] * STRIDE + np.arange(5) * 2
+    assert (numbers(shown) == expected).all()
+    torch.testing.assert_close(data[0].actions, torch.tensor([[3.0, 8.0]]))
+
+
+def test_what_lies_behind_the_end_repeats_the_last_frame(video_folder):
+    data = video_windows(video_folder, training=False, cut=lambda frames: frames)
+    assert (len(data), data[0].name) == (1, "b")
+    expected = (np.arange(16)[:, None] * STRIDE + np.arange(5) * 2).clip(0, 47)
+    assert (numbers(data[0].inputs) == expected).all()
+
+
+def test_a_video_converted_to_half_the_rate_is_read_at_the_same_moments(video_folder):
+    numbered_video(video_folder / "a.mp4", 80, rate=FPS / 2)
+    shown = video_windows(video_folder, cut=lambda frames: frames)[0].inputs
+    expected = np.arange(16)[:, None] * STRIDE // 2 + np.arange(5)
+    assert (numbers(shown) == expected).all()
+
+
+def test_frames_that_snippets_share_are_decoded_once_and_augmented_alike(video_folder, monkeypatch):
+    asked = []
+
+    def spy(path, indices, size):
+        asked.append(indices)
+        return read_frames(path, indices, size)
+
+    monkeypatch.setattr(datasets, "read_frames", spy)
+    data = video_windows(video_folder, crop=24, jitter=0.5)
+    shown = data[0].inputs
+    assert shown.shape == (16, 3, 5, 24, 24)
+    (indices,) = asked
+    assert len(indices) == len(set(indices.tolist())) == 35
+    for later in (1, 2):  # at a stride of two steps snippets share all frames but two
+        assert torch.equal(shown[0, :, 2 * later :], shown[later, :, : 5 - 2 * later])
+
+
+@pytest.mark.parametrize("seconds", [4.0, 9.0])
+def test_a_video_of_another_length_than_annotated_is_refused(video_folder, seconds):
+    numbered_video(video_folder / "a.mp4", round(seconds * FPS))
+    with pytest.raises(InputError, match=rf"a\.mp4 lasts {seconds} s, but 6.4 s by .*\.json"):
+        video_windows(video_folder)[0]
+
+
+def test_windows_of_videos_have_no_cache(video_folder):
+    with pytest.raises(InputError, match=r"data\.cache keeps whole videos"):
+        video_windows(video_folder, cache=video_folder / "cache")
 
 
 # Detections in windows, and bringing them together

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from etadlite.config import DataSettings
-from etadlite.data.annotations import Action, VideoAnnotation
+from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
 from etadlite.data.augment import augment, centre_crop
+from etadlite.data.decoding import scan
 from etadlite.data.features import (
     as_features,
     feature_file,
@@ -22,7 +23,7 @@ from etadlite.data.features import (
 )
 from etadlite.data.split import read_split, video_file, without_missing
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import read_snippets
+from etadlite.data.video import read_frames, read_snippets
 from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
 from etadlite.errors import InputError
 from etadlite.files import written_whole
@@ -175,12 +176,46 @@ class FeatureDataset(AnnotatedVideos):
         return resize_features(features, self.settings.snippets)
 
 
-class WindowDataset(FeatureDataset):
-    """Windows of features [C, T]; see `AnnotatedVideos` and `etadlite.data.windows`.
+class VideoDataset(AnnotatedVideos):
+    """Snippets, uint8 [N, 3, F, H, W], from video files; see `AnnotatedVideos`."""
 
-    In training there are only windows with actions; what is shorter than T ends with zeros. Actions
-    are not cut to the cells: with an offset those at the start of a window start before cell 0, as
-    published.
+    @property
+    def folder(self) -> Path:
+        return self.settings.videos
+
+    def find(self, name: str) -> Path | None:
+        return video_file(self.folder, name)
+
+    def read(self, video: VideoAnnotation) -> Tensor:
+        return self.cut(self.decode(video))
+
+    def cut(self, frames: Tensor) -> Tensor:
+        """The square that is shown of frames [N, 3, F, H, W]; in training an augmented one."""
+        settings = self.settings
+        if not self.training:
+            return centre_crop(frames, settings.crop)
+        return augment(frames, settings.crop, flip=settings.flip, jitter=settings.jitter)
+
+    def decode(self, video: VideoAnnotation) -> Tensor:
+        """Snippets of a video at the decoding size, from the cache where there is one."""
+        path, settings = self.find(video.name), self.settings
+        if settings.cache is None:
+            return decode_snippets(path, settings)
+        shape = f"{settings.snippets}x{settings.frames}x{settings.frame_step}"
+        rule = "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
+        size = "x".join(map(str, settings.decode_size))
+        cached = settings.cache / f"{shape}_{size}{rule}" / f"{video.name}.npy"
+        if not cached.exists():
+            with written_whole(cached) as draft:
+                np.save(draft, decode_snippets(path, settings).numpy())
+        return torch.from_numpy(np.load(cached))
+
+
+class WindowDataset(AnnotatedVideos):
+    """Windows of videos; see `etadlite.data.windows`. A subclass says what is read of a window.
+
+    In training there are only windows with actions. Actions are not cut to the cells: with an
+    offset those at the start of a window start before cell 0, as published.
 
     Attributes:
         windows: the video, the window and its actions of every sample.
@@ -191,9 +226,9 @@ class WindowDataset(FeatureDataset):
     """
 
     def __init__(
-        self, settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
+        self, settings: DataSettings, classes: Sequence[str], *rest: Any, training: bool
     ) -> None:
-        super().__init__(settings, classes, channels, training=training)
+        super().__init__(settings, classes, *rest, training=training)
         cut = (settings.snippets, settings.window_stride, settings.window_overlap)
         self.windows = []
         for video in self.videos:
@@ -207,6 +242,10 @@ class WindowDataset(FeatureDataset):
                 f"{settings.annotations}: no window of {settings.snippets} snippets holds a whole "
                 "action; lower data.window_inside or check the annotations"
             )
+
+    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
+        """What the detector is given of a window."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -223,6 +262,10 @@ class WindowDataset(FeatureDataset):
             settings.window_offset,
         )
         return self.sample(video, self.read_window(video, window), actions, grid)
+
+
+class FeatureWindows(WindowDataset, FeatureDataset):
+    """Windows of features [C, T]; what is shorter than T ends with zeros, as published."""
 
     def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
         """Features [C, T] of a window.
@@ -245,40 +288,44 @@ class WindowDataset(FeatureDataset):
         return torch.nn.functional.pad(features, (0, missing))
 
 
-class VideoDataset(AnnotatedVideos):
-    """Snippets, uint8 [N, 3, F, H, W], from video files; see `AnnotatedVideos`."""
+class VideoWindows(WindowDataset, VideoDataset):
+    """Windows of snippets, uint8 [N, 3, F, H, W]; what is shorter than N repeats the last frame.
 
-    @property
-    def folder(self) -> Path:
-        return self.settings.videos
+    Windows count the frames that the annotations count. A file that holds another number of them,
+    since it was converted to another rate, is read at the same moments.
+    """
 
-    def find(self, name: str) -> Path | None:
-        return video_file(self.folder, name)
+    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
+        """Snippets of a window: every frame is decoded and augmented once, however many share it.
 
-    def read(self, video: VideoAnnotation) -> Tensor:
-        settings, frames = self.settings, self.decode(video)
-        if not self.training:
-            return centre_crop(frames, settings.crop)
-        return augment(frames, settings.crop, flip=settings.flip, jitter=settings.jitter)
-
-    def decode(self, video: VideoAnnotation) -> Tensor:
-        """Snippets of a video at the decoding size, from the cache where there is one."""
-        path = self.find(video.name)
-        if self.settings.cache is None:
-            return decode_snippets(path, self.settings)
-        shape = f"{self.settings.snippets}x{self.settings.frames}x{self.settings.frame_step}"
-        size = "x".join(map(str, self.settings.decode_size))
-        cached = self.settings.cache / f"{shape}_{size}" / f"{video.name}.npy"
-        if not cached.exists():
-            with written_whole(cached) as draft:
-                np.save(draft, decode_snippets(path, self.settings).numpy())
-        return torch.from_numpy(np.load(cached))
+        Raises:
+            InputError: the file is no video, or of another length than the annotations say.
+        """
+        settings, path = self.settings, self.find(video.name)
+        info, _ = scan(path)
+        if abs(info.duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
+            raise InputError(
+                f"{path} lasts {info.duration:.1f} s, but {video.duration:.1f} s by "
+                f"{settings.annotations}; copy or convert the video again"
+            )
+        snippets = np.arange(settings.snippets)[:, None] * settings.window_stride
+        wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
+        wanted = wanted.clip(0, video.frames - 1) * info.frames // video.frames
+        frames, places = np.unique(wanted, return_inverse=True)
+        once = read_frames(path, frames, settings.decode_size)  # [U, 3, H, W]
+        shown = self.cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
+        return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
 
 
 def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
     """The snippets of a file as the settings ask for: uint8 [N, 3, F, H, W]."""
     return read_snippets(
-        path, settings.snippets, settings.frames, settings.decode_size, settings.frame_step
+        path,
+        settings.snippets,
+        settings.frames,
+        settings.decode_size,
+        settings.frame_step,
+        rule=settings.snippet_rule,
     )
 
 
@@ -290,11 +337,12 @@ def open_dataset(
     Raises:
         InputError: neither is given, or what is there is not usable.
     """
+    windows = settings.window_stride is not None
     if settings.features is not None:
-        kind = FeatureDataset if settings.window_stride is None else WindowDataset
+        kind = FeatureWindows if windows else FeatureDataset
         return kind(settings, classes, channels, training=training)
-    if settings.window_stride is not None:
-        raise InputError("data.window_stride cuts features into windows: give data.features too")
-    if settings.videos is not None:
-        return VideoDataset(settings, classes, training=training)
-    raise InputError("the settings name no data: give data.videos or data.features")
+    if settings.videos is None:
+        raise InputError("the settings name no data: give data.videos or data.features")
+    if windows and settings.cache is not None:
+        raise InputError("data.cache keeps whole videos, not windows: leave it out")
+    return (VideoWindows if windows else VideoDataset)(settings, classes, training=training)

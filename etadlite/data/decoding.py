@@ -6,6 +6,7 @@ and shifts no other.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,8 +73,15 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such video file")
-    if path.stat().st_size == 0:
+    state = path.stat()
+    if state.st_size == 0:
         raise InputError(f"{path} is empty; copy or download the video again")
+    return _scan(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=512)  # many windows are read of a video, and every video in every epoch
+def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
+    """Scan a file in a certain state."""
     try:
         container = av.open(str(path))
     except FFmpegError as error:

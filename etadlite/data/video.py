@@ -16,7 +16,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from etadlite.data.decoding import Timeline, VideoInfo, decode_frames, require_motion, scan
-from etadlite.data.timegrid import snippet_frames
+from etadlite.data.timegrid import SnippetRule, snippet_frames
 from etadlite.errors import InputError
 
 __all__ = ["VideoInfo", "VideoWarning", "probe", "read_frames", "read_snippets"]
@@ -100,6 +100,7 @@ def read_snippets(
     size: tuple[int, int],
     step: int = 1,
     *,
+    rule: SnippetRule = "cells",
     decoder: Decoder = "pyav",
 ) -> torch.Tensor:
     """Read N snippets of F frames that are spread evenly over a video.
@@ -113,6 +114,7 @@ def read_snippets(
         length: F, frames of a snippet.
         size: height and width to decode at, in pixels.
         step: distance between two frames of a snippet, in frames.
+        rule: where the snippets lie, see `snippet_frames`.
         decoder: as in `read_frames`.
 
     Returns:
@@ -125,7 +127,7 @@ def read_snippets(
         VideoWarning: the file is cut off, or frames had to be replaced.
     """
     info, timeline = scan(Path(path))
-    indices = snippet_frames(info.frames, snippets, length, step)
+    indices = snippet_frames(info.frames, snippets, length, step, rule=rule)
     out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
     _fill(out.transpose(1, 2), indices, info, timeline, decoder)
     return out
