@@ -89,16 +89,16 @@ def read_published(path: str | Path) -> Published:
 
     Raises:
         InputError: the file is absent, broken or holds more than weights and plain values (which
-            are then not read); it is of no known family; or keys are missing, left over or of the
-            wrong shape.
+            are then not read); it is of no known family; or keys, which are named as in the file,
+            are missing, left over or of the wrong shape.
     """
     checkpoint = _load_without_code(Path(path))
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
-    weights = {str(name).removeprefix("module."): value for name, value in weights.items()}
+    names = {str(name).removeprefix("module.") for name in weights}
     starts = [(family, s) for family, (starts, _) in _FAMILIES.items() for s in starts]
-    family = next((f for f, s in starts if any(n.startswith(s) for n in weights)), None)
+    family = next((f for f, s in starts if any(n.startswith(s) for n in names)), None)
     if family is None:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
@@ -111,7 +111,7 @@ def read_published(path: str | Path) -> Published:
     try:
         return _build(family, weights)
     except InputError as error:
-        raise InputError(f"{path}, a {family} checkpoint: {error}") from None
+        raise InputError(f"{path} ({family}): {error}") from None
 
 
 def convert(path: str | Path, out: str | Path) -> Published:
@@ -157,13 +157,13 @@ def _build(family: str, weights: Mapping[str, Tensor]) -> Published:
         return Published(family, None, from_tsp(weights))
     detector = ETADDetector.from_published(weights).eval()
     prefix = _FAMILIES[family][1]
-    # Whatever else lies beside the encoder keeps its name, and is then called left over.
-    beside = {
-        name.removeprefix(prefix): value
-        for name, value in weights.items()
-        if name.startswith(prefix.partition(".")[0] + ".")
-    }
-    return Published(family, detector, from_tsp(beside) if beside else None)
+    # Whatever else lies beside the encoder is then called left over.
+    room = prefix.partition(".")[0] + "."
+    beside = {k: v for k, v in weights.items() if k.removeprefix("module.").startswith(room)}
+    if not beside:
+        return Published(family, detector, None)
+    parallel = "module." if next(iter(beside)).startswith("module.") else ""
+    return Published(family, detector, from_tsp(beside, prefix=parallel + prefix))
 
 
 def _load_without_code(path: Path) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Weights: safetensors files, and state dicts of which nothing is silently left out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -59,18 +59,29 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def load_exactly(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    called: Callable[[str], str] = str,
+) -> None:
     """Load all of `weights` into `module`.
+
+    Args:
+        module: whose names the weights have.
+        weights: name -> weight.
+        source: where they come from, for messages.
+        called: name -> what the source calls it, for messages.
 
     Raises:
         InputError: naming `source` and the keys that are missing, left over or of the wrong shape.
     """
     expected = module.state_dict()
     complaints = {
-        "missing": [name for name in expected if name not in weights],
-        "left over": [name for name in weights if name not in expected],
+        "missing": [called(name) for name in expected if name not in weights],
+        "left over": [called(name) for name in weights if name not in expected],
         "of the wrong shape": [
-            f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+            f"{called(name)} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
             for name, value in expected.items()
             if name in weights and weights[name].shape != value.shape
         ],

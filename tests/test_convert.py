@@ -18,7 +18,7 @@ from etadlite.cli import main
 from etadlite.config import DataSettings, EncoderSettings, Settings
 from etadlite.convert import convert, load_converted, read_published
 from etadlite.detector import ETADDetector
-from etadlite.encoders import R2Plus1D
+from etadlite.encoders import R2Plus1D, from_tsp
 from etadlite.errors import InputError
 from etadlite.presets import preset
 from etadlite.training.system import System, build_encoder, load_checkpoint
@@ -138,12 +138,51 @@ def test_a_checkpoint_with_encoder_gives_both(published, tmp_path, small_encoder
     for name, value in converted.encoder.state_dict().items():
         assert torch.equal(value, small_encoder.state_dict()[name]), name
 
-    broken = weights | {prefix.split(".")[0] + ".surplus": torch.zeros(1)}
+    surplus = f"{prefix.split('.')[0]}.surplus"
+    broken = weights | {surplus: torch.zeros(1)}
     del broken[prefix + "stem.0.bias"]
     with pytest.raises(InputError) as caught:
-        read_published(saved(tmp_path / "b.pth", {"state_dict": broken}))
-    for words in ("b.pth", "1 keys missing (stem.0.bias)", "1 keys left over", "surplus"):
+        read_published(saved(tmp_path / "b.pth", {"state_dict": prefixed(parallel, broken)}))
+    missing = f"1 keys missing ({parallel}{prefix}stem.0.bias)"
+    for words in ("b.pth", missing, f"1 keys left over ({parallel}{surplus})"):
         assert words in str(caught.value)
+
+
+def test_a_whole_training_checkpoint_becomes_a_system_that_computes_the_same(shared, tmp_path):
+    """The largest that was published: detector and R(2+1)D-34, optimiser and schedule."""
+    tsp = published_weights(shared, "tsp_r2plus1d34_keys.json")
+    weights = prefixed(
+        "module.base_detector.", published_weights(shared, "etad_detector_keys.json")
+    ) | prefixed("module.feature_extractor.model.backbone.", tsp)
+    some = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(some.parameters())
+    some(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4])
+    file = saved(
+        tmp_path / "epoch_5.pth.tar",
+        {
+            "epoch": 5,
+            "state_dict": weights,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": schedule.state_dict(),
+        },
+    )
+    convert(file, tmp_path / "etad.safetensors")
+    file.unlink()
+    settings = Settings(name="x", data=DataSettings(annotations="a.json", videos="videos"))
+    system = load_checkpoint(tmp_path / "etad.safetensors", settings).eval()
+    encoder = from_tsp(tsp)
+    detector = ETADDetector.from_published(weights).eval()
+    frames = torch.randint(0, 256, (1, 128, 3, 1, 8, 8), dtype=torch.uint8)
+    proposals = torch.tensor([[[3.0, 9.0], [0.0, 128.0]]])
+    with torch.inference_mode():
+        output = system(frames, proposals)
+        expected = detector(encoder(frames[0]).T[None], proposals)
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(output.boundaries, expected.boundaries, **close)
+    for part, wanted in zip(output.refined(), expected.refined(), strict=True):
+        torch.testing.assert_close(part, wanted, **close)
 
 
 def test_the_names_are_those_of_a_system(published, tmp_path, small_encoder, tiny):
@@ -212,6 +251,9 @@ def test_a_pickle_with_code_is_refused_and_never_run(tmp_path):
 def test_what_is_no_published_checkpoint_is_named(published, tmp_path):
     weights = published["opentad"]
     damaged = {name: value for name, value in weights.items() if "tem.1.conv.bias" not in name}
+    shared_layer = "roi_head.proposal_heads.0.shared_conv_fc.fcs.0.0.weight"
+    flat = weights | {shared_layer: torch.zeros(3)}
+    no_heads = {name: value for name, value in weights.items() if ".iou_head." not in name}
     cut = tmp_path / "cut.pth"
     cut.write_bytes(saved(tmp_path / "whole.pth", weights).read_bytes()[:5000])
     (tmp_path / "text.pth").write_text("404: not found")
@@ -226,14 +268,22 @@ def test_what_is_no_published_checkpoint_is_named(published, tmp_path):
         ],
         saved(tmp_path / "empty.pth", {"state_dict": {}}): ["holds nothing"],
         saved(tmp_path / "value.pth", weights | {"neck.size": 3}): ["neck.size", "no tensor"],
-        saved(tmp_path / "missing.pth", damaged): ["OpenTAD", "missing", "evaluate.score.bias"],
+        saved(tmp_path / "missing.pth", damaged): [
+            "(OpenTAD)",
+            "missing (rpn_head.tem.1.conv.bias)",
+        ],
         saved(tmp_path / "surplus.pth", weights | {"roi_head.x": torch.zeros(1)}): [
             "left-over",
             "roi_head.x",
         ],
         saved(tmp_path / "shape.pth", weights | {"neck.mem_f.bias_ih_l0": torch.zeros(3)}): [
-            "wrong shape",
-            "(3,)",
+            "wrong shape (neck.mem_f.bias_ih_l0 (3,) instead of",
+        ],
+        saved(tmp_path / "flat.pth", {"state_dict": prefixed("module.", flat)}): [
+            "module.roi_head.proposal_heads.0.shared_conv_fc.fcs.0.0.weight has the shape (3,)",
+        ],
+        saved(tmp_path / "none.pth", no_heads): [
+            "roi_head.proposal_heads.0.iou_head.fcs.0.0.weight is missing",
         ],
     }.items():
         with pytest.raises(InputError) as caught:

@@ -108,15 +108,22 @@ class ETADDetector(nn.Module):
                 prefixes and with or without the video encoder.
 
         Raises:
-            InputError: naming the keys that are missing, left over or of the wrong shape.
+            InputError: naming the keys that are missing, left over or of the wrong shape, as the
+                checkpoint calls them.
         """
-        layout, weights = published_detector(state_dict)
-        try:
-            width, per_group, _ = weights["enhance.project.0.weight"].shape
-            hidden, pooled = weights["stages.0.shared.weight"].shape
-            head = weights["stages.0.iou.0.weight"].shape[0]
-        except (KeyError, ValueError) as error:
-            raise InputError(f"missing or misshapen key in these weights: {error}") from None
+        published = published_detector(state_dict)
+        layout, weights = published.layout, published.weights
+
+        def shape(name: str, dimensions: int) -> torch.Size:
+            found = weights[name].shape if name in weights else None
+            if found is None or len(found) != dimensions:
+                problem = "is missing" if found is None else f"has the shape {tuple(found)}"
+                raise InputError(f"{published.published_name(name)} {problem} in these weights")
+            return found
+
+        width, per_group, _ = shape("enhance.project.0.weight", 3)
+        hidden, pooled = shape("stages.0.shared.weight", 2)
+        head, _ = shape("stages.0.iou.0.weight", 2)
         detector = cls(
             4 * per_group,
             width=width,
@@ -126,5 +133,5 @@ class ETADDetector(nn.Module):
             head=head,
             num_stages=1 + max(int(name.split(".")[1]) for name in weights if "stages." in name),
         )
-        load_exactly(detector, weights, "these weights")
+        load_exactly(detector, weights, "these weights", published.published_name)
         return detector
