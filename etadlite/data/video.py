@@ -19,7 +19,7 @@ from etadlite.data.decoding import Timeline, VideoInfo, decode_frames, require_m
 from etadlite.data.timegrid import SnippetRule, snippet_frames
 from etadlite.errors import InputError
 
-__all__ = ["VideoInfo", "VideoWarning", "probe", "read_frames", "read_snippets"]
+__all__ = ["VideoInfo", "VideoWarning", "frame_times", "probe", "read_frames", "read_snippets"]
 
 Decoder = Literal["pyav", "decord"]
 
@@ -59,12 +59,29 @@ def probe(path: Path | str, decode: bool = False) -> VideoInfo:
     return info
 
 
+def frame_times(path: Path | str) -> np.ndarray:
+    """When each frame of a video is shown, and when the last ends: seconds [frames + 1].
+
+    They are evenly spread where the rate is constant or the file does not tell.
+
+    Raises:
+        InputError: the file is no video of two frames or more.
+    """
+    info, timeline = scan(Path(path))
+    if timeline.times is None or timeline.times[-1] == timeline.times[0]:
+        return np.arange(info.frames + 1) / info.fps
+    ticks = timeline.times - timeline.times[0]
+    last = info.duration - 1 / info.fps
+    return np.append(ticks * (last / ticks[-1]), info.duration)
+
+
 def read_frames(
     path: Path | str, indices: np.ndarray, size: tuple[int, int], decoder: Decoder = "pyav"
 ) -> torch.Tensor:
     """Read frames by their index.
 
-    A frame that cannot be decoded is replaced by the nearest one that can.
+    A frame that cannot be decoded is replaced by the nearest one that can. What a camera stored on
+    its side is turned upright.
 
     Args:
         path: the video file.
@@ -159,7 +176,10 @@ def _fill(
 
     def picture(frame: av.VideoFrame) -> np.ndarray:
         options = {"interpolation": "BILINEAR", **ONE_THREAD}
-        return reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
+        turns = round(frame.rotation / 90)  # counterclockwise
+        across, down = (height, width) if turns % 2 else (width, height)
+        stored = reformatter.reformat(frame, across, down, "rgb24", **options).to_ndarray()
+        return np.rot90(stored, turns) if turns else stored
 
     number, decoded, replaced, before = 0, 0, 0, None
     for index, frame in decode_frames(info.path, timeline, wanted):
