@@ -180,7 +180,7 @@ def draw_test_videos(
     for video in [video for video in videos if video.name in predicted][:count]:
         truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
         rows = {"true": truth} | {
-            name: _one_a_moment(predictions["results"][video.name], len(truth) + 2)
+            name: one_a_moment(predictions["results"][video.name], len(truth) + 2)
             for name, predictions in systems.items()
         }
         path = video_file(settings.data.videos, video.name) if settings.data.videos else None
@@ -222,7 +222,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The best detections of which none covers another by half; what a person wants to see.
 
     Those that score less than a tenth of the best are left out.

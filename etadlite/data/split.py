@@ -15,7 +15,7 @@ from etadlite.data.annotations import (
 from etadlite.data.features import find_features
 from etadlite.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 
 
 class CoverageWarning(UserWarning):
@@ -81,8 +81,14 @@ def video_file(folder: Path, name: str) -> Path | None:
     ActivityNet's prefix "v_" may be there.
     """
     names = (name, f"v_{name}")
-    paths = (folder / f"{known}{suffix}" for known in names for suffix in VIDEO_SUFFIXES)
+    suffixes = (*VIDEO_SUFFIXES, *map(str.upper, VIDEO_SUFFIXES))  # cameras write GX010001.MP4
+    paths = (folder / f"{known}{suffix}" for known in names for suffix in suffixes)
     return next((path for path in paths if path.exists()), None)
+
+
+def is_video(path: Path) -> bool:
+    """Whether this is a file with the suffix of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def without_missing(
