@@ -105,6 +105,15 @@ class EncoderSettings(Section):
     )
     frozen_stages: int = Field(2, ge=0, le=4, description="stages behind the frozen stem; R(2+1)D")
     chunk_size: Count = Field(4, description="snippets encoded at once")
+    keep_prefix: Literal["device", "host", "nothing"] = Field(
+        "device",
+        description="where the frozen stages' output for the sampled snippets waits, so that it is "
+        "not computed twice",
+    )
+    channels_last: bool | None = Field(
+        None, description="memory layout of R(2+1)D; None: measured together with precision=auto"
+    )
+    compile: bool = Field(False, description="use torch.compile; costs a minute at the start")
 
 
 class DetectorSettings(Section):
@@ -166,7 +175,7 @@ class TrainingSettings(Section):
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the encoder; auto: bf16 on GPUs that compute in it, else fp32"
+        "auto", description="of the encoder; auto: measured at the start of a training"
     )
     test_every: int = Field(0, ge=0, description="epochs between tests; 0: after the last alone")
 
@@ -184,6 +193,14 @@ class InferenceSettings(Section):
     min_score: Share = Field(0.0, description="soft-NMS stops below this lowered score")
     max_detections: Count = Field(
         100, description="segments kept a video or a window before classes"
+    )
+    keep_last: bool = Field(
+        True, description="let soft-NMS keep the last segment; the released code loses it"
+    )
+    keep_outside: bool = Field(
+        False,
+        description="let proposals that lie outside their video take part, as the released code "
+        "does; they become detections without length at its ends",
     )
     classifier: Path | None = Field(
         None, description="file of video-level class scores that name the segments' classes"

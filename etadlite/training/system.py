@@ -11,6 +11,13 @@ from etadlite.config import EncoderSettings, Settings, read_settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
 from etadlite.draws import Draws
 from etadlite.encoders import R2Plus1D, StagedEncoder, freeze, tiny_encoder
+from etadlite.encoders.speed import (
+    Variant,
+    compile_parts,
+    fastest,
+    seconds_a_pass,
+    use_layout,
+)
 from etadlite.errors import InputError
 from etadlite.sampling import (
     PROPOSAL_STRATEGIES,
@@ -31,7 +38,37 @@ def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> Stag
     if pretrained and settings.weights is not None:
         weights, _ = load_weights(settings.weights)
         load_exactly(encoder, weights, str(settings.weights))
-    return encoder
+    if settings.channels_last is not None:
+        use_layout(encoder, settings.channels_last)
+    return compile_parts(encoder) if settings.compile else encoder
+
+
+def settle_speed(settings: Settings, device: torch.device) -> Settings:
+    """The settings with what is fastest on this device in place of `auto`.
+
+    Precision and layout of R(2+1)D are measured on one snippet; the tiny encoder is made for fp32
+    in its own layout. Whatever was asked for by name stays.
+    """
+    encoder, precision = settings.encoder, settings.training.precision
+    layouts = (False, True) if encoder.channels_last is None else (encoder.channels_last,)
+    precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
+    variants = tuple(Variant(p, layout) for p in precisions for layout in layouts)
+    if encoder.name == "tiny" or settings.data.features is not None or device.type == "mps":
+        best = Variant(precisions[0], encoder.channels_last)
+    elif len(variants) == 1:
+        best = variants[0]
+    else:
+        size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
+        frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
+        probe = build_encoder(encoder, pretrained=False).to(device).eval()
+        best = fastest(seconds_a_pass(probe, frames, variants))
+    chosen = {"precision": best.precision}, {"channels_last": best.channels_last}
+    return settings.model_copy(
+        update={
+            "training": settings.training.model_copy(update=chosen[0]),
+            "encoder": encoder.model_copy(update=chosen[1]),
+        }
+    )
 
 
 class System(nn.Module):
@@ -56,6 +93,7 @@ class System(nn.Module):
                 settings.encoder.chunk_size,
                 SNIPPET_STRATEGIES[sampling.snippet_strategy],
                 sampling.snippet_ratio,
+                keep=settings.encoder.keep_prefix,
             )
             if encoder.channels != detector.in_channels:
                 raise InputError(
@@ -133,7 +171,7 @@ def resolve_device(name: str) -> torch.device:
 def half(precision: str, device: torch.device) -> bool:
     """Whether `precision` (auto, fp32, bf16) stands for bf16 on the device.
 
-    On CPUs `auto` stays at fp32: for the tiny encoder bf16 brings nothing there.
+    An `auto` that was never settled, see `settle_speed`, is bf16 on GPUs that compute in it alone.
     """
     on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16" or (precision == "auto" and on_gpu)

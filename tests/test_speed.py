@@ -1,0 +1,81 @@
+"""The choice of number format and layout: by measurement, and only where it pays."""
+
+import pytest
+import torch
+from torch import nn
+
+from etadlite.encoders import tiny_encoder
+from etadlite.encoders.speed import VARIANTS, fastest, seconds_a_pass, use_layout
+from etadlite.presets import preset
+from etadlite.training import system
+from etadlite.training.system import build_encoder, settle_speed
+
+PLAIN, LAST, HALF = VARIANTS
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ((1.0, 0.9, 0.4), HALF),
+        ((1.0, 0.7, 0.9), LAST),
+        ((1.0, 0.9, 0.85), PLAIN),  # not clearly faster
+        ((1.0, 1.2, 9.0), PLAIN),
+    ],
+)
+def test_a_variant_is_chosen_only_where_it_is_clearly_faster(seconds, chosen):
+    assert fastest(dict(zip(VARIANTS, seconds, strict=True))) == chosen
+
+
+def test_every_variant_is_measured_in_its_precision_and_layout():
+    seen = set()
+    encoder = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Flatten())
+
+    def look(module, args, out):
+        last = module.weight.is_contiguous(memory_format=torch.channels_last_3d)
+        plain = module.weight.is_contiguous()
+        seen.add((out.dtype, last and not plain))
+
+    encoder[0].weight = nn.Parameter(torch.randn(4, 3, 1, 2, 2))
+    encoder[0].register_forward_hook(look)
+    seconds = seconds_a_pass(encoder, torch.rand(2, 3, 2, 4, 4), repeats=1)
+    assert seen == {(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)}
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_auto_is_settled_by_the_measurement(monkeypatch):
+    settings = preset("e2e_anet_tsp", ["data.crop=16", "data.frames=2", "encoder.name=r2plus1d_18"])
+    for winner in VARIANTS:
+
+        def measured(encoder, frames, variants, winner=winner):
+            assert frames.shape == (1, 3, 2, 16, 16)
+            return {variant: 0.1 if variant == winner else 1.0 for variant in variants}
+
+        monkeypatch.setattr(system, "seconds_a_pass", measured)
+        settled = settle_speed(settings, CPU)
+        assert settled.training.precision == winner.precision
+        assert settled.encoder.channels_last is winner.channels_last
+        assert settle_speed(settled, CPU) == settled
+
+
+def test_what_is_asked_for_by_name_stays_and_the_tiny_encoder_is_not_measured(monkeypatch):
+    monkeypatch.setattr(system, "seconds_a_pass", None)  # calling it would fail
+    tiny = settle_speed(preset("e2e_stickfigures"), CPU)
+    assert tiny.training.precision == "fp32"
+    assert tiny.encoder == preset("e2e_stickfigures").encoder
+    named = preset("e2e_anet_tsp", ["training.precision=bf16", "encoder.channels_last=false"])
+    assert settle_speed(named, CPU) == named
+
+
+def test_the_layout_setting_reaches_the_weights():
+    settings = preset("e2e_anet_tsp", ["encoder.name=r2plus1d_18"]).encoder
+    for layout in (True, False):
+        encoder = build_encoder(
+            settings.model_copy(update={"channels_last": layout}), pretrained=False
+        )
+        weight = encoder.layer1[0].conv1[0][0].weight
+        assert weight.is_contiguous(memory_format=torch.channels_last_3d) == layout
+    frames = torch.randint(0, 256, (2, 3, 8, 24, 24), dtype=torch.uint8)
+    encoder = tiny_encoder()
+    expected = encoder(frames)
+    torch.testing.assert_close(use_layout(encoder, False)(frames), expected, rtol=1e-4, atol=1e-4)
