@@ -100,8 +100,12 @@ def detections_of(
             max_segments=inference.max_detections,
             min_score=inference.min_score,
             voting=inference.nms_voting,
+            keep_last=inference.keep_last,
+            keep_outside=inference.keep_outside,
             cut=whole,
         )
+        if whole:  # what was kept outside now starts behind its end
+            segments = segments.clamp(0, boundaries.shape[-1])
         if classes is not None:
             segments, scores, names = fuse_classes(segments, scores, classes[video])
         else:

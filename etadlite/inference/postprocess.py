@@ -86,8 +86,8 @@ def score_segments(
         voting: when above 0, kept segments become weighted means, see `soft_nms`.
         keep_last: the released soft-NMS stops with one proposal left and loses it; False does too.
         keep_outside: the released code keeps proposals that refinement moved out of the video, and
-            reports them with the start behind the end; by default only what overlaps the video
-            takes part.
+            reports them with the start behind the end; False: only what overlaps the video takes
+            part.
         cut: cut segments to 0..T; not for a window, beyond which the video goes on.
 
     Returns:
