@@ -41,4 +41,4 @@ class Draws:
     def rand(self, *shape: int) -> Tensor:
         """Uniform numbers in 0..1, [B, *shape]; the next of every stream."""
         drawn = [torch.rand(shape, generator=generator) for generator in self._generators]
-        return torch.stack(drawn).to(self.device)
+        return (torch.stack(drawn) if drawn else torch.empty(0, *shape)).to(self.device)

@@ -7,6 +7,7 @@ from parity import fixture, published_weights
 
 from etadlite.config import LossSettings
 from etadlite.detector import DetectorOutput, ETADDetector, StageOutput
+from etadlite.draws import Draws
 from etadlite.training.losses import (
     balanced_bce,
     detection_loss,
@@ -98,14 +99,15 @@ def test_losses_with_random_negatives_have_the_published_mean(published_losses):
 
 
 def test_guarded_draws_take_no_positives_where_published_ones_do():
-    positive = torch.tensor([True, True, True, False])
-    assert draw_as_many(~positive, positive, guarded=False).all()
-    assert draw_as_many(~positive, positive, guarded=True).tolist() == [False, False, False, True]
+    positive = torch.tensor([[True, True, True, False]])
+    assert draw_as_many(~positive, positive, Draws.fresh(1), guarded=False).all()
+    drawn = draw_as_many(~positive, positive, Draws.fresh(1), guarded=True)
+    assert drawn.tolist() == [[False, False, False, True]]
 
 
 def test_a_draw_balances_the_groups():
-    positive = torch.arange(10_000) < 500
-    drawn = draw_as_many(~positive, positive, guarded=True)
+    positive = torch.arange(10_000)[None] < 500
+    drawn = draw_as_many(~positive, positive, Draws.fresh(1), guarded=True)
     assert not (drawn & positive).any()
     assert 400 < int(drawn.sum()) < 600
 
@@ -141,9 +143,9 @@ def test_losses_and_gradients_are_finite_for_every_empty_group(iou, says, startn
 
 
 def test_sampled_losses_without_positives_average_everyone():
-    says, target = torch.tensor([0.2, 0.6]), torch.tensor([0.1, 0.5])
-    close(sampled_bce(says, target, 0.9), -(1 - says + 1e-6).log().mean())
-    close(sampled_l2(says, target), 0.01)
+    says, target = torch.tensor([[0.2, 0.6]]), torch.tensor([[0.1, 0.5]])
+    close(sampled_bce(says, target, 0.9, Draws.fresh(1)), -(1 - says + 1e-6).log().mean())
+    close(sampled_l2(says, target, Draws.fresh(1)), 0.01)
 
 
 @given(

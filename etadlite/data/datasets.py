@@ -59,7 +59,11 @@ class SampleKey(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B samples; `inputs` are stacked, the rest are lists."""
+    """B samples, maybe none; `inputs` are stacked, the rest are lists.
+
+    `failed` names the videos that could not be read, with the reason, see
+    `etadlite.data.unreadable`.
+    """
 
     names: list[str]
     inputs: Tensor
@@ -68,10 +72,13 @@ class Batch(NamedTuple):
     grids: list[TimeGrid]
     durations: list[float]
     seeds: list[int]
+    failed: dict[str, str] = {}  # noqa: RUF012
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Make a batch of samples."""
+    if not samples:
+        return Batch([], torch.empty(0), [], [], [], [], [])
     names, inputs, *rest = zip(*samples, strict=True)
     return Batch(list(names), torch.stack(inputs), *map(list, rest))
 
@@ -111,6 +118,10 @@ class AnnotatedVideos(Dataset):
 
     def __len__(self) -> int:
         return len(self.videos)
+
+    def name(self, index: int) -> str:
+        """The video of a sample."""
+        return self.videos[index].name
 
     def __getitem__(self, key: "int | SampleKey") -> Sample:
         """A sample by its index; in training also by a `SampleKey`, whose seed rules all draws."""
@@ -249,6 +260,9 @@ class WindowDataset(AnnotatedVideos):
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def name(self, index: int) -> str:
+        return self.windows[index][0].name
 
     def get(self, index: int) -> Sample:
         video, window, inside = self.windows[index]

@@ -1,4 +1,8 @@
-"""The losses of ETAD (paper, section 3.3; balances and weights as in the released code)."""
+"""The losses of ETAD (paper, section 3.3; balances and weights as in the released code).
+
+With several processes each one's losses are its share: sums over its own videos, divided by counts
+over those of all, so that shares and their gradients add up to those of the joined batch.
+"""
 
 from typing import NamedTuple
 
@@ -8,6 +12,8 @@ from torch import Tensor
 
 from etadlite.config import LossSettings
 from etadlite.detector import DetectorOutput, StageOutput
+from etadlite.draws import Draws
+from etadlite.processes import total
 from etadlite.training.targets import Targets, tiou
 
 _EPSILON = 1e-6
@@ -52,30 +58,31 @@ def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) ->
     """
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
-    if positive.all() or not positive.any():
-        return -torch.where(positive, log_yes, log_no).mean()
-    return -(log_yes[positive].mean() + log_no[~positive].mean()) / 2
+    counts = total(torch.stack((positive.sum(), (~positive).sum())))
+    sums = torch.stack(((log_yes * positive).sum(), (log_no * ~positive).sum()))
+    return -(sums / counts.clamp(min=1)).sum() / (counts > 0).sum()
 
 
-def draw_as_many(group: Tensor, positives: Tensor, *, guarded: bool) -> Tensor:
+def draw_as_many(group: Tensor, positives: Tensor, draws: Draws, *, guarded: bool) -> Tensor:
     """Draw from a group about as many members as there are positives.
 
     Args:
-        group: bool mask of those who may be drawn.
-        positives: bool mask of the positives, at least one.
+        group: bool mask [B, ...] of those who may be drawn.
+        positives: bool mask [B, ...] of the positives.
+        draws: the random streams of the B videos.
         guarded: draw from the group only. The published code also draws everyone else once the
             positives outnumber the group, or the group is empty.
 
     Returns:
         Mask of the drawn.
     """
-    share = positives.sum() / group.sum()
-    drawn = torch.rand(group.shape, device=group.device) * group > 1 - share
+    wanted, there = total(torch.stack((positives.sum(), group.sum())))
+    drawn = draws.rand(*group.shape[1:]) * group > 1 - wanted / there
     return drawn & group if guarded else drawn
 
 
 def sampled_bce(
-    probability: Tensor, target: Tensor, threshold: float, *, guarded: bool = True
+    probability: Tensor, target: Tensor, threshold: float, draws: Draws, *, guarded: bool = True
 ) -> Tensor:
     """Cross entropy over the positives (target > threshold) and about as many negatives.
 
@@ -83,28 +90,31 @@ def sampled_bce(
     """
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
-    if not positive.any():
-        return -log_no.mean()
-    negative = draw_as_many(~positive, positive, guarded=guarded)
-    total = (log_yes * positive).sum() + (log_no * negative).sum()
-    return -total / (positive.sum() + negative.sum())
+    drawn = draw_as_many(~positive, positive, draws, guarded=guarded)
+    negative = drawn | (total(positive.sum()) == 0)
+    count = total(positive.sum() + negative.sum())
+    return -(log_yes * positive + log_no * negative).sum() / count
 
 
 def sampled_l2(
-    iou: Tensor, target: Tensor, high: float = 0.7, low: float = 0.3, *, guarded: bool = True
+    iou: Tensor,
+    target: Tensor,
+    draws: Draws,
+    high: float = 0.7,
+    low: float = 0.3,
+    *,
+    guarded: bool = True,
 ) -> Tensor:
     """Squared error over high tIoUs (> high) and about as many middle and low (<= low) ones.
 
     Without high ones, all are averaged.
     """
-    error = (iou - target).square()
     is_high, is_low = target > high, target <= low
-    if not is_high.any():
-        return error.mean()
     weight = is_high.float()
     for group in (~is_high & ~is_low, is_low):
-        weight = weight + draw_as_many(group, is_high, guarded=guarded)
-    return (error * weight).sum() / weight.sum()
+        weight = weight + draw_as_many(group, is_high, draws, guarded=guarded)
+    weight = torch.where(total(is_high.sum()) > 0, weight, 1.0)
+    return ((iou - target).square() * weight).sum() / total(weight.sum())
 
 
 def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
@@ -113,20 +123,24 @@ def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
     Without positives it is zero.
     """
     error = F.smooth_l1_loss(offset, target, reduction="none").sum(dim=-1)
-    return (error * positive).sum() / positive.sum().clamp(min=1)
+    return (error * positive).sum() / total(positive.sum()).clamp(min=1)
 
 
 def stage_loss(
-    stage: StageOutput, targets: StageTargets, positive_iou: float, settings: LossSettings
+    stage: StageOutput,
+    targets: StageTargets,
+    positive_iou: float,
+    settings: LossSettings,
+    draws: Draws,
 ) -> Tensor:
     """Loss of one stage whose positives are the proposals of tIoU > positive_iou."""
     guarded = settings.guarded
     iou, boundary = stage.iou.float(), stage.boundary.float()
-    iou_class = sampled_bce(iou[..., 0], targets.iou, settings.iou_positive, guarded=guarded)
-    iou_value = sampled_l2(iou[..., 1], targets.iou, guarded=guarded)
+    iou_class = sampled_bce(iou[..., 0], targets.iou, settings.iou_positive, draws, guarded=guarded)
+    iou_value = sampled_l2(iou[..., 1], targets.iou, draws, guarded=guarded)
     offsets = smooth_l1(stage.offsets.float(), targets.offsets, targets.iou > positive_iou)
     ends = sum(
-        sampled_bce(boundary[..., side], targets.boundary[..., side], 0.5, guarded=guarded)
+        sampled_bce(boundary[..., side], targets.boundary[..., side], 0.5, draws, guarded=guarded)
         for side in (0, 1)
     )
     return (
@@ -138,14 +152,22 @@ def stage_loss(
 
 
 def detection_loss(
-    output: DetectorOutput, targets: Targets, settings: LossSettings
+    output: DetectorOutput, targets: Targets, settings: LossSettings, draws: Draws | None = None
 ) -> dict[str, Tensor]:
     """All parts of the loss; the sum of the values is what is minimised.
+
+    Args:
+        output: what the detector says of B videos.
+        targets: what it should say.
+        settings: weights and thresholds.
+        draws: the random streams of the videos, for the choice of negatives; None: fresh ones.
 
     Returns:
         `boundary`, `stage1` .. `stage3`, and `class` where the detector tells classes.
     """
     boundaries = output.boundaries.float()
+    if draws is None:
+        draws = Draws.fresh(len(boundaries), boundaries.device)
     parts = {
         "boundary": balanced_bce(boundaries[:, 0], targets.boundaries[:, 0])
         + balanced_bce(boundaries[:, 1], targets.boundaries[:, 1])
@@ -153,9 +175,9 @@ def detection_loss(
     thresholds = settings.stage_positive_iou
     for number, (stage, threshold) in enumerate(zip(output.stages, thresholds, strict=True), 1):
         wanted = stage_targets(stage.proposals, targets)
-        parts[f"stage{number}"] = stage_loss(stage, wanted, threshold, settings)
+        parts[f"stage{number}"] = stage_loss(stage, wanted, threshold, settings, draws)
     if output.classes is not None:
-        parts["class"] = settings.class_weight * F.cross_entropy(
-            output.classes.float(), targets.classes
-        )
+        entropy = F.cross_entropy(output.classes.float(), targets.classes, reduction="sum")
+        cells = total(targets.classes.new_tensor(targets.classes.numel()))
+        parts["class"] = settings.class_weight * entropy / cells
     return parts

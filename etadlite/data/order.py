@@ -1,0 +1,50 @@
+"""The order in which a training sees its samples: it can start anywhere, in any process."""
+
+from collections.abc import Iterator
+from math import ceil
+
+import torch
+from torch.utils.data import Sampler
+
+from etadlite.data.datasets import SampleKey
+from etadlite.draws import video_seed
+from etadlite.processes import share
+
+
+class TrainingOrder(Sampler[list[SampleKey]]):
+    """Which samples, with which seeds, the steps of an epoch are made of.
+
+    Every epoch has an order of its own, in which each sample comes once; order and seeds follow
+    from the run's seed and the epoch alone. Each of several processes gets its share of a step.
+
+    Args:
+        samples: their number.
+        batch_size: samples of one step, over all processes; the last step may have less.
+        seed: the run's.
+
+    Attributes:
+        epoch: the epoch that the next iteration gives.
+        first_step: the step of the epoch that it starts with.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        """The steps of a whole epoch."""
+        return ceil(self.samples / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        # No sample has this number as its index, so none has this seed.
+        shuffle = torch.Generator().manual_seed(video_seed(self.seed, self.epoch, self.samples))
+        order = torch.randperm(self.samples, generator=shuffle).tolist()
+        for step in range(self.first_step, len(self)):
+            together = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [
+                SampleKey(index, video_seed(self.seed, self.epoch, index))
+                for index in share(together)
+            ]
