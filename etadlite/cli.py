@@ -61,21 +61,47 @@ def make_data(
 
 
 @app.command()
-def extract(preset: str, changes: Assignments = None, quiet: Quiet = False) -> None:
+def extract(
+    preset: str,
+    changes: Assignments = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the features; default: data.features.")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Frames between features: every video file of data.videos, dense."
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second with --stride; default: its own.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
     """Write the features of a preset's videos, for feature-based training."""
-    from etadlite.encoders.extract import extract_features
+    from etadlite.encoders.dense import extract_dense
+    from etadlite.encoders.extract import extract_features, own_device
     from etadlite.presets import preset as preset_of
     from etadlite.training.system import build_encoder, resolve_device
 
     settings = preset_of(preset, changes or ())
-    if settings.data.features is None or settings.data.videos is None:
+    folder = out or settings.data.features
+    if folder is None or settings.data.videos is None:
         raise InputError(
             f"{preset} needs both data.videos and data.features to extract; "
             "give the missing one as data.videos=FOLDER or data.features=FOLDER"
         )
-    encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
-    written = extract_features(settings, encoder, settings.data.features, progress=not quiet)
-    print(f"{written} feature files written to {settings.data.features}")
+    if fps is not None and stride is None:
+        raise InputError("--fps needs --stride, the frames between two features")
+    encoder = build_encoder(settings.encoder).to(own_device(resolve_device(settings.device)))
+    if stride is None:
+        written = extract_features(settings, encoder, folder, progress=not quiet)
+    else:
+        written = extract_dense(
+            settings, encoder, folder, stride=stride, fps=fps, progress=not quiet
+        )
+    print(f"{written} feature files written to {folder}")
 
 
 @app.command()

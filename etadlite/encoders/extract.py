@@ -1,7 +1,9 @@
 """Features of whole videos: encoded chunk after chunk, and written to files."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from etadlite.data.datasets import VideoDataset, collate
 from etadlite.data.features import feature_file, write_features
 from etadlite.encoders.chunks import encode_in_chunks
 from etadlite.errors import InputError
+from etadlite.files import write_json
 from etadlite.weights import fingerprint
 
 
@@ -21,7 +24,8 @@ def extract_features(
 ) -> int:
     """Write the features of all training and test videos; files that are there are kept.
 
-    Training videos get `data.feature_views` files: the plain video and augmented versions of it.
+    Under torchrun each process takes its share of the videos. Training videos get
+    `data.feature_views` files: the plain video and augmented versions of it.
 
     Args:
         settings: which videos, and how they become snippets.
@@ -30,12 +34,13 @@ def extract_features(
         progress: show a bar.
 
     Returns:
-        The number of files written.
+        The number of files that this process wrote.
 
     Raises:
         InputError: videos are missing, or the folder holds features of other settings.
     """
-    _claim(folder, settings, encoder)
+    claim(folder, _manifest(settings, encoder))
+    rank, world = process()
     encoder.eval()
     jobs = [(False, False, 0), (True, False, 0)]
     jobs += [(True, True, view) for view in range(1, settings.data.feature_views)]
@@ -43,7 +48,8 @@ def extract_features(
     for of_training, augmented, view in jobs:
         data = VideoDataset(settings.data, settings.detector.classes, training=of_training)
         data.training = augmented
-        data.videos = [v for v in data.videos if not feature_file(folder, v.name, view).exists()]
+        mine = data.videos[rank::world]
+        data.videos = [v for v in mine if not feature_file(folder, v.name, view).exists()]
         if not data.videos:
             continue
         torch.manual_seed(settings.seed + view)
@@ -56,16 +62,36 @@ def extract_features(
     return written
 
 
-def _claim(folder: Path, settings: Settings, encoder: nn.Module) -> None:
-    """Make the folder that of these settings, or refuse it."""
+def _manifest(settings: Settings, encoder: nn.Module) -> dict[str, Any]:
     # What a file holds does not depend on these.
     ignored = {"features", "feature_views", "workers", "cache", "blocked", "allow_missing"}
     ignored |= {"as_published", "window_stride", "window_offset", "window_overlap", "window_inside"}
-    manifest = {
+    return {
         "data": settings.data.model_dump(mode="json", exclude=ignored),
         "encoder": settings.encoder.name,
         "weights": fingerprint(encoder),
     }
+
+
+def process() -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun says."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The device that is this process's of several of a kind, as torchrun says."""
+    if device.type != "cuda":
+        return device
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", number % torch.cuda.device_count())
+
+
+def claim(folder: Path, manifest: dict[str, Any]) -> None:
+    """Make the folder that of features of this kind, or refuse it.
+
+    Raises:
+        InputError: it holds features of another kind.
+    """
     path = folder / "manifest.json"
     if path.exists():
         if json.loads(path.read_text()) != manifest:
@@ -73,6 +99,5 @@ def _claim(folder: Path, settings: Settings, encoder: nn.Module) -> None:
                 f"{folder} holds features of other videos or of another encoder (see {path}); "
                 "choose another folder or delete this one"
             )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=1))
+    elif process()[0] == 0:
+        write_json(path, manifest)

@@ -1,0 +1,169 @@
+"""Features at a fixed stride: which frames, what is in the files, and several processes."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from etadlite.data.stickfigures import write_video
+from etadlite.encoders import dense
+from etadlite.encoders.dense import clip_frames, extract_dense
+from etadlite.encoders.extract import process
+from etadlite.errors import InputError
+from etadlite.presets import preset
+
+# Which frames
+
+
+@given(st.integers(1, 400), st.integers(1, 32), st.integers(1, 40))
+def test_clips_are_those_of_unfold(frames, length, stride):
+    clips = clip_frames(frames, length, stride)
+    if frames >= length:
+        assert (clips == torch.arange(frames).unfold(0, length, stride).numpy()).all()
+    else:
+        assert clips.tolist() == [[*range(frames), *[frames - 1] * (length - frames)]]
+
+
+@given(
+    st.integers(2, 300), st.sampled_from([7.5, 15.0, 25.0, 29.97, 30.0, 60.0]), st.integers(1, 16)
+)
+def test_at_another_rate_a_clip_shows_what_is_seen_at_its_moments(frames, from_fps, length):
+    clips = clip_frames(frames, length, 4, from_fps=from_fps, to_fps=15.0)
+    whole = np.arange(frames) / from_fps  # when each frame of the file is shown
+    for row, clip in enumerate(clips):
+        for place, frame in enumerate(clip.tolist()):
+            moment = (row * 4 + place) / 15.0
+            assert whole[frame] <= moment + 1e-2
+            assert frame == clips.max() or whole[frame] + 1 / from_fps > moment - 1e-2
+    assert clips.max() < frames
+
+
+def test_clips_by_hand():
+    assert clip_frames(40, 4, 4, from_fps=30.0, to_fps=15.0)[:, 0].tolist() == [0, 8, 16, 24, 32]
+    assert clip_frames(9, 2, 3, from_fps=14.9999, to_fps=15.0).tolist() == [[0, 1], [3, 4], [6, 7]]
+    assert clip_frames(5, 4, 2, from_fps=7.5, to_fps=15.0).tolist() == [
+        [0, 0, 1, 1],
+        [1, 1, 2, 2],
+        [2, 2, 3, 3],
+        [3, 3, 4, 4],
+    ]
+
+
+@pytest.mark.parametrize("wrong", [(0, 4, 4), (9, 0, 4), (9, 4, 0)])
+def test_senseless_clips_are_refused(wrong):
+    with pytest.raises(InputError, match="above 0"):
+        clip_frames(*wrong)
+
+
+# Files
+
+
+class MeanBrightness(nn.Module):
+    """Two channels: the mean brightness of a clip's first and of its last frame."""
+
+    channels = 2
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, frames):
+        return frames[:, :, [0, -1]].float().mean((1, 3, 4)) * self.scale
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Three videos of 30 frames a second; frame k is as bright as k."""
+    for name, frames in (("v_a", 100), ("v_b", 60), ("v_c", 9)):
+        pictures = np.arange(frames, dtype="uint8")[:, None, None, None].repeat(32, 1)
+        pictures = pictures.repeat(32, 2).repeat(3, 3)
+        write_video(tmp_path / "videos" / f"{name}.mp4", pictures, Fraction(30))
+    return tmp_path / "videos"
+
+
+def extracted(videos, folder, *changes, stride=8, **more):
+    settings = preset(
+        "e2e_anet_tsp",
+        [
+            f"data.videos={videos}",
+            "data.decode_size=[32,32]",
+            "data.crop=32",
+            "data.workers=0",
+            *changes,
+        ],
+    )
+    return extract_dense(settings, MeanBrightness(), folder, stride=stride, progress=False, **more)
+
+
+def test_files_are_laid_out_as_tsp_and_actionformer_publish_them(videos, tmp_path):
+    out = tmp_path / "features"
+    assert extracted(videos, out) == 3
+    files = sorted(path.name for path in out.glob("*.npy"))
+    assert files == ["v_a.npy", "v_b.npy", "v_c.npy"]
+    stored = np.load(out / "v_a.npy")
+    assert stored.dtype == np.float32
+    starts = np.arange(0, 100 - 16 + 1, 8)
+    assert stored == pytest.approx(np.stack([starts, starts + 15], axis=1), abs=2)
+    assert np.load(out / "v_c.npy") == pytest.approx(np.array([[0, 8]]), abs=2)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert {k: manifest[k] for k in ("feat_stride", "num_frames", "input_dim", "default_fps")} == {
+        "feat_stride": 8,
+        "num_frames": 16,
+        "input_dim": 2,
+        "default_fps": None,
+    }
+
+
+def test_another_rate_and_small_blocks_change_no_feature(videos, tmp_path, monkeypatch):
+    extracted(videos, tmp_path / "one", fps=15.0, stride=4)
+    monkeypatch.setattr(dense, "BLOCK", 8)
+    extracted(videos, tmp_path / "two", "data.workers=2", fps=15.0, stride=4)
+    for name in ("v_a", "v_b", "v_c"):
+        one, two = (np.load(tmp_path / folder / f"{name}.npy") for folder in ("one", "two"))
+        assert np.array_equal(one, two)
+    starts = np.arange(0, 50 - 16 + 1, 4) * 2
+    whole = np.load(tmp_path / "one" / "v_a.npy")
+    assert whole == pytest.approx(np.stack([starts, starts + 30], axis=1), abs=2)
+
+
+def test_what_is_there_is_kept_and_other_settings_are_refused(videos, tmp_path):
+    out = tmp_path / "features"
+    extracted(videos, out)
+    (out / "v_b.npy").unlink()
+    before = (out / "v_a.npy").stat().st_mtime_ns
+    assert extracted(videos, out) == 1
+    assert (out / "v_b.npy").exists()
+    assert (out / "v_a.npy").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="choose another folder or delete this one"):
+        extracted(videos, out, stride=4)
+
+
+def test_processes_share_the_videos_without_a_word(videos, tmp_path, monkeypatch):
+    out, written = tmp_path / "features", []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert process() == (int(rank), 2)
+        written.append(extracted(videos, out))
+    assert written == [1, 2]
+    assert len(list(out.glob("*.npy"))) == 3
+
+
+def test_a_broken_video_is_named_and_costs_no_other(videos, tmp_path):
+    (videos / "v_b.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"1 of 3 videos have no features, .*v_b\.mp4 cannot be"):
+        extracted(videos, tmp_path / "features")
+    assert sorted(p.name for p in (tmp_path / "features").glob("*.npy")) == ["v_a.npy", "v_c.npy"]
+
+
+def test_a_folder_without_videos_or_with_two_of_a_name_is_refused(videos, tmp_path):
+    with pytest.raises(InputError, match="holds no video"):
+        extracted(tmp_path, tmp_path / "features")
+    (videos / "v_a.mkv").write_bytes((videos / "v_a.mp4").read_bytes())
+    with pytest.raises(InputError, match=r"v_a\.mkv and v_a\.mp4 would have the same features"):
+        extracted(videos, tmp_path / "features")
