@@ -156,7 +156,11 @@ def test_bars_are_the_means_over_the_thresholds():
     classes, lengths = figure.axes
     # Best first: the run counts at 0.5 alone, of the jumps one is found.
     assert [bar.get_width() for bar in classes.patches] == pytest.approx([50, 50])
+    # Two jumps of 10 s, one found; the run of 40 s is taken at 0.5 by a guess of 24 s.
     assert [bar.get_height() for bar in lengths.patches] == pytest.approx([0, 0, 50, 0, 50])
+    (recall,) = lengths.lines
+    assert recall.get_xdata().tolist() == [2, 4]
+    assert recall.get_ydata() == pytest.approx([50, 50])
     assert [text.get_text() for text in lengths.texts] == ["none", "none", "50", "none", "50"]
     assert [tick.get_text() for tick in lengths.get_xticklabels()][2:] == [
         "M\n6-12 s\n(2)",

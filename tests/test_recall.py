@@ -101,6 +101,61 @@ def test_breakdown_by_hand():
     assert parts.lengths == ("XS", "S", "M", "L", "XL")
     assert parts.length_count.tolist() == [1, 1, 1, 1, 1]
     assert parts.length_recall.tolist() == [[1, 1], [0, 0], [1, 1], [0, 0], [1, 0]]
+    # At 0.5 the guess of 100 s takes an action of 200 s; at 0.75 none, and then counts against its
+    # own length.
+    assert parts.length_precision.tolist() == [[1, 1], [0, 0], [1, 0.5], [0, 0], [1, 0]]
+
+
+def precision_of_length(truth, results, threshold, edges, group):
+    """Average precision of one length group, told step by step; None without ground truth."""
+
+    def group_of(segment):
+        return sum(segment[1] - segment[0] > edge for edge in edges)
+
+    precisions = []
+    for label in "ab":
+        own = {v: [s for s, name in items if name == label] for v, items in truth.items()}
+        total = sum(group_of(s) == group for items in own.values() for s in items)
+        if not total:
+            continue
+        ranked = [(v, p) for v, items in results.items() for p in items if p["label"] == label]
+        ranked.sort(key=lambda item: -item[1]["score"])
+        outcomes = []  # of the predictions that concern the group
+        for video, prediction in ranked:
+            best = max(
+                range(len(own[video])),
+                key=lambda i, v=video, p=prediction: (overlap(p["segment"], own[v][i]), i),
+                default=None,
+            )
+            if best is None or overlap(prediction["segment"], own[video][best]) < threshold:
+                if group_of(prediction["segment"]) == group:
+                    outcomes.append(False)
+            elif group_of(own[video].pop(best)) == group:
+                outcomes.append(True)
+        hits = [sum(outcomes[: i + 1]) / (i + 1) for i in range(len(outcomes))]
+        precisions.append(sum(max(hits[i:]) for i, hit in enumerate(outcomes) if hit) / total)
+    return sum(precisions) / len(precisions) if precisions else None
+
+
+labelled = st.lists(st.tuples(segment, st.sampled_from("ab")), min_size=1, max_size=4)
+labelled_guess = st.tuples(guess, st.sampled_from("ab")).map(lambda x: x[0] | {"label": x[1]})
+
+
+@settings(max_examples=150)
+@given(labelled, labelled, *[st.lists(labelled_guess, max_size=8)] * 2)
+def test_precision_by_length_equals_telling_it_step_by_step(first, second, guesses, more):
+    both = [([0, 1], "a"), ([2, 4], "b")]
+    truth = {"v": first, "w": second, "u": both}
+    results = {"v": guesses, "w": more}
+    tiou, edges = [0.3, 0.6], [1, 2, 3, 4]
+    found = breakdown(
+        as_truth(truth), {"results": results}, subset="test", tiou=tiou, edges=edges
+    ).length_precision
+    assert found.shape == (5, 2)
+    for group in range(5):
+        for k, threshold in enumerate(tiou):
+            expected = precision_of_length(truth, results, threshold, edges, group)
+            assert found[group, k] == pytest.approx(expected or 0.0, abs=1e-12)
 
 
 def test_breakdown_agrees_with_average_precision(shared):

@@ -132,7 +132,7 @@ def precision_of(
     """Average precision [C, K] of each class at each threshold.
 
     Args:
-        truth: G ground truths of C classes.
+        truth: G ground truths of C classes; a class without any has precision 0.
         table: N predictions.
         order: [N] from `rank_by_class`.
         holder: [K, G] from `match`.
@@ -148,7 +148,7 @@ def precision_of(
             precision = np.arange(1, len(hits) + 1) / (hits - first[c] + 1)
             # Precision peaks at true positives, so these alone give the interpolated curve.
             best_from_here = np.maximum.accumulate(precision[::-1])
-            per_class[c, k] = best_from_here.sum() / n_truths[c]
+            per_class[c, k] = best_from_here.sum() / max(n_truths[c], 1)
     return per_class
 
 

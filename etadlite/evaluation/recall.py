@@ -1,7 +1,7 @@
-"""Average recall of proposals, and where detections are missed: by class and by length."""
+"""Average recall of proposals, and how good detections are by class and by length."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from etadlite.errors import InputError
 from etadlite.evaluation.average_precision import match, precision_of, rank_by_class
 from etadlite.evaluation.tables import (
+    GroundTruth,
+    Predictions,
     Source,
     as_published,
     check_tiou,
@@ -53,6 +55,7 @@ class Breakdown:
         class_recall: [C, K] share of the ground truths that a prediction takes.
         lengths: names of the five length groups, XS to XL.
         length_count: [5] ground truths in each group.
+        length_precision: [5, K] average precision, mean over the classes that the group has.
         length_recall: [5, K] share of the ground truths that a prediction takes.
     """
 
@@ -63,6 +66,7 @@ class Breakdown:
     class_recall: NDArray[np.float64]
     lengths: tuple[str, ...]
     length_count: NDArray[np.int64]
+    length_precision: NDArray[np.float64]
     length_recall: NDArray[np.float64]
 
 
@@ -125,12 +129,16 @@ def breakdown(
     edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),
     blocked: Iterable[str] | str | Path = (),
 ) -> Breakdown:
-    """Average precision by class, and recall by class and by length of the action.
+    """Average precision and recall by class and by length of the action.
 
     A ground truth counts as found when a prediction takes it in the matching that average precision
     uses. Length groups are in seconds: XS up to the first edge (included), XL above the last. The
     default edges are those of DETAD (Alwassel et al. 2018) for ActivityNet; for THUMOS-14 it has
     3, 6, 12 and 18.
+
+    Average precision of a length group (this project's definition, after COCO's of object sizes):
+    what concerns other lengths is set aside, that is their ground truths, the predictions that take
+    these, and predictions of other lengths that take none.
 
     Args:
         ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
@@ -155,7 +163,10 @@ def breakdown(
     order = rank_by_class(table)
     holder = match(truth, table, order, thresholds)
     precision, found = precision_of(truth, table, order, holder), holder >= 0
-    group = np.searchsorted(bounds, truth.segments[:, 1] - truth.segments[:, 0], side="left")
+    group, own = (
+        np.searchsorted(bounds, segments[:, 1] - segments[:, 0])
+        for segments in (truth.segments, table.segments)
+    )
     class_count, class_recall = _share(truth.label, len(truth.labels), found)
     length_count, length_recall = _share(group, len(LENGTH_NAMES), found)
     return Breakdown(
@@ -166,8 +177,33 @@ def breakdown(
         class_recall,
         LENGTH_NAMES,
         length_count,
+        _length_precision(truth, table, order, holder, group=group, own=own),
         length_recall,
     )
+
+
+def _length_precision(
+    truth: GroundTruth,
+    table: Predictions,
+    order: NDArray[np.int64],
+    holder: NDArray[np.int64],
+    *,
+    group: NDArray[np.int64],
+    own: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Average precision [5, K] from the groups of the ground truths [G] and predictions [N]."""
+    found = np.zeros((len(LENGTH_NAMES), len(holder)))
+    for k, ranks in enumerate(holder):
+        concerns = own[order]  # the group in which a prediction counts
+        taken = ranks >= 0
+        concerns[ranks[taken]] = group[taken]
+        for g in np.unique(group):
+            counts, mine = concerns == g, group == g
+            place = np.append(np.cumsum(counts) - 1, -1)  # among those that count; -1 for none
+            part = replace(truth, video=truth.video[mine], label=truth.label[mine])
+            per_class = precision_of(part, table, order[counts], place[ranks[mine]][None])
+            found[g, k] = per_class[np.unique(part.label)].mean()
+    return found
 
 
 def _share(

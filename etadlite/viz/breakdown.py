@@ -15,7 +15,7 @@ ROWS = 50  # classes a column
 
 
 def draw_breakdown(breakdown: Breakdown, edges: Sequence[float], *, title: str = "") -> Figure:
-    """Average precision and recall of every class, best first, and recall by length.
+    """Average precision and recall: of every class, best first, and by length.
 
     Args:
         breakdown: what is drawn, as means over its thresholds.
@@ -63,7 +63,10 @@ def _draw_classes(
 
 
 def _draw_lengths(axis: Axes, breakdown: Breakdown, edges: Sequence[float]) -> None:
-    recall = 100 * breakdown.length_recall.mean(axis=1)
+    precision, recall = (
+        100 * values.mean(axis=1)
+        for values in (breakdown.length_precision, breakdown.length_recall)
+    )
     bounds = [f"{edge:g}" for edge in edges]
     spans = [
         f"to {bounds[0]} s",
@@ -71,15 +74,17 @@ def _draw_lengths(axis: Axes, breakdown: Breakdown, edges: Sequence[float]) -> N
         f"over {bounds[-1]} s",
     ]
     groups = np.arange(len(breakdown.lengths))
-    bars = axis.bar(groups, recall, color=RECALL, width=0.7)
-    counted = zip(recall, breakdown.length_count, strict=True)
+    bars = axis.bar(groups, precision, color=PRECISION, width=0.7)
+    counted = zip(precision, breakdown.length_count, strict=True)
     axis.bar_label(bars, [f"{value:.0f}" if count else "none" for value, count in counted])
+    there = breakdown.length_count > 0
+    axis.plot(groups[there], recall[there], "D", color=RECALL, markersize=5)
     names = [
         f"{name}\n{span}\n({count})"
         for name, span, count in zip(breakdown.lengths, spans, breakdown.length_count, strict=True)
     ]
     axis.set_xticks(groups, names, fontsize=7)
-    axis.set(ylim=(0, 108), ylabel="recall (%)", title="by length (number of actions)")
+    axis.set(ylim=(0, 108), ylabel="%", title="by length (number of actions)")
     _quieten(axis, "y")
 
 
