@@ -99,6 +99,7 @@ def test_the_released_soft_nms_loses_the_last_segment():
     assert [d["segment"] for d in of(apart, "inference.keep_last=false")] == apart[:2]
 
 
+@pytest.mark.filterwarnings("ignore::etadlite.evaluation.PredictionWarning")
 def test_the_released_code_reports_what_lies_outside_the_video():
     proposals = [[8.5, 9.0], [6.0, 9.0], [-3.0, -1.0]]
     assert [d["segment"] for d in of(proposals)] == [[6, 8]]

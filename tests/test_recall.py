@@ -158,6 +158,7 @@ def test_precision_by_length_equals_telling_it_step_by_step(first, second, guess
             assert found[group, k] == pytest.approx(expected or 0.0, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::etadlite.evaluation.PredictionWarning")
 def test_breakdown_agrees_with_average_precision(shared):
     expected = json.loads((shared / "parity" / "evaluation.json").read_text())["thumos14"]
     files = (

@@ -3,11 +3,13 @@
 from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
 from etadlite.evaluation.numbers import read_numbers
 from etadlite.evaluation.recall import AverageRecall, Breakdown, average_recall, breakdown
+from etadlite.evaluation.tables import PredictionWarning
 
 __all__ = [
     "AveragePrecision",
     "AverageRecall",
     "Breakdown",
+    "PredictionWarning",
     "average_recall",
     "breakdown",
     "mean_average_precision",

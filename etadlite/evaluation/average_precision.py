@@ -74,6 +74,10 @@ def mean_average_precision(
         InputError: either file unreadable or malformed; a prediction for a video outside the
             subset, with an unknown label, a score that is not finite or a reversed segment; no
             ground truth in the subset; malformed ``tiou``.
+
+    Warns:
+        PredictionWarning: predictions without length, which published files hold; they count as
+            false positives.
     """
     thresholds = check_tiou(tiou)
     truth = read_ground_truth(ground_truth, subset, blocked)

@@ -5,6 +5,7 @@ Everything that can be wrong with the two files is found here, so that the metri
 
 import gc
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from etadlite.data.annotations import NOT_A_CLASS, read_annotations
 from etadlite.errors import InputError
 
 Source = str | Path | Mapping[str, Any]
+
+
+class PredictionWarning(UserWarning):
+    """Predictions can be scored, but some of them can't be meant: the message says which."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,9 @@ def read_predictions(
     """Read the predictions for the videos of a ground truth.
 
     Predictions of blocked videos are dropped, as in published evaluations; so are those of a class
-    that the file knows but the evaluated subset lacks: no class average contains them. A
-    zero-length segment is kept: it can match nothing and so counts as a false positive.
+    that the file knows but the evaluated subset lacks: no class average contains them. A segment
+    without length is kept, with a warning, because published prediction files hold some: it can
+    match nothing and so counts as a false positive.
 
     Args:
         source: prediction file or its content.
@@ -125,6 +131,9 @@ def read_predictions(
     Raises:
         InputError: unreadable file, a video outside the subset, an unknown label, a score that is
             not finite, a reversed or non-finite segment.
+
+    Warns:
+        PredictionWarning: segments without length.
     """
     name, results = _load_results(source)
     known = {key: items for key, items in results.items() if key not in truth.blocked}
@@ -149,6 +158,15 @@ def read_predictions(
         raise InputError(
             f"{name}: video {owner!r} has a prediction with segment {segments[row].tolist()} and"
             f" score {scores[row]}; both must be finite and start must not come after end."
+        )
+    empty = np.flatnonzero(segments[:, 1] == segments[:, 0])
+    if len(empty):
+        owner = list(truth.videos)[video[empty[0]]]
+        warnings.warn(
+            f"{name}: {len(empty)} of {len(segments)} predictions have no length and count as"
+            f" wrong; the first is of video {owner!r}, at {segments[empty[0], 0]:g} s",
+            PredictionWarning,
+            stacklevel=3,
         )
     if not with_labels:
         return Predictions(segments, scores, video, np.zeros(len(video), dtype=np.int64))
