@@ -61,6 +61,32 @@ def make_data(
 
 
 @app.command()
+def check_data(
+    what: Annotated[
+        str, typer.Argument(metavar="PRESET|FOLDER", help="A preset, or a data set of your own.")
+    ],
+    changes: Assignments = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read all values, decode all.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Files opened at once.")] = 4,
+    quiet: Quiet = False,
+) -> None:
+    """Check the files of a data set against its annotations and protocol; write a manifest."""
+    from etadlite.data.check import check_data as check
+    from etadlite.data.check import folder_settings, report
+    from etadlite.presets import PRESETS
+    from etadlite.presets import preset as preset_of
+
+    if what not in PRESETS and Path(what).is_dir():
+        settings = folder_settings(Path(what)).changed(changes or ())
+    else:
+        settings = preset_of(what, changes or ())
+    checked = check(settings, deep=deep, workers=workers, progress=not quiet)
+    print(report(checked))
+    if not checked.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
 def extract(
     preset: str,
     changes: Assignments = None,
@@ -146,35 +172,79 @@ def test(
 
 @app.command()
 def predict(
-    video: Path,
+    *,
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO_OR_FOLDER...")],
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Lowest score that is kept.")
+    ] = 0.0,
+    video: Annotated[bool, typer.Option("--video", help="Write annotated videos too.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Detect actions in a video file: a JSON file and a timeline picture."""
-    from etadlite.data.video import probe
-    from etadlite.files import write_json
-    from etadlite.inference.predict import predict as predict_video
-    from etadlite.runs import strip
-    from etadlite.training.system import checkpoint_settings, load_checkpoint, resolve_device
-    from etadlite.viz import draw_timeline
-    from etadlite.viz.style import save
+    """Detect actions in videos of one's own: JSON, CSV, timelines, annotated videos."""
+    from etadlite.predictions import find_videos, predict_videos
 
-    settings = checkpoint_settings(checkpoint)
-    system = load_checkpoint(checkpoint, settings).to(resolve_device("auto"))
-    found = predict_video(video, system, settings)
-    target = out / f"{video.stem}.json"
-    results = {"version": "etadlite 1", "results": {video.stem: found}, "external_data": {}}
-    write_json(target, results)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once, above
-        duration, frames = probe(video).duration, strip(video)
-    labels = settings.detector.classes
-    figure = draw_timeline(frames, duration, {"detected": found}, title=video.name, labels=labels)
-    picture = save(figure, target.with_suffix(".png"))
-    for item in found[:5]:
-        start, end = item["segment"]
-        print(f"{start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
-    print(f"{len(found)} detections: {target}\ntimeline: {picture}")
+    files = find_videos(videos)
+    options = {"threshold": threshold, "annotate": video, "progress": not quiet}
+    predict_videos(files, checkpoint, out, **options, log=print)
+    print(f"written to {out}: predictions.json, predictions.csv and a timeline a video")
+
+
+@app.command()
+def init_dataset(
+    *,
+    folder: Annotated[Path, typer.Argument(help="Folder of the videos.")],
+    annotations: Annotated[
+        list[Path],
+        typer.Option(help="CSV, JSON, ELAN or VIA, or a folder of them; repeat it for several."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of what is written; default: that of the videos.")
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the videos kept to test.")
+    ] = 0.25,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of these videos.")] = 0,
+    tier: Annotated[
+        str | None, typer.Option(help="Tier (ELAN) or attribute (VIA) that holds the labels.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Of times in frames; default: each video's.")
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave out what cannot be used.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Start a data set from videos and annotations of one's own: check, split, settings."""
+    from etadlite.own_data import init_dataset as start
+
+    out = out or folder
+    options = {"validation": validation, "seed": seed, "tier": tier, "fps": fps, "skip": skip}
+    options |= {"overwrite": overwrite, "progress": not quiet}
+    start(folder, annotations, out, **options, log=print)
+    print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
+    print(f"next:    etadlite train {out / 'settings.json'}")
+    print("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
+
+
+@app.command()
+def runs(
+    roots: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Default: runs.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves of all of them.")
+    ] = None,
+) -> None:
+    """Compare runs: a table of all in the folders, and with --picture their curves."""
+    from etadlite.run_table import curve_names, find_runs, runs_table
+    from etadlite.runs import compare
+
+    found = find_runs(roots or [Path("runs")])
+    print(runs_table(found))
+    if picture is not None:
+        print(f"curves: {compare(curve_names(found), picture)}")
 
 
 @app.command()
@@ -241,6 +311,39 @@ def convert(
     print(f"written to {out}")
 
 
+@app.command(
+    options_metavar="[-p KEY VALUE]... [OPTIONS]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def notebook(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Such as 00_quickstart.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of everything written; default: its out_dir.")
+    ] = None,
+    cell_limit: Annotated[
+        float | None, typer.Option(min=1, help="Seconds a cell may take; default: by profile.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep times and, of a laptop run, the outputs.")
+    ] = False,
+) -> None:
+    """Run a notebook without a browser; it is kept with its outputs, as HTML and its metrics.
+
+    Each -p KEY VALUE sets one of its parameters, such as -p profile smoke.
+    """
+    from etadlite.course.execute import NotebookFailedError, run_notebook
+
+    pairs = _pairs(context.args)
+    try:
+        done = run_notebook(name, pairs, out=out, cell_limit=cell_limit, record=record)
+    except NotebookFailedError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    for what, path in zip(done._fields, done, strict=True):
+        print(f"{what:<9} {path}")
+
+
 @app.command()
 def doctor() -> None:
     """Check versions, device, decoders and disk: OK, or what to do."""
@@ -253,6 +356,20 @@ def doctor() -> None:
         print(f"{finding.what:<12} {finding.found:<44} {verdict}")
     if sick:
         raise typer.Exit(1)
+
+
+def _pairs(words: list[str]) -> dict[str, Any]:
+    """What -p KEY VALUE ... sets; values are JSON or plain text."""
+    pairs: dict[str, Any] = {}
+    while words:
+        if words[0] != "-p" or len(words) < 3:
+            raise InputError(f'"{" ".join(words)}" is not understood; write -p KEY VALUE')
+        _, key, text, *words = words
+        try:
+            pairs[key] = json.loads(text)
+        except json.JSONDecodeError:
+            pairs[key] = text
+    return pairs
 
 
 def _say_once(said: set[str]) -> Callable[..., None]:

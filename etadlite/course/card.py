@@ -1,104 +1,97 @@
-"""A notebook's card states what recorded runs took; this writes their numbers into it.
+"""A notebook's card states what recorded runs took; notebooks/runtimes.json keeps the numbers.
 
-    python -m etadlite.course.card notebooks/00_quickstart.ipynb METRICS.json [METRICS.json ...]
-
-The numbers are kept in notebooks/runtimes.json; the table in the notebook is made from them.
+In a source the card is `<!-- card -->`; where the profile `full` has data of its own, it is
+`<!-- card, full: ActivityNet-1.3 -->`.
 """
 
 import json
-import sys
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from etadlite.course.notebook import PROFILES
-from etadlite.data.stickfigures import SIZES
+from etadlite.course.notebook import PROFILES, contents
 from etadlite.errors import InputError
+from etadlite.files import write_json
 
-BEGIN, END = "<!-- card -->", "<!-- /card -->"
+MARK = re.compile(r"<!-- card(?:, full: (.+?))? -->")
 UNKNOWN = "not recorded yet"
 
 
-def card_table(runtimes: dict[str, Any]) -> str:
+def card_table(runtimes: dict[str, Any], full: str | None = None) -> str:
     """The Markdown table of one notebook's profiles.
 
     Args:
-        runtimes: profile -> {"minutes", "memory_gib", "device", "average_mAP": {system: [least,
-            most] in percent}} or None where no run was recorded.
+        runtimes: profile -> what `recorded` returned; a profile without a recorded run is absent.
+        full: the data of the profile `full`; None: the large generated set.
     """
-    lines = [
-        "| profile | videos (training + test) | minutes | memory | average mAP (%) |",
-        "|---|---|---|---|---|",
-    ]
-    for profile, (size, _) in PROFILES.items():
-        recorded = runtimes.get(profile)
-        cells = [f"`{profile}`", f"{SIZES[size].training} + {SIZES[size].validation}"]
-        if recorded is None:
-            cells += [UNKNOWN] * 3
+    lines = ["| profile | data | minutes | memory | what to expect |", "|---|---|---|---|---|"]
+    for profile, (size, *_) in PROFILES.items():
+        run = runtimes.get(profile)
+        if run is None:
+            data = full if full and profile == "full" else contents(size)
+            cells = [data, *[UNKNOWN] * 3]
         else:
-            ranges = recorded["average_mAP"].items()
-            cells += [
-                f"{recorded['minutes']:.1f} ({recorded['device']})",
-                f"{recorded['memory_gib']:.1f} GiB",
-                ", ".join(f"{name}: {_range(*values)}" for name, values in ranges),
+            cells = [
+                run["data"],
+                f"{run['minutes']:.1f} ({run['device']})",
+                f"{run['memory_gib']:.1f} GiB",
+                ", ".join(f"{name}: {_range(*run['results'][name])}" for name in run["results"]),
             ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([f'`{profile}`', *cells])} |")
     return "\n".join(lines)
 
 
-def put_card(cells: Sequence[dict[str, Any]], table: str) -> None:
-    """Replace the table between the marks in a notebook's cells, in place."""
+def put_card(cells: Sequence[dict[str, Any]], runtimes: dict[str, Any]) -> None:
+    """Replace the mark in a notebook's cells by the table, in place."""
     for cell in cells:
-        source = "".join(cell["source"])
-        if BEGIN in source:
-            before, _, rest = source.partition(BEGIN)
-            after = rest.partition(END)[2]
-            text = f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
-            cell["source"] = text.splitlines(keepends=True)
+        cell["source"] = MARK.sub(lambda mark: card_table(runtimes, mark[1]), cell["source"])
 
 
-def recorded(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What runs of one profile took and reached: the most time and memory, the range of mAP.
+def recorded(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a run took and reached, each result as a range.
+
+    Args:
+        metrics: what `Run.finish` wrote.
 
     Raises:
-        InputError: a run kept results of an earlier one, so that its time says nothing.
+        InputError: the run kept results of an earlier one, so that its time says nothing.
     """
-    averages: dict[str, list[float]] = {}
-    for run in metrics:
-        if run["kept"]:
-            raise InputError(
-                f"a run kept {', '.join(run['kept'])} from an earlier one; record a run that "
-                "started with an empty out_dir"
-            )
-        for system, report in run["systems"].items():
-            averages.setdefault(system, []).append(round(100 * report["average_mAP"], 1))
+    if metrics.get("kept"):
+        raise InputError(
+            f"the run kept {', '.join(metrics['kept'])} from an earlier one; record a run that "
+            "started with an empty out_dir"
+        )
     return {
-        "runs": len(metrics),
-        "device": f"{metrics[0]['device']}, {metrics[0]['threads']} threads",
-        "minutes": max(run["minutes"] for run in metrics),
-        "memory_gib": max(run["memory_gib"] or 0.0 for run in metrics),
-        "average_mAP": {name: [min(values), max(values)] for name, values in averages.items()},
+        "runs": 1,
+        "data": metrics["data"],
+        "device": f"{metrics['device']}, {metrics['threads']} threads",
+        "minutes": metrics["minutes"],
+        "memory_gib": metrics["memory_gib"] or 0.0,
+        "results": {name: [value, value] for name, value in metrics["results"].items()},
     }
 
 
-def main(notebook: Path, files: Sequence[Path]) -> None:
-    """Record the runs of one profile in runtimes.json and in the notebook's card."""
-    metrics = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    book = notebook.with_name("runtimes.json")
+def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> None:
+    """Keep what a run of a notebook took and reached.
+
+    Over runs of the same code on the same kind of device, the ranges grow; others start anew.
+    """
+    book = folder / "runtimes.json"
     runtimes = json.loads(book.read_text(encoding="utf-8"))
-    own = runtimes.setdefault(notebook.stem, {})
-    if metrics:
-        own[metrics[0]["profile"]] = recorded(metrics)
-    book.write_text(json.dumps(runtimes, indent=1) + "\n", encoding="utf-8")
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    put_card(content["cells"], card_table(own))
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    notebook.write_text(text, encoding="utf-8")
+    profiles = runtimes.setdefault(name, {})
+    new, old = recorded(metrics) | {"code": code}, profiles.get(metrics["profile"])
+    if old and all(old[same] == new[same] for same in ("code", "device", "data")):
+        new["runs"] += old["runs"]
+        for measure in ("minutes", "memory_gib"):
+            new[measure] = max(old[measure], new[measure])
+        for result, values in new["results"].items():
+            both = [*old["results"].get(result, []), *values]
+            new["results"][result] = [min(both), max(both)]
+    profiles[metrics["profile"]] = new
+    write_json(book, dict(sorted(runtimes.items())))
 
 
 def _range(least: float, most: float) -> str:
-    return f"{least:.0f}" if round(least) == round(most) else f"{least:.0f} to {most:.0f}"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    shown = f"{least:.3g}", f"{most:.3g}"
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)

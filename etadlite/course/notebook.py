@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,18 +14,24 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from IPython.display import Image, display
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image as Picture
 
+from etadlite.course.pictures import small
 from etadlite.data.stickfigures import SIZES
 from etadlite.errors import InputError
+from etadlite.files import write_json
 from etadlite.runs import read_metrics
 from etadlite.training.system import resolve_device
-from etadlite.viz.style import save
+from etadlite.viz.style import pixels, save
+from etadlite.viz.widgets import Explorer
 
 PARAMETERS = ("profile", "data_root", "out_dir", "seed", "device", "interactive")
+DPI = 90
+"""Dots an inch of a displayed picture; twelve inches fill a page."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -35,18 +41,37 @@ class Profile(NamedTuple):
     Attributes:
         size: of the generated data set.
         changes: settings that differ from the presets.
+        memory_gib: that must be free at the start.
     """
 
     size: str
     changes: tuple[str, ...] = ()
+    memory_gib: float = 1.0
 
 
 PROFILES = {
     "smoke": Profile("smoke", ("training.epochs=1",)),
     # Fewer epochs than the preset, so that the whole notebook stays below ten minutes.
-    "laptop": Profile("laptop", ("training.epochs=10", "training.test_every=5")),
-    "full": Profile("large"),
+    "laptop": Profile("laptop", ("training.epochs=10", "training.test_every=5"), 2.0),
+    "full": Profile("large", memory_gib=4.0),
 }
+
+
+def contents(size: str) -> str:
+    """What a generated data set holds: training + test videos."""
+    return f"{SIZES[size].training} + {SIZES[size].validation} videos"
+
+
+class RealData(NamedTuple):
+    """A published data set that the profile `full` trains on, with a GPU.
+
+    Attributes:
+        name: of the data set.
+        files: that must lie in `data_root`.
+    """
+
+    name: str
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,8 @@ class Run:
     Attributes:
         profile: name of the profile.
         size: of the generated data set.
-        data: folder of the generated data set.
+        data: folder of the data set.
+        contents: what the data set is, in words.
         out: folder for everything that the notebook writes.
         seed: governs everything random.
         device: "cpu", "cuda" or "mps".
@@ -67,6 +93,7 @@ class Run:
     profile: str
     size: str
     data: Path
+    contents: str
     out: Path
     seed: int
     device: str
@@ -75,43 +102,22 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
 
     def show(self, figure: Figure, name: str, alt: str) -> Image:
-        """Save a figure as pictures/NAME.png and return it for display, with a text for `alt`."""
-        return Image(save(figure, self.out / "pictures" / f"{name}.png").read_bytes(), alt=alt)
+        """Save a figure as pictures/NAME.png and return it for display, small, with an `alt`."""
+        save(figure, self.out / "pictures" / f"{name}.png")
+        return small(pixels(figure, DPI), alt)
 
-    def dial(
-        self,
-        draw: Callable[[float], Figure],
-        values: Sequence[float],
-        name: str,
-        *,
-        title: str,
-        alt: str,
-    ) -> None:
-        """A slider over the values where there is a browser, else one picture of all of them.
+    def show_file(self, path: Path, alt: str) -> Image:
+        """A picture that a run has written, for display, small, with an `alt`."""
+        picture = Picture.open(path).convert("RGB")
+        picture.thumbnail((12 * DPI, 12 * DPI))
+        return small(np.asarray(picture), alt)
 
-        Args:
-            draw: value -> figure.
-            values: what the slider offers.
-            name: of the static picture.
-            title: says what a value means; "{}" is replaced by it.
-            alt: describes the static picture.
-        """
-        grid = self.show(_side_by_side(draw, values, title), name, alt)
-        if not self.interactive:
-            display(grid)
-            return
-        import ipywidgets
-
-        def redraw(value: float) -> None:
-            picture = save(draw(value), self.out / "pictures" / f"{name}_now.png")
-            display(Image(picture.read_bytes(), alt=alt))
-
-        options = [(title.format(f"{value:.2f}"), value) for value in values]
-        slider = ipywidgets.SelectionSlider(
-            options=options, description=" ", continuous_update=False, readout=True
-        )
-        slider.layout.width = "80%"
-        ipywidgets.interact(redraw, value=slider)
+    def explore(self, explorer: Explorer, name: str) -> None:
+        """Show controls above their picture where there is a browser, else a grid of examples."""
+        if self.interactive:
+            display(explorer.live())
+        else:
+            display(self.show(explorer.grid(), name, explorer.alt))
 
     @contextmanager
     def log_lines(self, name: str, folder: Path, epochs: int) -> Iterator[None]:
@@ -142,17 +148,28 @@ class Run:
             if thread.is_alive():
                 thread.join()
 
-    def facts(self) -> dict[str, Any]:
-        """How this run was made and what it took, for the metrics file."""
-        return {
+    def finish(self, results: Mapping[str, float], **measured: Any) -> None:
+        """Write what the run was, took and measured as metrics.json into `out`.
+
+        Args:
+            results: for the notebook's card: name, with its unit -> number. The card shows their
+                ranges over recorded runs, rounded to three digits.
+            **measured: everything else that was measured, as JSON takes it. `kept` names what was
+                not computed anew; such a run is not recorded.
+        """
+        facts = {
             "profile": self.profile,
+            "data": self.contents,
             "seed": self.seed,
             "device": self.device,
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("etadlite", "torch", "numpy")},
             "minutes": round((time.perf_counter() - self.started) / 60, 2),
             "memory_gib": peak_memory(),
+            "results": dict(results),
         }
+        write_json(self.out / "metrics.json", facts | measured)
+        print(f"{facts['minutes']:.1f} minutes, {facts['memory_gib']} GiB at most")
 
 
 def start(
@@ -164,8 +181,9 @@ def start(
     seed: int,
     device: str,
     interactive: bool | Literal["auto"],
+    full: RealData | None = None,
 ) -> Run:
-    """Check a notebook's parameters and print what the run will be.
+    """Check a notebook's parameters, seed torch, and print what the run will be.
 
     Args:
         cells: the cells executed so far (IPython's `In`), searched for unknown parameters.
@@ -175,9 +193,11 @@ def start(
         seed: governs everything random.
         device: "auto", "cpu", "cuda" or "mps".
         interactive: "auto" is True in JupyterLab and False under papermill.
+        full: the data set of the profile `full`; None is the large generated one.
 
     Raises:
-        InputError: a parameter is unknown or its value does not fit.
+        InputError: a parameter is unknown or its value does not fit, or the profile needs data, a
+            GPU or memory that is not there.
     """
     for name in _assigned(cells):
         if name not in PARAMETERS:
@@ -194,23 +214,46 @@ def start(
         raise InputError(f'interactive must be true, false or "auto", not {interactive!r}')
     if device not in DEVICES:
         raise InputError(f'there is no device "{device}"; choose one of {", ".join(DEVICES)}')
-    size, changes = PROFILES[profile]
+    size, changes, memory = PROFILES[profile]
     chosen = resolve_device(device).type
+    data, what = Path(data_root) / f"stickfigures_{size}", contents(size)
+    if profile == "full" and full is not None:
+        _needs(full, Path(data_root), chosen)
+        data, what = Path(data_root), full.name
+    _needs_memory(profile, memory)
     # JupyterLab's server names its kernels' sessions; papermill starts kernels without a server.
     in_browser = "JPY_SESSION_NAME" in os.environ if interactive == "auto" else bool(interactive)
-    run = Run(
-        profile,
-        size,
-        Path(data_root) / f"stickfigures_{size}",
-        Path(out_dir),
-        seed,
-        chosen,
-        in_browser,
-        (*changes, f"device={chosen}"),
-    )
+    out = Path(out_dir)
+    changes = (*changes, f"device={chosen}")
+    run = Run(profile, size, data, what, out, seed, chosen, in_browser, changes)
     run.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
     _introduce(run, device)
     return run
+
+
+def _needs(full: RealData, root: Path, device: str) -> None:
+    """Refuse `full` where its data set or a GPU is missing."""
+    absent = [name for name in full.files if not (root / name).exists()]
+    if absent:
+        raise InputError(
+            f"data_root {root} has no {absent[0]}: the profile full needs the data set "
+            f"{full.name} there; notebooks/README.md says what belongs where"
+        )
+    if device != "cuda":
+        raise InputError(
+            f"the profile full trains on {full.name} with an NVIDIA GPU, and the device is "
+            f"{device}; choose the profile laptop, or a machine with such a GPU"
+        )
+
+
+def _needs_memory(profile: str, gib: float) -> None:
+    free = psutil.virtual_memory().available / 2**30
+    if free < gib:
+        raise InputError(
+            f"the profile {profile} needs {gib:.0f} GiB of free memory and {free:.1f} GiB are "
+            "free; close other programs, or choose the profile smoke"
+        )
 
 
 def peak_memory() -> float | None:
@@ -234,12 +277,12 @@ def _introduce(run: Run, asked: str) -> None:
     }[run.device]
     if asked != "auto":
         why = f"as asked for with device={asked}"
-    size = SIZES[run.size]
     looks = "bars and sliders" if run.interactive else "log lines and still pictures"
     print(f"versions  Python {platform.python_version()}, {versions}")
     print(f"device    {run.device}: {why}")
-    print("dtype     float32: half precision does not pay for an encoder this small")
-    print(f"profile   {run.profile}: {size.training} training and {size.validation} test videos")
+    if run.device != "cuda":
+        print("dtype     float32: half precision does not pay for an encoder this small")
+    print(f"profile   {run.profile}: {run.contents}")
     print(f"output    {looks}; seed {run.seed}")
 
 
@@ -254,26 +297,3 @@ def _assigned(cells: Sequence[str]) -> list[str]:
         for target in statement.targets
         if isinstance(target, ast.Name)
     ]
-
-
-def _side_by_side(draw: Callable[[float], Figure], values: Sequence[float], title: str) -> Figure:
-    """Four of the values as small pictures, two a row."""
-    picked = [values[round(i)] for i in np.linspace(0, len(values) - 1, 4)]
-    pictures = [_pixels(draw(value)) for value in picked]
-    height = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    figure = Figure(figsize=(12, 12 * height + 0.6), layout="constrained")
-    for axis, value, picture in zip(figure.subplots(2, 2).flat, picked, pictures, strict=True):
-        axis.imshow(picture)
-        axis.set_title(title.format(f"{value:.2f}"), fontsize=10)
-        axis.axis("off")
-        axis.set_anchor("N")
-    return figure
-
-
-def _pixels(figure: Figure) -> np.ndarray:
-    """A figure as it is drawn on half the width, so that its text stays readable there."""
-    figure.set_size_inches(6.6, figure.get_figheight() * 0.8)
-    figure.set_dpi(200)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]

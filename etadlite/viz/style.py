@@ -1,9 +1,12 @@
 """One look for all pictures."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB")
@@ -19,3 +22,15 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     return path
+
+
+def png(figure: Figure, dpi: float = 120) -> bytes:
+    """A figure as a PNG file's content."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, bbox_inches="tight")
+    return file.getvalue()
+
+
+def pixels(figure: Figure, dpi: float = 120) -> np.ndarray:
+    """A figure as it is drawn: uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(png(figure, dpi))).convert("RGB"))

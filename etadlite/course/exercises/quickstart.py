@@ -1,0 +1,69 @@
+"""Checkers of 00_quickstart."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.draws import Draws
+from etadlite.sampling import SnippetContext
+
+
+def tiou(attempt: Callable) -> Iterator[str]:
+    """Of the temporal IoU of two segments (start, end)."""
+    cases = [
+        ((0, 10), (5, 15), 1 / 3, "they share 5 s of the 15 s that they cover together"),
+        ((2, 6), (2, 6), 1.0, "a segment overlaps itself completely"),
+        ((0, 4), (6, 9), 0.0, "segments that do not touch share nothing; can yours go negative?"),
+        ((0, 10), (4, 6), 0.2, "2 s are shared; the union is the longer segment alone"),
+        ((4, 6), (0, 10), 0.2, "swapping the two segments must change nothing"),
+    ]
+    for a, b, expected, reason in cases:
+        given = float(answer(attempt(a, b)))
+        if abs(given - expected) > 1e-6:
+            yield f"tiou({a}, {b}) should be {expected:.3f}, yours gives {given:.3f}: {reason}."
+
+
+def step_cost(attempt: Callable) -> Iterator[str]:
+    """Of what a step's encoding costs at (ratio, replay), relative to ratio 1."""
+    cases = [
+        (1.0, 3.0, 1.0, "all snippets are the yardstick, so the answer there is 1"),
+        (0.0, 3.0, 0.25, "every snippet is still encoded once without gradient"),
+        (0.3, 3.0, 0.475, "encode all once (cost 1), then replay 0.3 of them (cost 3 each)"),
+        (0.5, 2.0, 2 / 3, "does the second argument reach the divisor, too?"),
+    ]
+    for ratio, replay, expected, reason in cases:
+        given = float(answer(attempt(ratio, replay)))
+        if abs(given - expected) > 1e-6:
+            yield (
+                f"step_cost({ratio:g}, {replay:g}) should be {expected:.3f}, "
+                f"yours gives {given:.3f}: {reason}."
+            )
+
+
+def evenly(attempt: Callable) -> Iterator[str]:
+    """Of indices [B, count] for (context, count): ascending, spread evenly."""
+    for batch, snippets, count in ((1, 10, 5), (2, 64, 20), (3, 7, 7), (2, 9, 1)):
+        context = SnippetContext(Draws.fresh(batch), snippets)
+        picked = answer(attempt(context, count))
+        case = f"for {batch} videos of {snippets} snippets and count {count}"
+        if wrong := misfit(picked, (batch, count)):
+            yield f"{case} it should {wrong}."
+        if picked.dtype != torch.long:
+            yield f"{case} indices should be whole numbers (torch.long), yours are {picked.dtype}."
+        if int(picked.min()) < 0 or int(picked.max()) >= snippets:
+            yield f"{case} indices should lie in 0..{snippets - 1}; yours leave that range."
+        gap = -(-snippets // count)
+        steps = picked.diff(dim=1)
+        if count > 1 and int(steps.min()) < 1:
+            yield f"{case} each index should be larger than the one before; no snippet twice."
+        if count > 1 and int(steps.max()) > gap:
+            yield f"{case} no gap should exceed {gap}, yours has one of {int(steps.max())}."
+        if int(picked.min()) >= gap or int(picked.max()) < snippets - gap:
+            yield (
+                f"{case} the picked ones should reach from the first {gap} snippets to the last "
+                f"{gap}; yours cover {int(picked.min())} to {int(picked.max())}."
+            )
+
+
+CHECKERS: dict[str, Checker] = {"tiou": tiou, "step_cost": step_cost, "evenly": evenly}

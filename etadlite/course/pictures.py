@@ -1,0 +1,29 @@
+"""Pictures small enough for a notebook that is kept with its outputs."""
+
+import io
+
+import numpy as np
+from IPython.display import Image
+from PIL import Image as Pillow
+
+
+def small(picture: np.ndarray, alt: str) -> Image:
+    """A picture for display, as PNG of 256 colours or as JPEG, whichever takes fewer bytes.
+
+    Charts become PNG, frames of videos JPEG.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        alt: says what is to be seen.
+    """
+    image = Pillow.fromarray(picture)
+    files = {}
+    for kind, made, options in (
+        ("png", image.quantize(256, dither=Pillow.Dither.NONE), {}),
+        ("jpeg", image, {"quality": 82}),
+    ):
+        file = io.BytesIO()
+        made.save(file, kind, optimize=True, **options)
+        files[kind] = file.getvalue()
+    kind = min(files, key=lambda kind: len(files[kind]))
+    return Image(files[kind], format=kind, alt=alt)

@@ -1,0 +1,778 @@
+# %% card [markdown]
+# # 0 · Quickstart: a detector that learns from raw video, on a laptop
+#
+# **The question.** A *temporal action detector* watches a long video and answers: *what happens,
+# from when to when?* Most detectors learn from features that a frozen network computed once. What
+# is gained when the network that sees the pixels learns, too? And how can that fit into a laptop's
+# memory?
+#
+# **You will** generate a small set of videos, build a detector, train its video encoder *end to
+# end* with **ETAD**'s sequential encoding, and compare three systems. On the way you predict what
+# each step costs, then measure it.
+#
+# **You need** PyTorch (`nn.Module`, `backward()`), no knowledge of video, no graphics card and no
+# download.
+#
+# **What it takes**, from recorded runs; mAP is explained in section 6:
+#
+# <!-- card -->
+#
+# **Shapes** have one legend everywhere: **B** videos, **N** snippets, **F** frames, **C** channels,
+# **T** cells of time, **P** proposals. Each is explained where it first appears.
+
+# %% parameters-text [markdown]
+# ### Parameters
+#
+# Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
+# its numbers mean nothing. Paths are relative to `notebooks/`.
+
+# %% parameters tags=["parameters"]
+# Parameters of this notebook; papermill can replace each of them.
+profile = "laptop"  # smoke, laptop or full
+data_root = "../data"  # where the generated videos are kept
+out_dir = "../runs/00_quickstart"  # pictures, table, metrics, weights
+seed = 0  # governs weights, sampling and order
+device = "auto"  # auto, cpu, cuda or mps
+interactive = "auto"  # bars and sliders: true, false or auto
+
+# %% setup
+import copy
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from etadlite.course import check, start
+from etadlite.viz.style import COLOURS
+
+run = start(
+    In,  # noqa: F821  (Jupyter's list of executed cells: a misspelt parameter is refused)
+    profile=profile,
+    data_root=data_root,
+    out_dir=out_dir,
+    seed=seed,
+    device=device,
+    interactive=interactive,
+)
+
+# %% data-text [markdown]
+# ## 1 · The data: long videos, short actions
+#
+# Our videos are drawn by a program: a stick figure acts before a moving background, filmed by an
+# unsteady hand. They are real H.264 files, and the annotations have the structure of *ActivityNet*,
+# a well-known benchmark. A video is **untrimmed**: it lasts 30 to 120 seconds, and much of that
+# time nothing of interest happens.
+#
+# For every video we know the **ground truth**: which actions it holds, and from which second to
+# which. That is all that a detector should say. Below it stands under the frames of a test video.
+
+# %% data
+from etadlite.data.stickfigures import CLASSES, make_dataset
+
+print("making the videos; those that exist are kept")
+annotations = make_dataset(run.data, run.size, progress=run.interactive)
+print(len(list((run.data / "videos").glob("*.mp4"))), "video files")
+print("classes:", ", ".join(CLASSES))
+
+# %% timeline
+from etadlite.data.annotations import read_annotations
+from etadlite.runs import strip
+from etadlite.viz import draw_timeline
+
+video = next(iter(read_annotations(annotations, "validation").values()))
+print(f"{video.name} lasts {video.duration:.1f} s and has {len(video.actions)} actions:")
+for action in video.actions:
+    print(f"  {action.start:5.1f} s to {action.end:5.1f} s  {action.label}")
+video_file = run.data / "videos" / f"{video.name}.mp4"
+truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
+pictures = strip(video_file)  # a few frames, spread over the video
+rows = {"true": truth}
+figure = draw_timeline(pictures, video.duration, rows, title=video.name, labels=CLASSES)
+run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
+
+# %% pairs-text [markdown]
+# **Predict first.** *Throw* and *catch* use the same poses; a catch is a throw played backwards.
+# Could you name the action from one frame? From how many?
+
+# %% pairs
+from etadlite.data.stickfigures import STUDIO, TARGET, studio_clips
+
+labels = [CLASSES.index("throw"), CLASSES.index("catch")]
+rows = {}
+for place, scene in (("studio", STUDIO), ("video", TARGET)):
+    clips, _ = studio_clips(2, 8, 96, seed=3, scene=scene, labels=labels)  # [2, 3, F, H, W]
+    rows |= {f"throw, {place}": clips[0], f"catch, {place}": clips[1]}
+figure = Figure(figsize=(12, 6.4), layout="constrained")
+for axes, (name, clip) in zip(figure.subplots(4, 8), rows.items(), strict=True):
+    for number, axis in enumerate(axes):
+        axis.imshow(clip[:, number].transpose(1, 2, 0))
+        axis.set(xticks=[], yticks=[])
+    axes[0].set_ylabel(name)
+run.show(figure, "pairs", "Eight frames each of a throw and a catch, in a studio and in a video")
+
+# %% pairs-see [markdown]
+# **What to see.** Each row is half a second. No single frame tells the two apart: the classes come
+# in pairs that differ only in *motion*. (The tests of this project train a classifier on single
+# frames; it stays at chance.)
+#
+# The upper rows are a clean **studio**. The encoder that we start from was trained on such clips
+# only. The lower rows show the same movements in the world of our videos: other light, clothes,
+# backgrounds, and a shaking camera. This **domain gap** stands for the gap between the web clips
+# that real encoders are trained on and the videos that people want to search.
+
+# %% snippets-text [markdown]
+# ## 2 · From a video to snippets
+#
+# A minute of video is too much for a network to see at once. So the video is cut into **N** equal
+# pieces of time, called **cells**, and from the middle of each we take **F** consecutive frames: a
+# **snippet**. Inside the model, time is measured in cells, from 0 to **T** = N; only the *time
+# grid* converts between cells and seconds. `demo_settings` holds every choice that a run makes.
+
+# %% snippets
+from etadlite.demo import SYSTEMS, demo_settings
+from etadlite.training.loop import open_split
+
+print("systems:", *SYSTEMS, sep="\n  ")
+settings = demo_settings("end to end, all snippets", run.data, run.seed, run.changes)
+test_data = open_split(settings, training=False)
+sample = test_data[0]  # decoded here; the frames are kept on disk for the next time
+snippets = sample.inputs
+print("snippets [N, 3, F, H, W]:", list(snippets.shape), snippets.dtype)
+
+# %% cells
+grid = sample.grid
+print(f"a cell lasts {grid.seconds_per_cell:.2f} s in this video")
+for cells_of, label in zip(sample.actions, sample.labels, strict=True):
+    first, last = cells_of.tolist()
+    begin, end = grid.to_seconds(cells_of).tolist()
+    print(f"{CLASSES[label]:>7}: cells {first:4.1f} to {last:4.1f}, {begin:4.1f} s to {end:4.1f} s")
+
+# %% features-text [markdown]
+# ## 3 · Frozen features: the usual way
+#
+# An **encoder** turns each snippet into a **feature**: C numbers that describe it. Ours is a tiny
+# R(2+1)D, a network of convolutions over space, then over time. The *feature-based* way runs it
+# once over all videos, stores the features, and never changes it again: it is **frozen**.
+
+# %% features
+from etadlite.encoders.chunks import encode_in_chunks
+from etadlite.training.system import build_encoder
+
+encoder = build_encoder(settings.encoder)
+features = encode_in_chunks(encoder, snippets[None], settings.encoder.chunk_size)
+size = sum(parameter.numel() for parameter in encoder.parameters())
+print(f"an encoder of {size:,} parameters")
+print("features [B, C, T]:", list(features.shape))
+
+# %% features-picture
+figure = Figure(figsize=(12, 3), layout="constrained")
+axis = figure.subplots()
+extent = (0, features.shape[2], features.shape[1], 0)
+image = axis.imshow(features[0], aspect="auto", cmap="cividis", vmin=-3, vmax=3, extent=extent)
+for (first, last), label in zip(sample.actions.tolist(), sample.labels, strict=True):
+    axis.plot([first, last], [-2, -2], color=COLOURS[3], linewidth=5, clip_on=False)
+    axis.text(first, -4, CLASSES[label])
+axis.set(xlabel="cell", ylabel="channel", ylim=(features.shape[1], -1))
+axis.spines[:].set_visible(False)
+figure.colorbar(image, label="standardised value")
+run.show(figure, "features", "Features of one video over time, with its actions marked above")
+
+# %% features-see [markdown]
+# **What to see.** One column is one snippet; the bars above mark the true actions. Can you tell by
+# eye where a column belongs to an action? What the frozen encoder does not show, no detector behind
+# it can bring back.
+
+# %% detector-text [markdown]
+# ## 4 · The detector
+#
+# The detector judges **proposals**: candidate segments (start, end). With T cells we can simply
+# list all of them, up to a longest duration. How well a proposal fits is measured by **temporal IoU
+# (tIoU)**: the time that two segments share, divided by the time that they cover together. It is 1
+# for a perfect fit and 0 for no overlap.
+
+# %% proposals
+from etadlite.detector import proposal_map
+from etadlite.training.targets import tiou
+
+cells, longest = settings.data.snippets, settings.detector.max_duration
+every, valid = proposal_map(cells, longest)  # [D, T, 2] start and end, [D, T]
+proposals = every[valid]  # [P, 2]
+print(f"P = {len(proposals):,} proposals of 1 to {longest} cells")
+best = tiou(every[:, :, None], sample.actions).amax(dim=2)  # [D, T] with the nearest action
+best[~valid] = torch.nan
+
+# %% proposals-picture
+figure = Figure(figsize=(12, 4), layout="constrained")
+axis = figure.subplots()
+extent = (0, cells, 0.5, longest + 0.5)
+image = axis.imshow(best, origin="lower", aspect="auto", cmap="cividis", extent=extent)
+axis.set(xlabel="start (cell)", ylabel="duration (cells)", title="Every point is a proposal")
+figure.colorbar(image, label="tIoU with the nearest action")
+run.show(figure, "proposals", "Map of all proposals; bright peaks lie where the true actions are")
+
+# %% proposals-see [markdown]
+# **What to see.** Each bright peak is an action: its place says when it starts and how long it
+# lasts. The detector's task is to paint this map without knowing the truth. The empty corner holds
+# segments that would end after the video.
+#
+# For this, the detector mixes the features over time, cuts out each proposal's part (*RoIAlign*),
+# and predicts the proposal's tIoU and how far its ends should move. Three **stages** do so, each
+# refining the last one's segments. Beside them it tells each cell's class: K actions or
+# *background*. At the end, overlapping segments are thinned out: **soft-NMS** keeps the best and
+# lowers the scores of those that overlap it.
+
+# %% detector
+from etadlite.training import System
+
+system = System(settings)  # encoder and detector; the detector is untrained
+with torch.no_grad():
+    output = system.detector(features, proposals[None])
+print("is a start / an end here? [B, 2, T]:   ", list(output.boundaries.shape))
+print("which class is here?      [B, K+1, T]: ", list(output.classes.shape))
+for number, stage in enumerate(output.stages, 1):
+    print(f"stage {number}: tIoU {list(stage.iou.shape)}, offsets {list(stage.offsets.shape)}")
+
+# %% memory-text [markdown]
+# ## 5 · The problem, and ETAD's answer
+#
+# To train the encoder, back-propagation needs the **activations**: intermediate results that each
+# layer keeps until the gradient comes back. They take far more memory than the weights, and they
+# grow with every snippet.
+#
+# **Predict first.** Write your guesses into the next cell; section 7 compares. Leave `None` where
+# you'd rather wait.
+
+# %% guess
+guess = {
+    "memory": None,  # a plain step keeps how many times the activations of a sequential one?
+    "time": None,  # a step with 30 % of the snippets takes which share of one with all (0 to 1)?
+    "gain": None,  # how many points of mAP does end to end (all) add to frozen features?
+}
+
+# %% one-text [markdown]
+# First, one snippet. Autograd can tell us what it keeps; `SavedActivations` adds up the bytes. The
+# small experiments of this section run on the CPU, where such counts are exact.
+
+# %% one
+from etadlite.memory import SavedActivations
+
+with SavedActivations(encoder) as saved:  # the encoder's weights do not count
+    encoder(snippets[:1])
+one = saved.peak_bytes
+chunk_size = settings.encoder.chunk_size
+for what, count in (
+    ("one snippet keeps", one),
+    (f"a chunk of {chunk_size} should keep", chunk_size * one),
+    (f"all {cells} should keep", cells * one),
+    ("the encoder's weights take", 4 * size),
+):
+    print(f"{what:<26} {count / 2**20:6.2f} MiB")
+
+# %% passes-text [markdown]
+# **Sequential encoding** splits a training step into three passes:
+#
+# 1. encode all snippets, chunk by chunk, *without* keeping activations;
+# 2. run the detector and its backward pass as usual, as far as the features: their gradient is now
+#    known;
+# 3. encode the snippets again, chunk by chunk, *with* activations, and push the stored feature
+#    gradient through each chunk.
+#
+# At any moment only one chunk's activations exist. Written out:
+
+
+# %% passes
+def three_passes(encoder, frames, loss_of, chunk_size):
+    with torch.no_grad():  # pass 1
+        features = torch.cat([encoder(chunk) for chunk in frames.split(chunk_size)])
+    features.requires_grad_()
+    loss_of(features).backward()  # pass 2: fills features.grad
+    gradients = features.grad.split(chunk_size)
+    for chunk, gradient in zip(frames.split(chunk_size), gradients, strict=True):
+        encoder(chunk).backward(gradient)  # pass 3: adds up in the encoder
+
+
+# %% equal-text [markdown]
+# Is that still the same gradient? By the chain rule it must be, as long as a snippet's feature does
+# not depend on the other snippets in its chunk. We check in double precision, so that rounding
+# can't hide a mistake. A small convolution over time plays the detector.
+
+# %% equal
+exact, head = copy.deepcopy(encoder).double(), torch.nn.Conv1d(features.shape[1], 1, 3).double()
+few = snippets[:24]
+
+
+def loss_of(features):  # [N, C]
+    return head(features.T[None]).square().mean()
+
+
+def gradient_after(step):
+    exact.zero_grad()
+    step()
+    return torch.cat([parameter.grad.flatten() for parameter in exact.parameters()])
+
+
+plain = gradient_after(lambda: loss_of(exact(few)).backward())
+by_hand = gradient_after(lambda: three_passes(exact, few, loss_of, chunk_size=5))
+print(f"largest gradient   {plain.abs().max():.3e}")
+print(f"largest difference {(plain - by_hand).abs().max():.3e}")
+
+# %% package-text [markdown]
+# Equal to the last digits. The package wraps the three passes into `SequentialEncoder`, an ordinary
+# module: call it, and `backward()` does the rest. It must agree, too:
+
+# %% package
+from etadlite.training import SequentialEncoder
+
+
+def with_the_package():
+    sequential = SequentialEncoder(exact, chunk_size=7, ratio=1.0)
+    loss_of(sequential(few[None])[0].T).backward()
+
+
+difference = (plain - gradient_after(with_the_package)).abs().max() / plain.abs().max()
+print(f"largest difference to plain back-propagation: {difference:.1e} of the largest gradient")
+
+# %% grow-text [markdown]
+# And the memory? We measure plain and sequential encoding for ever longer videos.
+
+
+# %% grow
+def peak_bytes(module, frames):
+    with SavedActivations(encoder, snippets) as saved:  # weights and input are there anyway
+        module(frames).sum().backward()
+    encoder.zero_grad()
+    return saved.peak_bytes
+
+
+sequential = SequentialEncoder(encoder, chunk_size)
+lengths = [cells // 4, cells // 2, 3 * cells // 4, cells]
+plain_peaks = [peak_bytes(encoder, snippets[:n]) for n in lengths]
+peaks = [peak_bytes(sequential, snippets[None, :n]) for n in lengths]
+for n, whole, ours in zip(lengths, plain_peaks, peaks, strict=True):
+    print(f"N = {n:3d}: plain {whole / 2**20:6.1f} MiB, sequential {ours / 2**20:6.1f} MiB")
+
+# %% grow-picture
+figure = Figure(figsize=(8, 4), layout="constrained")
+axis = figure.subplots()
+for name, colour, measured, predicted in (
+    ("plain", COLOURS[3], plain_peaks, [n * one for n in lengths]),
+    ("sequential", COLOURS[0], peaks, [chunk_size * one for _ in lengths]),
+):
+    axis.plot(lengths, np.divide(predicted, 2**20), "--", color=colour, label=f"{name}, predicted")
+    axis.plot(lengths, np.divide(measured, 2**20), "o", color=colour, label=f"{name}, measured")
+axis.set_ylim(bottom=0)
+axis.set(xlabel="N, snippets in the video", ylabel="peak of activations (MiB)")
+axis.grid(alpha=0.3)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False)
+run.show(figure, "memory", "Activation memory: plain grows with N, sequential stays level")
+
+# %% grow-see [markdown]
+# **What to see.** The plain line climbs with every snippet; the sequential one stays level at one
+# chunk. A video of any length now fits, for the price of encoding twice.
+#
+# That price can be lowered. Neighbouring snippets look much the same, so ETAD sends the gradient of
+# only a random **part of the snippets** (the *ratio*) into the encoder in pass 3. A training step,
+# with everything in it:
+
+# %% step
+from etadlite.draws import Draws
+from etadlite.training.loop import loader, make_optimizer
+from etadlite.training.losses import detection_loss
+from etadlite.training.targets import make_targets
+
+optimizer = make_optimizer(system, settings.training)
+batch = next(iter(loader(open_split(settings, training=True), settings, training=True)))
+draws = Draws.fresh(len(batch.names))  # a stream of random numbers a video
+picked = system.sample_proposals(draws, batch.actions)  # [B, P, 2]; a random part is enough
+targets = make_targets(batch.actions, batch.labels, picked, cells, len(CLASSES))
+
+features = system.encoder(batch.inputs)  # [B, C, N], in the memory of one chunk
+features.retain_grad()  # only so that we can look at it below
+loss = sum(detection_loss(system.detector(features, picked), targets, settings.losses).values())
+loss.backward()  # passes 2 and 3
+optimizer.step()
+print("loss:", round(float(loss.detach()), 2), " features:", list(features.shape))
+
+# %% dial-text [markdown]
+# **One experiment on one dial.** How well does a sampled gradient point in the direction of the
+# full one? The *cosine* of the angle tells: 1 is the same direction, 0 a right angle. Guess the
+# value at ratio 0.3 before you run the cell.
+
+# %% dial
+probe = system.encoder.encoder
+weights = list(probe.parameters())
+
+
+def encoder_gradient(ratio):
+    encoded = SequentialEncoder(probe, chunk_size, ratio=ratio)(batch.inputs[:1])
+    pushed = torch.autograd.grad(encoded, weights, features.grad[:1])
+    return torch.cat([part.flatten() for part in pushed])
+
+
+full = encoder_gradient(1.0)
+ratios, draws = [0.1, 0.3, 0.5, 0.7, 1.0], 4
+cosines = [
+    [float(torch.cosine_similarity(encoder_gradient(r), full, dim=0)) for _ in range(draws)]
+    for r in ratios
+]
+for ratio, values in zip(ratios, cosines, strict=True):
+    print(f"ratio {ratio:.1f}: cosine {np.mean(values):.2f} (smallest {min(values):.2f})")
+
+# %% dial-picture
+figure = Figure(figsize=(8, 3.6), layout="constrained")
+axis = figure.subplots()
+axis.plot(ratios, np.mean(cosines, axis=1), color=COLOURS[0], label="mean")
+axis.plot(ratios, np.sqrt(ratios), "--", color=COLOURS[7], label="square root of the ratio")
+axis.plot(np.repeat(ratios, draws), np.ravel(cosines), "o", color=COLOURS[1], label="single draws")
+axis.set(xlabel="share of the snippets with a gradient", ylabel="cosine with the full gradient")
+axis.grid(alpha=0.3)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False, loc="lower right")
+run.show(figure, "dial", "Cosine between sampled and full gradient over the share of snippets")
+
+# %% dial-see [markdown]
+# **What to see.** The sampled gradient is *noisy*: it points roughly where the full one does, a
+# little differently in each draw. If all snippets pulled in unrelated directions, the cosine would
+# be about the square root of the ratio (dashed). Above that line, snippets agree with each other;
+# below it, they pull against each other. But the noise has no preferred direction: averaged over
+# many draws, the sampled gradient is the full one times the ratio. Such noise is what stochastic
+# gradient descent lives with anyway. Whether it costs accuracy, only training can tell.
+
+# %% train-text [markdown]
+# ## 6 · Three systems, trained and compared
+#
+# Same videos, same detector, same number of epochs:
+#
+# - **feature-based**: the frozen encoder's features (of augmented training videos, too);
+# - **end to end, 30 %**: the encoder learns from 30 % of the snippets, drawn anew in each step;
+# - **end to end, all**: it learns from every snippet.
+#
+# This is the code that the command `etadlite demo` runs.
+
+# %% train-one
+from etadlite.encoders.extract import extract_features
+from etadlite.report import read_report
+from etadlite.runs import finished, run_training
+
+kept = []
+
+
+def train_system(name):
+    chosen = demo_settings(name, run.data, run.seed, run.changes)
+    folder = run.out / name.replace(" %", "_percent").replace(",", "").replace(" ", "_")
+    if finished(chosen, folder):
+        kept.append(name)
+        print(f"{name}: kept from an earlier run")
+        return read_report(folder)
+    if chosen.data.features is not None:
+        print(f"{name}: encoding all videos once")
+        frozen = build_encoder(chosen.encoder).to(run.device)
+        extract_features(chosen, frozen, chosen.data.features, progress=run.interactive)
+    with run.log_lines(name, folder, chosen.training.epochs):
+        report = run_training(chosen, folder, progress=run.interactive)
+    print(f"{name}: average mAP {100 * report.average:.1f} %")
+    return report
+
+
+# %% train
+reports = {name: train_system(name) for name in SYSTEMS}
+
+# %% table-text [markdown]
+# **How to read the table.** A detection counts as right if its class is right and its tIoU with a
+# true action reaches a threshold, say 0.5. Walk down the detections of a class from the highest
+# score to the lowest: **precision** is the share that is right so far, **recall** the share of true
+# actions found so far. *Average precision* sums up both in one number, and **mAP** is its mean over
+# the classes. It is given at five thresholds and as their average: higher is better, 100 is
+# perfect. The last columns are the peak of activations in a step (encoder *and* detector) and the
+# seconds that a step takes.
+
+# %% table
+from etadlite.report import table
+
+text = table({name: [report] for name, report in reports.items()})
+(run.out / "table.txt").write_text(text + "\n", encoding="utf-8")
+print(text)
+
+# %% curves
+from etadlite.runs import read_metrics
+from etadlite.viz import draw_curves
+
+curves = draw_curves({name: read_metrics(report.folder) for name, report in reports.items()})
+run.show(curves, "curves", "Left: training loss of the three systems. Right: mAP on test videos")
+
+# %% curves-see [markdown]
+# **What to see** (in the `laptop` profile). The frozen system's mAP flattens early: the detector
+# has learned what the features show, and there is no more in them. End to end, the features
+# themselves improve, and so the curves go on rising. Now the detections themselves, on the first
+# test video; the number on a bar is its score, and paler means lower.
+
+# %% detections
+import json
+
+from etadlite.runs import draw_test_videos
+
+predictions = {
+    name: json.loads((report.folder / "predictions.json").read_text())
+    for name, report in reports.items()
+}
+pictures = draw_test_videos(settings, predictions, run.out / "pictures")
+run.show_file(pictures[0], "Detections of three systems below the true actions")
+
+# %% slider-text [markdown]
+# A detector never says "this is all": it gives a long list with scores. Which of them you act on is
+# your **threshold**: a high one misses actions, a low one raises false alarms. In JupyterLab the
+# next cell shows a slider; otherwise, four of its positions. As the threshold rises, false alarms
+# should go first, true actions last. mAP judges the whole list, and so all thresholds at once.
+
+# %% slider
+from etadlite.viz.widgets import slider
+
+found = predictions["end to end, all snippets"]["results"][video.name]
+highest = max(item["score"] for item in found)
+frames = strip(video_file)
+
+
+def above(share):
+    kept = [item for item in found if item["score"] >= share * highest]
+    rows = {"true": truth, "detected": kept}
+    return draw_timeline(frames, video.duration, rows, top=10, labels=CLASSES)
+
+
+shares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+alt = "Timelines with the detections that remain at four score thresholds"
+run.explore(slider(above, shares, "score, as a share of the best", alt), "threshold")
+
+# %% predicted-text [markdown]
+# ## 7 · Predicted against measured
+#
+# **Time.** Encoding a snippet without gradient costs 1. Encoding it again with gradient costs some
+# *r*: forward and backward. A step with ratio *q* then costs 1 + *q r* for each snippet, plus the
+# detector. We measure *r* on one chunk and take the detector's seconds from the feature-based run.
+
+# %% replay-cost
+import time
+
+
+def seconds_of(work, times=15):
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work().item()  # .item() waits until a graphics card is done, too
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
+
+
+def with_gradient():
+    probe(chunk).sum().backward()
+    return next(probe.parameters()).grad.sum()
+
+
+probe = build_encoder(settings.encoder).to(run.device)
+chunk = snippets[:chunk_size].to(run.device)
+seconds = seconds_of(torch.no_grad()(lambda: probe(chunk).sum())), seconds_of(with_gradient)
+r = seconds[1] / seconds[0]
+print(f"without gradient {1000 * seconds[0]:.1f} ms, with gradient {1000 * seconds[1]:.1f} ms")
+print(f"r = {r:.2f}")
+
+# %% time-share
+frozen, part, whole = (report.seconds_per_step for report in reports.values())
+encoding = whole - frozen  # what all snippets cost, twice encoded
+expected_step = frozen + encoding * (1 + 0.3 * r) / (1 + r)
+time_predicted, time_measured = expected_step / whole, part / whole
+print(f"30 % against all: predicted {time_predicted:.2f}, measured {time_measured:.2f} of the time")
+
+# %% plain-text [markdown]
+# **Memory.** A plain step keeps the activations of the detector and of every snippet in the batch.
+# A sequential step keeps the detector's *or* one chunk's, whichever is larger (when pass 3 begins,
+# the detector's are gone).
+
+# %% memory-share
+with SavedActivations(system, batch.inputs) as saved:
+    encoded = system.encoder.encoder(batch.inputs.flatten(0, 1))  # all snippets at once
+    encoded = encoded.unflatten(0, batch.inputs.shape[:2]).transpose(1, 2)
+    output = system.detector(encoded, picked)
+    sum(detection_loss(output, targets, settings.losses).values()).backward()
+plain_measured = saved.peak_bytes
+detector_alone, _, sequential_measured = (
+    report.peak_activation_bytes for report in reports.values()
+)
+plain_predicted = detector_alone + encoded.shape[0] * cells * one
+sequential_predicted = max(detector_alone, chunk_size * one)
+for name, guessed, real in (
+    ("plain step", plain_predicted, plain_measured),
+    ("sequential step", sequential_predicted, sequential_measured),
+):
+    line = f"predicted {guessed / 2**20:6.1f} MiB, measured {real / 2**20:6.1f} MiB"
+    print(f"{name:>15}: {line}, ratio {real / guessed:.2f}")
+
+# %% compare
+averages = [100 * report.average for report in reports.values()]
+rows = {  # predicted, measured
+    "memory": (plain_predicted / sequential_predicted, plain_measured / sequential_measured),
+    "time": (time_predicted, time_measured),
+    "gain": (None, averages[2] - averages[0]),
+}
+print(f"{'':8}{'your guess':>12}{'predicted':>12}{'measured':>12}")
+for name, values in rows.items():
+    shown = ["-" if v is None else f"{v:.2f}" for v in (guess[name], *values)]
+    print(f"{name:8}" + "".join(f"{text:>12}" for text in shown))
+
+# %% compare-see [markdown]
+# **What to see.** Memory follows the formula almost exactly, because counting bytes is arithmetic.
+# Time follows it roughly, because a computer does other things as well. For the gain there is no
+# formula: that is why one trains.
+#
+# The encoder here is tiny, and the detector leads a sequential step. In the paper's size it is the
+# other way round: one snippet through R(2+1)D-34 keeps 74 MiB even with its first stages frozen, as
+# much as the whole detector (70 MiB). The 128 snippets of *one* video would keep 9 GiB in a plain
+# step; a chunk of four keeps 0.3 GiB.
+
+# %% exercises [markdown]
+# ## 8 · Exercises
+#
+# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+#
+# ### 1 · Temporal IoU (easy, 5 minutes)
+#
+# Segments are pairs (start, end). Return the shared time divided by the time covered together.
+#
+# <details><summary>Hint</summary>
+#
+# The shared part starts at the later start and ends at the earlier end. The union is the sum of
+# both lengths less what they share.
+#
+# </details>
+
+
+# %% exercise-1
+def my_tiou(a, b):
+    # BEGIN SOLUTION
+    shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
+    return shared / (a[1] - a[0] + b[1] - b[0] - shared)
+    # END SOLUTION
+
+
+check("tiou", my_tiou)
+
+# %% exercise-2-text [markdown]
+# ### 2 · What a step costs (medium, 5 minutes)
+#
+# Return what encoding costs in a training step at a given ratio, as a share of its cost at ratio 1.
+# `replay` is the *r* of section 7. What is the least that you can reach?
+#
+# <details><summary>Hint</summary>
+#
+# Pass 1 always encodes everything. Divide the cost at `ratio` by the cost at 1.
+#
+# </details>
+
+
+# %% exercise-2
+def step_cost(ratio, replay):
+    # BEGIN SOLUTION
+    return (1 + ratio * replay) / (1 + replay)
+    # END SOLUTION
+
+
+check("step_cost", step_cost)
+
+# %% solution-2-note [markdown] tags=["solution"]
+# The least is 1 / (1 + replay): pass 1 remains even if nothing is learnt from.
+
+# %% exercise-3-text [markdown]
+# ### 3 · A sampler of your own (harder, 15 minutes)
+#
+# A sampler is a function `(context, count) -> indices [B, count]`, ascending. `context.snippets` is
+# N, and `len(context.draws)` is B. Pick snippets spread *evenly* over the video from its beginning to
+# its end, the same in every video; no gap is longer than N / count, rounded up.
+#
+# <details><summary>Hint</summary>
+#
+# Cut 0..N into `count` equal pieces and take the middle of each, rounded down: (i + ½) · N / count.
+# `expand` repeats a row for B videos.
+#
+# </details>
+
+
+# %% exercise-3
+def evenly(context, count):
+    # BEGIN SOLUTION
+    middles = ((torch.arange(count) + 0.5) * context.snippets / count).long()
+    return middles.expand(len(context.draws), count)
+    # END SOLUTION
+
+
+from etadlite.sampling import SnippetStrategy
+
+if check("evenly", evenly):
+    sampler = SnippetStrategy(evenly)
+    SequentialEncoder(encoder, chunk_size, sampler, ratio=0.3)(snippets[None]).sum().backward()
+    print("and it trains an encoder")
+
+# %% solution-3-note [markdown] tags=["solution"]
+# Is it a good strategy? It never sees the snippets between. A better one draws a random shift in each step.
+
+# %% full-run [markdown]
+# ## 9 · The full run
+#
+# `make demo` executes this notebook. The same by hand, and then with the large data set, best on a
+# graphics card:
+#
+# ```
+# etadlite notebook 00_quickstart -p profile laptop
+# etadlite notebook 00_quickstart -p profile full --out runs/large
+# ```
+#
+# The three systems over three seeds, as a table of mean ± standard deviation:
+#
+# ```
+# etadlite demo --seeds 3 --out runs/seeds
+# ```
+#
+# Expect results in the ranges of the card at the top, give or take a few points. Videos, features
+# and finished systems that exist in `data_root` and `out_dir` are kept, so a stopped run goes on
+# with the system that it stopped in. To train all anew, choose another `out_dir`.
+
+# %% metrics
+from etadlite.report import report_record
+
+run.finish(
+    {f"{name}, mAP (%)": round(value) for name, value in zip(reports, averages, strict=True)},
+    kept=kept,
+    systems={name: report_record(report) for name, report in reports.items()},
+    gradient_difference=float(difference),
+    activation_bytes={"lengths": lengths, "plain": plain_peaks, "sequential": peaks},
+    cosine={str(q): float(np.mean(values)) for q, values in zip(ratios, cosines, strict=True)},
+    replay_cost=r,
+    compare={name: {"predicted": p, "measured": m} for name, (p, m) in rows.items()},
+)
+print("written to out_dir: metrics.json, table.txt, pictures, and a folder a system")
+
+# %% summary [markdown]
+# ## Summary
+#
+# - A temporal action detector turns a long video into segments with labels and scores.
+# - Frozen features limit what it can learn, above all where the encoder's world differs from the
+#   video's.
+# - Sequential encoding gives the *same* gradient as back-propagation in the memory of one chunk.
+# - The gradient of a random part of the snippets is noisier, but right on average, and takes less
+#   time.
+#
+# ## Limits
+#
+# Stick figures are not people, and one seed is one draw of the dice: differences of a few points
+# mean little. The gap between studio and video is made by us; how much end-to-end training gains on
+# real videos depends on the real gap. Half precision, other samplers and large encoders are left to
+# later notebooks.
+#
+# ## References
+#
+# - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
+#   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134): the method.
+# - D. Tran et al., *A Closer Look at Spatiotemporal Convolutions for Action Recognition*, CVPR
+#   2018: R(2+1)D.
+# - H. Alwassel et al., *TSP: Temporally-Sensitive Pretraining of Video Encoders*, ICCV Workshops
+#   2021: encoders for detection.
+# - N. Bodla et al., *Soft-NMS*, ICCV 2017.
+# - F. Caba Heilbron et al., *ActivityNet*, CVPR 2015: the task, the file structure, mAP over tIoU.
