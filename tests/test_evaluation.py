@@ -219,9 +219,9 @@ def without(data, key):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"guess": change(GUESS, "score", float("nan"))}, "'v'.*score nan"),
-        ({"guess": change(GUESS, "score", "high")}, "'v'.*malformed.*high"),
-        ({"guess": change(GUESS, "segment", [10, 0])}, r"'v'.*segment \[10.0, 0.0\]"),
+        ({"guess": change(GUESS, "score", float("nan"))}, "'v', prediction 0 .*score nan"),
+        ({"guess": change(GUESS, "score", "high")}, "'v', prediction 0 .*malformed.*high"),
+        ({"guess": change(GUESS, "segment", [10, 0])}, r"'v', prediction 0 .*segment \[10.0, 0.0\]"),
         ({"guess": change(GUESS, "segment", [1, 2, 3])}, "'v'.*malformed"),
         ({"guess": change(GUESS, "segment", 7)}, "'v'.*malformed"),
         ({"guess": change(GUESS, "label", "fly")}, "'v'.*'fly'"),
@@ -235,6 +235,7 @@ def without(data, key):
         ({"truth": {"database": {}}}, "empty"),
         ({"subset": "validation"}, "'validation' holds no annotated action.*test"),
         ({"truth": as_truth({"v": []})}, "holds no annotated action"),
+        ({"blocked": ["v", "w"]}, "no annotated action .*outside the blocked videos"),
         ({"truth": as_truth({"v": [((5, 1), "run")]})}, "video v.*ends at 1.0 s"),
         ({"truth": {"database": {"v": {"subset": "test"}}}}, "holds no annotated action"),
         ({"truth": {"database": {"v": {"annotations": []}}}}, "video v has no .subset."),

@@ -96,8 +96,8 @@ def read_ground_truth(
     if not segments:
         known = ", ".join(sorted({entry.subset for entry in every.values()}))
         raise InputError(
-            f"{name}: subset {subset!r} holds no annotated action to evaluate against;"
-            f" subsets in the file: {known}."
+            f"{name}: subset {subset!r} holds no annotated action to evaluate against"
+            f"{' outside the blocked videos' if left_out else ''}; subsets in the file: {known}."
         )
     return GroundTruth(
         name,
@@ -156,8 +156,9 @@ def read_predictions(
         row = int(good.argmin())
         owner = list(truth.videos)[video[row]]
         raise InputError(
-            f"{name}: video {owner!r} has a prediction with segment {segments[row].tolist()} and"
-            f" score {scores[row]}; both must be finite and start must not come after end."
+            f"{name}: video {owner!r}, prediction {row - int(np.argmax(video == video[row]))} has"
+            f" segment {segments[row].tolist()} and score {scores[row]}; both must be finite and"
+            " start must not come after end."
         )
     empty = np.flatnonzero(segments[:, 1] == segments[:, 0])
     if len(empty):
@@ -280,17 +281,19 @@ def _refuse_other_videos(
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
     """Find the first prediction that cannot be read and name it."""
     for key, items in results.items():
-        try:
-            for item in items:
+        if not isinstance(items, list | tuple):
+            raise InputError(f"{name}: video {key!r} is malformed; it needs a list of predictions.")
+        for number, item in enumerate(items):
+            try:
                 start, end = item["segment"]
                 float(start), float(end), float(item["score"])
                 if with_labels and not _is_text(item["label"]):
                     raise TypeError("label is no text")
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{name}: video {key!r} has a malformed prediction ({error!r}); each needs a"
-                " segment of two numbers, a score and a label."
-            ) from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{name}: video {key!r}, prediction {number} is malformed ({error!r}); each"
+                    " needs a segment of two numbers, a score and a label."
+                ) from error
     raise InputError(f"{name}: predictions need a segment of two numbers, a score and a label.")
 
 
