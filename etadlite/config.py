@@ -134,10 +134,29 @@ class DetectorSettings(Section):
 class SamplingSettings(Section):
     """What gets a gradient."""
 
-    snippet_ratio: Share = Field(0.3, description="share of the snippets; 0: frozen encoder")
-    snippet_strategy: Literal["random"] = "random"
+    snippet_ratio: Share = Field(
+        0.3, description="share of the snippets; 0: the encoder stays frozen, the detector trains"
+    )
+    snippet_strategy: Literal[
+        "random",
+        "grid",
+        "block",
+        "farthest",
+        "kdpp",
+        "foreground",
+        "boundary",
+        "background",
+        "gradient_norm",
+    ] = Field("random", description="how they are chosen, see etadlite.sampling.snippets")
+    rescale: bool = Field(
+        False,
+        description="weigh each chosen snippet by 1 / its chance, so that the gradient is, on "
+        "average, that of all; gradient_norm always does, the published code does not",
+    )
     proposal_ratio: float = Field(0.06, gt=0, le=1, description="share of the valid proposals")
-    proposal_strategy: Literal["random"] = "random"
+    proposal_strategy: Literal[
+        "random", "grid", "block", "iou_balanced", "scale_balanced", "farthest", "kdpp"
+    ] = Field("random", description="how they are chosen, see etadlite.sampling.proposals")
 
 
 class LossSettings(Section):

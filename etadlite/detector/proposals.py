@@ -1,4 +1,4 @@
-"""The map of all proposals, and how regressed offsets refine them."""
+"""The map of all proposals, how segments overlap, and how regressed offsets refine them."""
 
 import torch
 from torch import Tensor
@@ -27,6 +27,18 @@ def valid_proposals(cells: int, max_duration: int) -> Tensor:
     """The valid entries of `proposal_map`, [P, 2] in cells, shortest first."""
     proposals, valid = proposal_map(cells, max_duration)
     return proposals[valid]
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Length of the intersection of segments [..., 2], broadcast; 0 where they are apart."""
+    return (torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
+
+
+def tiou(a: Tensor, b: Tensor) -> Tensor:
+    """Temporal intersection over union of segments [..., 2], broadcast; 0 for two empty ones."""
+    intersection = overlap(a, b)
+    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
+    return intersection / union.clamp(min=1e-12)
 
 
 def refine(proposals: Tensor, offsets: Tensor) -> Tensor:

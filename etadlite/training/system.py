@@ -88,11 +88,13 @@ class System(nn.Module):
         self.encoder = None
         if settings.data.features is None:
             encoder = build_encoder(settings.encoder, pretrained=pretrained)
+            strategy = SNIPPET_STRATEGIES[sampling.snippet_strategy]
             self.encoder = SequentialEncoder(
                 encoder,
                 settings.encoder.chunk_size,
-                SNIPPET_STRATEGIES[sampling.snippet_strategy],
+                strategy,
                 sampling.snippet_ratio,
+                rescale=sampling.rescale or strategy.weighted,
                 keep=settings.encoder.keep_prefix,
             )
             if encoder.channels != detector.in_channels:

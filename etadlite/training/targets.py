@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from etadlite.detector.proposals import overlap, tiou
+
 BOUNDARY_CELLS = 3.0
 """Length in cells of the region around an action's start or end that counts as its boundary."""
 
@@ -21,18 +23,6 @@ class Targets(NamedTuple):
     boundaries: Tensor
     matched: Tensor
     classes: Tensor
-
-
-def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Length of the intersection of segments [..., 2], broadcast; 0 where they are apart."""
-    return (torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
-
-
-def tiou(a: Tensor, b: Tensor) -> Tensor:
-    """Temporal intersection over union of segments [..., 2], broadcast; 0 for two empty ones."""
-    intersection = overlap(a, b)
-    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
-    return intersection / union.clamp(min=1e-12)
 
 
 def boundary_targets(actions: Tensor, cells: int) -> Tensor:
