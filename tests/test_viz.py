@@ -9,7 +9,7 @@ from PIL import Image
 
 from etadlite.viz import draw_curves, draw_timeline
 from etadlite.viz.style import COLOURS, colours_of, save
-from etadlite.viz.timeline import _lanes
+from etadlite.viz.timeline import lanes_of
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (6, 9, 16, 3), dtype=np.uint8)
 
@@ -65,7 +65,7 @@ def test_only_the_best_detections_are_shown_and_all_of_the_truth():
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8)), max_size=12))
 def test_segments_in_a_lane_never_overlap(spans):
     segments = [segment(start, start + length) for start, length in spans]
-    lanes = _lanes(segments)
+    lanes = lanes_of(segments)
     assert len(lanes) == len(segments)
     for i, a in enumerate(segments):
         for j, b in enumerate(segments[:i]):

@@ -36,8 +36,8 @@ def draw_timeline(
     Returns:
         The figure.
     """
-    chosen = {name: _best(segments, top) for name, segments in rows.items()}
-    lanes = {name: _lanes(segments) for name, segments in chosen.items()}
+    chosen = {name: best(segments, top) for name, segments in rows.items()}
+    lanes = {name: lanes_of(segments) for name, segments in chosen.items()}
     heights = [1.2] + [0.34 * max(max(lane, default=0) + 1, 1) + 0.12 for lane in lanes.values()]
     figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
     axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
@@ -45,28 +45,40 @@ def draw_timeline(
     occurring = {item["label"] for segments in chosen.values() for item in segments}
     colours = colours_of(labels or sorted(occurring))
     for axis, (name, segments) in zip(axes[1:], chosen.items(), strict=True):
-        lane_of = lanes[name]
-        for item, lane in zip(segments, lane_of, strict=True):
-            _draw_segment(axis, item, lane, colours[item["label"]])
-        axis.set(ylim=(max(lane_of, default=0) + 0.6, -0.6), yticks=[], xlim=(0, duration))
-        axis.set_ylabel(name, rotation=0, ha="right", va="center")
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.grid(axis="x", alpha=0.3)
+        draw_row(axis, name, segments, lanes[name], colours=colours, duration=duration)
     axes[-1].set_xlabel("time (s)")
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
-def _best(segments: Segments, top: int) -> list[Mapping[str, Any]]:
-    """The best detections; ground truth, which has no score, is shown in full."""
+def draw_row(
+    axis: Axes,
+    name: str,
+    segments: Segments,
+    lanes: Sequence[int],
+    *,
+    colours: Mapping[str, str],
+    duration: float,
+) -> None:
+    """One row of segments, each in its lane, over an axis of seconds."""
+    for item, lane in zip(segments, lanes, strict=True):
+        _draw_segment(axis, item, lane, colours[item["label"]])
+    axis.set(ylim=(max(lanes, default=0) + 0.6, -0.6), yticks=[], xlim=(0, duration))
+    axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def best(segments: Segments, top: int) -> list[Mapping[str, Any]]:
+    """The `top` best detections; ground truth, which has no score, in full."""
     scored = [item for item in segments if "score" in item]
     if not scored:
         return list(segments)
     return sorted(scored, key=lambda item: -item["score"])[:top]
 
 
-def _lanes(segments: Segments) -> list[int]:
+def lanes_of(segments: Segments) -> list[int]:
     """A lane for every segment, so that none overlaps another of its lane."""
     free: list[float] = []
     lanes = []
