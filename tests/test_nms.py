@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from benchmarks import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,27 +42,6 @@ def test_equals_opentad(published, case, kind):
         assert torch.equal(result[2], published[f"{case}_multiclass_label"])
 
 
-def overlap(a, b):
-    shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-    union = (a[1] - a[0]) + (b[1] - b[0]) - shared
-    return shared / union if union > 0 else 0.0
-
-
-def one_by_one(segments, scores, sigma, max_segments, min_score):
-    """Soft-NMS as one would tell it: a list from which the best is taken."""
-    left = dict(enumerate(scores))
-    picks, kept = [], []
-    while left and len(picks) < max_segments:
-        best = max(left, key=lambda i: (left[i], -i))
-        picks.append(best)
-        kept.append(left.pop(best))
-        for i in list(left):
-            left[i] *= math.exp(-(overlap(segments[i], segments[best]) ** 2) / sigma)
-            if left[i] < min_score:
-                del left[i]
-    return picks, kept
-
-
 # Whole numbers make equal scores, equal segments and touching ends common.
 segments_and_scores = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 8)), min_size=0, max_size=12
@@ -86,7 +66,7 @@ def test_equals_taking_one_by_one(items, sigma, max_segments, min_score):
         min_score=min_score,
         length_margin=0.0,
     )
-    expected_picks, expected = one_by_one(segments, scores, sigma, max_segments, min_score)
+    expected_picks, expected = plain.soft_nms(segments, scores, sigma, max_segments, min_score)
     assert kept.tolist() == pytest.approx(expected, abs=1e-12)
     assert picks.tolist() == expected_picks
 
@@ -98,11 +78,11 @@ def test_hard_leaves_no_overlap_and_drops_nothing_without_cause(items, iou):
     scores = torch.tensor([value / 8 for *_, value in items])
     kept, kept_scores = hard_nms(segments, scores, iou=iou, max_segments=100)
     pairs = [(a, b) for i, a in enumerate(kept.tolist()) for b in kept.tolist()[:i]]
-    assert all(overlap(a, b) < iou + 1e-5 for a, b in pairs)
+    assert all(plain.overlap(a, b) < iou + 1e-5 for a, b in pairs)
     assert kept_scores.tolist() == sorted(kept_scores.tolist(), reverse=True)
     for segment, score in zip(segments.tolist(), scores.tolist(), strict=True):
         better = [k for k, s in zip(kept.tolist(), kept_scores, strict=True) if s >= score]
-        assert any(overlap(segment, other) >= iou - 1e-5 for other in better)
+        assert any(plain.overlap(segment, other) >= iou - 1e-5 for other in better)
 
 
 def test_nothing_in_nothing_out():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from benchmarks.plain import overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,11 +13,6 @@ from etadlite.evaluation import average_recall, breakdown, mean_average_precisio
 
 segment = st.tuples(st.integers(0, 8), st.integers(1, 5)).map(lambda x: [x[0], x[0] + x[1]])
 guess = st.fixed_dictionaries({"segment": segment, "score": st.integers(0, 4).map(lambda x: x / 4)})
-
-
-def overlap(a, b):
-    shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
-    return shared / ((a[1] - a[0]) + (b[1] - b[0]) - shared)
 
 
 def as_truth(truth):
