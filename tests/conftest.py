@@ -22,6 +22,18 @@ hypothesis.settings.load_profile("etadlite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Assignments that shrink any preset's model, and its training to one epoch on the CPU.
+SMALL = (
+    "data.snippets=16",
+    "detector.width=32",
+    "detector.roi_size=8",
+    "detector.hidden=16",
+    "detector.head=16",
+    "detector.max_duration=16",
+    "training.epochs=1",
+    "device=cpu",
+)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -67,16 +79,9 @@ def tiny(tmp_path_factory) -> Tiny:
         f"data.videos={root / 'data' / 'videos'}",
         f"data.cache={root / 'frames'}",
         f"encoder.weights={root / 'encoder.safetensors'}",
-        "data.snippets=16",
         "data.decode_size=[26, 26]",
         "data.crop=24",
-        "detector.width=32",
-        "detector.roi_size=8",
-        "detector.hidden=16",
-        "detector.head=16",
-        "detector.max_duration=16",
-        "training.epochs=1",
-        "device=cpu",
+        *SMALL,
     )
     on_features = (*assignments, f"data.features={root / 'features'}", "data.feature_views=1")
     settings = preset("stickfigures", on_features)

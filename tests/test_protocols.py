@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 from parity import published_weights
 
 from etadlite.config import DataSettings, InferenceSettings
@@ -199,19 +200,6 @@ def test_the_settings_classifier_names_the_best_classes(tmp_path):
 
 # Both presets, small
 
-SMALL = (
-    "data.snippets=16",
-    "data.workers=0",
-    "detector.in_channels=8",
-    "detector.width=32",
-    "detector.roi_size=8",
-    "detector.hidden=16",
-    "detector.head=16",
-    "detector.max_duration=16",
-    "training.epochs=1",
-    "training.batch_size=8",
-    "device=cpu",
-)
 LABELS = ["Diving", "HighJump", "LongJump"]
 NAMES = {
     "anet_tsp": ("v{:03d}", "v{:03d}"),
@@ -255,6 +243,9 @@ def benchmark(name, folder):
         f"data.features={folder / 'features'}",
         f"inference.classifier={classifier}",
         "data.blocked=[]",
+        "data.workers=0",
+        "detector.in_channels=8",
+        "training.batch_size=8",
         *SMALL,
     )
 
