@@ -1,116 +1,187 @@
 """The notebooks: each runs, says what it found, and keeps the rules of its form."""
 
 import json
+import os
 import re
+import shutil
 from functools import cache
-from pathlib import Path
 
-import ipywidgets
 import nbformat
-import papermill
+import psutil
 import pytest
-from matplotlib.figure import Figure
-from papermill.exceptions import PapermillExecutionError
 
-from etadlite.course import check
-from etadlite.course.card import card_table, put_card, recorded
-from etadlite.course.checks import CHECKERS
-from etadlite.course.notebook import PARAMETERS, start
+from etadlite.course import RealData
+from etadlite.course.build import (
+    LARGEST,
+    MACHINE,
+    build_notebook,
+    code_hash,
+    main,
+    notebook_names,
+    notebooks_folder,
+    take_outputs,
+)
+from etadlite.course.card import card_table, put_card, record_run, recorded
+from etadlite.course.execute import NotebookFailedError, run_notebook
+from etadlite.course.notebook import PARAMETERS, PROFILES, start
+from etadlite.course.source import build, checked, read_source, solution, solved, stub
 from etadlite.errors import InputError
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+FOLDER = notebooks_folder()
+NAMES = notebook_names(FOLDER)
 SYSTEMS = ("feature-based", "end to end, 30 % of the snippets", "end to end, all snippets")
+SMOKE_MINUTES = 1.0
+"""What a smoke run may take on two cores; twice as much fails."""
 
 
 @cache
-def read(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
+def cells_of(name):
+    return read_source(FOLDER / "source" / f"{name}.py")
 
 
-def sources(path: Path, kind: str) -> list[str]:
-    return [cell.source for cell in read(path).cells if cell.cell_type == kind]
-
-
-def execute(path: Path, target: Path, **parameters: object) -> nbformat.NotebookNode:
-    return papermill.execute_notebook(
-        path,
-        target,
-        parameters,
-        cwd=FOLDER,
-        kernel_name="python3",
-        progress_bar=False,
-    )
+@cache
+def committed(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
 def every_notebook(function):
-    return pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)(function)
+    return pytest.mark.parametrize("name", NAMES)(function)
+
+
+def pictures_of(notebook):
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            for kind in output.get("data", {}):
+                if kind.startswith("image/"):
+                    yield cell.id, output.metadata.get(kind, {}).get("alt", "")
+
+
+def printed(notebook):
+    return "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", ()))
+
+
+# The form
 
 
 @every_notebook
-def test_the_form_is_kept(path):
-    codes, texts = sources(path, "code"), sources(path, "markdown")
-    assert 45 <= len(codes) + len(texts) <= 70
-    assert max(len(code.splitlines()) for code in codes) <= 25
+def test_the_notebooks_are_those_of_the_source(name, tmp_path):
+    for kind, path in (("student", FOLDER), ("solved", FOLDER / "solutions")):
+        built = build(cells_of(name), kind)
+        put_card(built.cells, json.loads((FOLDER / "runtimes.json").read_text()).get(name, {}))
+        found = nbformat.read(path / f"{name}.ipynb", as_version=4)
+        assert [(c.id, c.source, c.metadata) for c in found.cells] == [
+            (c.id, c.source, c.metadata) for c in built.cells
+        ], f"python -m etadlite.course.build {name}"
+
+
+@every_notebook
+def test_the_form_is_kept(name):
+    cells = committed(name).cells
+    codes = [cell.source for cell in cells if cell.cell_type == "code"]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert 45 <= len(cells) <= 70
     assert sum(len(text.split()) for text in texts) <= 2500
-    assert max(len(line) for code in codes for line in code.splitlines()) <= 100
-    identities = [cell.id for cell in read(path).cells]
-    assert len(set(identities)) == len(identities)
-    for code in codes:
-        compile(code, path.name, "exec")
+    for code in codes + [solved(cell) for cell in cells_of(name) if cell.exercise]:
+        lines = code.splitlines()
+        assert len(lines) <= 25, lines[0]
+        assert max(map(len, lines), default=0) <= 100
+        compile(code, name, "exec")
+    assert 2 <= len([cell for cell in cells_of(name) if cell.exercise]) <= 4
+    assert len([text for text in texts if "<summary>Hint" in text]) >= 2
+    slides = [c for c in cells if c.metadata.slideshow.slide_type == "slide"]
+    assert len(slides) >= 5
 
 
 @every_notebook
-def test_the_parameters_are_those_of_every_notebook(path):
-    tagged = [c for c in read(path).cells if "parameters" in c.metadata.get("tags", ())]
-    assert len(tagged) == 1
-    names: dict[str, object] = {}
-    exec(tagged[0].source, names)
-    assert [name for name in names if name != "__builtins__"] == list(PARAMETERS)
-    assert names["profile"] == "laptop"
+def test_the_parameters_are_those_of_every_notebook(name):
+    (tagged,) = [c for c in cells_of(name) if "parameters" in c.tags]
+    values: dict[str, object] = {}
+    exec(tagged.text, values)
+    assert [key for key in values if key != "__builtins__"] == list(PARAMETERS)
+    assert values["profile"] == "laptop"
+    assert values["out_dir"] == f"../runs/{name}"
+
+
+# What is recorded: satisfied by `make record`, at the very end of a change
 
 
 @every_notebook
-def test_committed_outputs_name_no_machine(path):
-    for cell in read(path).cells:
-        outputs = json.dumps(cell.get("outputs", []))
-        assert not re.search(r"/(work|tmp|home|root|Users)/|site-packages", outputs), cell.id
-
-
-@every_notebook
-def test_the_card_states_the_recorded_runtimes(path):
+def test_the_recorded_outputs_are_of_this_code(name):
+    notebook = committed(name)
+    remedy = f"its code changed since its outputs were recorded: make record NOTEBOOK={name}"
+    assert notebook.metadata.get("etadlite", {}).get("code") == code_hash(notebook), remedy
     runtimes = json.loads((FOLDER / "runtimes.json").read_text(encoding="utf-8"))
-    assert card_table(runtimes[path.stem]) in sources(path, "markdown")[0]
+    assert runtimes[name]["laptop"]["minutes"] <= 10
+    assert {"smoke", "laptop"} <= set(runtimes[name])
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(list(pictures_of(notebook))) >= 3
 
 
 @every_notebook
-def test_the_folded_solutions_satisfy_their_checkers(path, capsys):
-    exercises = [code for code in sources(path, "code") if "check(" in code]
-    solutions = [text for text in sources(path, "markdown") if "<summary>Solution" in text]
-    assert len(exercises) == len(solutions) >= 2
-    for exercise, solution in zip(exercises, solutions, strict=True):
-        name, function = re.search(r'check\("(\w+)", (\w+)\)', exercise).groups()
-        scope: dict = {"check": check}
-        exec("import torch", scope)
-        exec(re.search(r"```python\n(.*?)```", solution, re.DOTALL)[1], scope)
-        assert check(name, scope[function]), capsys.readouterr().out
-        exec(exercise.partition("\n\n\n")[0], scope)  # as handed out: not attempted
-        assert not check(name, scope[function])
-        assert "not attempted" in capsys.readouterr().out
+def test_what_is_committed_is_small_and_names_no_machine(name):
+    assert (FOLDER / f"{name}.ipynb").stat().st_size <= LARGEST
+    for cell in committed(name).cells:
+        text = json.dumps(
+            [
+                {k: v for k, v in output.get("data", output).items() if "image/" not in k}
+                for output in cell.get("outputs", ())
+            ]
+        )
+        assert not MACHINE.search(text), cell.id
 
 
-def test_the_quickstart_runs_and_measures_what_it_claims(tmp_path):
-    out = tmp_path / "out"
-    done = execute(
-        FOLDER / "00_quickstart.ipynb",
-        tmp_path / "done.ipynb",
-        profile="smoke",
-        data_root=str(tmp_path / "data"),
-        out_dir=str(out),
-        device="cpu",
-    )
-    metrics = json.loads((out / "metrics.json").read_text())
+# A run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """Name -> (executed notebook, metrics) of a smoke run, made once.
+
+    Each exercise stands there twice: as a stub and solved.
+    """
+    root = tmp_path_factory.mktemp("course")
+    folder = root / "notebooks"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.ipynb"))
+    done = {}
+
+    def run(name):
+        if name not in done:
+            nbformat.write(build(cells_of(name), "both"), folder / f"{name}.ipynb")
+            parameters = {"profile": "smoke", "device": "cpu"}
+            files = run_notebook(name, parameters, out=root / name, folder=folder)
+            executed = nbformat.read(files.notebook, as_version=4)
+            assert files.page.stat().st_size > 10_000
+            done[name] = executed, json.loads(files.metrics.read_text()), root
+        return done[name]
+
+    return run
+
+
+@every_notebook
+def test_a_notebook_runs(name, smoke, capsys):
+    executed, metrics, root = smoke(name)
+    with capsys.disabled():
+        print(f"\n{name}: {60 * metrics['minutes']:.0f} s, {metrics['memory_gib']} GiB")
+    assert metrics["minutes"] <= 2 * SMOKE_MINUTES
     assert (metrics["profile"], metrics["device"]) == ("smoke", "cpu")
+    assert metrics["results"]
+    said = printed(executed)
+    assert str(root) not in said
+    assert "\r" not in said, "a bar where lines are wanted"
+    for cell in cells_of(name):
+        for exercise, _ in checked(cell) if cell.exercise else ():
+            assert f"{exercise}: not attempted yet." in said
+            assert f"{exercise}: correct!" in said
+    shown = list(pictures_of(executed))
+    assert len(shown) >= 3
+    assert all(len(alt) > 20 for _, alt in shown)
+    assert len(nbformat.writes(executed)) < LARGEST
+
+
+def test_the_quickstart_measures_what_it_claims(smoke):
+    executed, metrics, root = smoke("00_quickstart")
+    out = root / "00_quickstart"
     assert tuple(metrics["systems"]) == SYSTEMS
     for report in metrics["systems"].values():
         assert 0 <= report["average_mAP"] <= 1
@@ -130,19 +201,239 @@ def test_the_quickstart_runs_and_measures_what_it_claims(tmp_path):
     assert all(name in table for name in SYSTEMS)
     pictures = {path.stem for path in (out / "pictures").glob("*.png")}
     assert {"ground_truth", "curves", "threshold", "timeline_validation_00000"} <= pictures
-    outputs = json.dumps([cell.get("outputs", []) for cell in done.cells])
-    assert str(tmp_path) not in outputs
-    assert "epoch  1 of 1" in outputs
-    shown = [
-        o for c in done.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+    assert "epoch  1 of 1" in printed(executed)
+
+
+MINIMAL = """# %% text [markdown]
+# <!-- card -->
+
+# %% parameters tags=["parameters"]
+profile = "laptop"
+data_root = "../data"
+out_dir = "../runs/minimal"
+how = "well"
+
+# %% work
+from pathlib import Path
+
+from etadlite.errors import InputError
+from etadlite.files import write_json
+
+print(f"it goes {how} in {Path.cwd().name}")
+if how == "wrong":
+    raise InputError("how is wrong; say well")
+if how == "badly":
+    1 / 0
+while how == "for ever":
+    pass
+facts = {"profile": profile, "data": "none", "device": "cpu", "threads": 1, "minutes": 0.5}
+write_json(Path(out_dir) / "metrics.json", facts | {"memory_gib": 0.2, "results": {"points": 3}})
+"""
+
+
+@pytest.fixture
+def minimal(tmp_path):
+    """A folder of notebooks with one that does next to nothing, 00_minimal."""
+    folder = tmp_path / "notebooks"
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "00_minimal.py").write_text(MINIMAL)
+    (folder / "runtimes.json").write_text("{}")
+    build_notebook("00_minimal", folder)
+    return folder
+
+
+def test_a_run_leaves_notebook_page_and_metrics_and_is_recorded(minimal, tmp_path, capfd):
+    done = run_notebook("00_minimal", {}, folder=minimal, record=True)
+    assert done.notebook.parent == tmp_path / "runs" / "minimal"
+    assert "it goes well in notebooks" in done.page.read_text()
+    assert "it goes well in notebooks" in capfd.readouterr().out.splitlines()
+    assert json.loads(done.metrics.read_text())["results"] == {"points": 3}
+
+    built = nbformat.read(minimal / "00_minimal.ipynb", as_version=4)
+    assert built.cells[2].outputs[0].text == "it goes well in notebooks\n"
+    assert [c.get("execution_count") for c in built.cells] == [None, 1, 2]
+    assert built.metadata.etadlite.code == code_hash(built)
+    assert (
+        "| `laptop` | none | 0.5 (cpu, 1 threads) | 0.2 GiB | points: 3 |" in built.cells[0].source
+    )
+
+    source = minimal / "source" / "00_minimal.py"
+    source.write_text(MINIMAL.replace("# <!--", "# Text changes.\n#\n# <!--"))
+    build_notebook("00_minimal", minimal)  # a text changes no output
+    kept = nbformat.read(minimal / "00_minimal.ipynb", as_version=4)
+    assert kept.cells[2].outputs == built.cells[2].outputs
+    source.write_text(MINIMAL.replace('"well"', '"on"'))
+    build_notebook("00_minimal", minimal)
+    changed = nbformat.read(minimal / "00_minimal.ipynb", as_version=4)
+    assert changed.cells[2].outputs == []
+    assert "etadlite" not in changed.metadata
+
+
+def test_a_failing_cell_is_named(minimal):
+    for how, complaint in (
+        ("badly", "00_minimal, cell work: ZeroDivisionError: division by zero"),
+        ("for ever", "00_minimal, cell work: it took too long"),
+    ):
+        with pytest.raises(NotebookFailedError, match=complaint):
+            run_notebook("00_minimal", {"how": how}, folder=minimal, cell_limit=2)
+
+
+def test_what_a_notebook_refuses_is_one_sentence(minimal):
+    with pytest.raises(InputError, match="^how is wrong; say well$"):
+        run_notebook("00_minimal", {"how": "wrong"}, folder=minimal)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "complaint"),
+    [
+        ("00_minimal", {"profil": "smoke"}, 'no parameter "profil"; did you mean "profile"'),
+        ("00_maximal", {}, 'no notebook "00_maximal"; did you mean "00_minimal"'),
+        ("00_minimal", {"out_dir": "a"}, "not both"),
+    ],
+)
+def test_senseless_calls_do_no_work(minimal, tmp_path, name, parameters, complaint):
+    with pytest.raises(InputError, match=complaint):
+        run_notebook(name, parameters, folder=minimal, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# The source
+
+
+SOURCE = """# %% title [markdown] tags=["slide"]
+# # Title
+
+# %% exercise
+@staticmethod
+def double(x):
+    # BEGIN SOLUTION
+    y = 2 * x
+    return y
+    # END SOLUTION
+
+
+check("double", double)
+
+# %% note [markdown] tags=["solution"]
+# Addition would do, too.
+
+# %% constant
+before = 1
+# BEGIN SOLUTION: answer = ...
+answer = 42
+# END SOLUTION
+check("answer", answer)
+"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_source_makes_stubs_and_folded_solutions(source):
+    cells = read_source(source)
+    student = build(cells)
+    assert [cell.id for cell in student.cells] == [
+        "title",
+        "exercise",
+        "exercise-solution",
+        "constant",
+        "constant-solution",
     ]
-    assert len(shown) >= 8
-    assert all(len(o.metadata.get("image/png", o.metadata).get("alt", "")) > 20 for o in shown)
+    assert student.cells[1].source == (
+        '@staticmethod\ndef double(x):\n    return ...\n\n\ncheck("double", double);'
+    )
+    assert student.cells[3].source == 'before = 1\nanswer = ...\ncheck("answer", answer);'
+    assert student.cells[2].source == (
+        "<details><summary>Solution</summary>\n\n```python\n@staticmethod\ndef double(x):\n"
+        "    y = 2 * x\n    return y\n```\n\nAddition would do, too.\n\n</details>"
+    )
+    assert solution(cells[3]) == "answer = 42"
+    assert student.cells[0].metadata.slideshow.slide_type == "slide"
+    assert student.cells[1].metadata.slideshow.slide_type == "skip"
 
 
-def test_a_misspelt_parameter_is_refused(tmp_path):
-    with pytest.raises(PapermillExecutionError, match='did you mean "profile"'):
-        execute(FOLDER / "00_quickstart.ipynb", tmp_path / "done.ipynb", profil="smoke")
+def test_a_source_makes_solutions(source):
+    cells = read_source(source)
+    solutions = build(cells, "solved")
+    assert [cell.id for cell in solutions.cells] == ["title", "exercise", "note", "constant"]
+    assert "SOLUTION" not in "".join(cell.source for cell in solutions.cells)
+    assert "return y" in solutions.cells[1].source
+    both = [cell.id for cell in build(cells, "both").cells]
+    assert both == ["title", "exercise", "exercise-solved", "note", "constant", "constant-solved"]
+    assert checked(cells[1]) == [("double", "double")]
+    assert "return ..." in stub(cells[1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("# %% title", "# %%", "cell 0 is named"),
+        ("# %% note", "# %% exercise", "two cells are named exercise"),
+        ('["slide"]', '["slid"]', "unknown tag slid"),
+        ("    # END SOLUTION", "", "exercise: BEGIN SOLUTION without END"),
+        ("    # BEGIN SOLUTION", "", "exercise: END SOLUTION without BEGIN"),
+    ],
+)
+def test_a_faulty_source_is_refused(source, old, new, complaint):
+    source.write_text(SOURCE.replace(old, new, 1))
+    with pytest.raises(InputError, match=complaint):
+        read_source(source)
+
+
+def executed_copy(cells, text="fine"):
+    notebook = build(cells)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = 7
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    return notebook
+
+
+def test_outputs_that_do_not_belong_are_refused(source):
+    cells = read_source(source)
+    for text in ("/home/me/x", "/tmp/y.py:3", "lib/site-packages/z"):
+        with pytest.raises(InputError, match="cell exercise names this machine"):
+            take_outputs(build(cells), executed_copy(cells, text))
+    other = executed_copy(cells)
+    other.cells[1].source += "\n1"
+    with pytest.raises(InputError, match="cell exercise was executed with other code"):
+        take_outputs(build(cells), other)
+    part = executed_copy(cells)
+    part.cells[3].execution_count = None
+    with pytest.raises(InputError, match="cell constant was not executed"):
+        take_outputs(build(cells), part)
+
+
+def test_a_notebook_that_is_too_large_is_refused(minimal):
+    executed = executed_copy(read_source(minimal / "source" / "00_minimal.py"), "x" * LARGEST)
+    with pytest.raises(InputError, match="at most 500,000"):
+        build_notebook("00_minimal", minimal, executed)
+
+
+def test_the_builder_names_what_it_can_not_build(capsys):
+    with pytest.raises(SystemExit, match='did you mean "00_quickstart"'):
+        main(["00_quikstart"])
+    with pytest.raises(SystemExit, match="--outputs belongs to one notebook"):
+        main(["--outputs", "x.ipynb"])
+
+
+# Parameters
+
+
+@pytest.fixture
+def given(tmp_path):
+    return {
+        "profile": "smoke",
+        "data_root": str(tmp_path),
+        "out_dir": str(tmp_path / "out"),
+        "seed": 0,
+        "device": "cpu",
+        "interactive": "auto",
+    }
 
 
 @pytest.mark.parametrize(
@@ -155,106 +446,106 @@ def test_a_misspelt_parameter_is_refused(tmp_path):
         ("device", "cuda:7", "there is no device"),
     ],
 )
-def test_a_parameter_of_a_wrong_value_is_refused(tmp_path, parameter, value, complaint):
-    given = {
-        "profile": "smoke",
-        "data_root": str(tmp_path),
-        "out_dir": str(tmp_path),
-        "seed": 0,
-        "device": "cpu",
-        "interactive": "auto",
-    }
+def test_a_parameter_of_a_wrong_value_is_refused(given, parameter, value, complaint):
     with pytest.raises(InputError, match=complaint):
         start([], **given | {parameter: value})
+    assert not os.path.exists(given["out_dir"])
 
 
-@pytest.mark.parametrize(
-    ("exercise", "attempt", "said"),
-    [
-        ("tiou", lambda a, b: (min(a[1], b[1]) - max(a[0], b[0])) / (b[1] - a[0]), "negative"),
-        ("tiou", lambda a, b: 1 / 0, "raised ZeroDivisionError"),
-        ("tiou", "not a function", "write a function"),
-        ("step_cost", lambda ratio, replay: ratio, "encoded once without gradient"),
-        ("evenly", lambda context, count: list(range(count)), "return a tensor, not list"),
-        ("nothing", lambda: 0, "no exercise"),
-    ],
-)
-def test_a_checker_says_what_is_wrong(exercise, attempt, said, capsys):
-    assert not check(exercise, attempt)
-    assert said in capsys.readouterr().out
+def test_an_unknown_parameter_is_refused(given):
+    cell = "# Parameters\nprofil = 'smoke'"
+    with pytest.raises(InputError, match='no parameter "profil"; did you mean "profile"'):
+        start([cell], **given)
 
 
-def test_a_sampler_that_leaves_gaps_or_repeats_is_told_so(capsys):
-    import torch
-
-    def first_ones(context, count):
-        return torch.arange(count).expand(len(context.draws), count) * 0
-
-    def clumped(context, count):
-        last = context.snippets - 1
-        picked = torch.arange(count)
-        picked[-1] = last
-        return picked.expand(len(context.draws), count)
-
-    assert not check("evenly", first_ones)
-    assert "no snippet twice" in capsys.readouterr().out
-    assert not check("evenly", clumped)
-    assert "no gap should exceed" in capsys.readouterr().out
+def test_too_little_memory_is_said_before_any_work(given, monkeypatch):
+    free = psutil.virtual_memory()._replace(available=int(0.7 * 2**30))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(InputError, match="laptop needs 2 GiB of free memory and 0.7 GiB are free"):
+        start([], **given | {"profile": "laptop"})
+    assert not os.path.exists(given["out_dir"])
 
 
-@pytest.mark.parametrize("interactive", [True, False])
-def test_a_dial_is_a_slider_in_a_browser_and_a_picture_elsewhere(
-    tmp_path, interactive, monkeypatch
-):
-    run = start(
-        [],
-        profile="smoke",
-        data_root=str(tmp_path),
-        out_dir=str(tmp_path),
-        seed=0,
-        device="cpu",
-        interactive=interactive,
-    )
-    sliders, drawn = [], []
-    monkeypatch.setattr(
-        ipywidgets, "interact", lambda redraw, value: sliders.append((redraw, value))
-    )
-
-    def draw(value):
-        drawn.append(value)
-        return Figure(figsize=(4, 1))
-
-    run.dial(draw, [0.1, 0.2, 0.3, 0.4, 0.5], "dial", title="at {}", alt="a picture")
-    assert (tmp_path / "pictures" / "dial.png").stat().st_size > 1000
-    assert drawn == [0.1, 0.2, 0.4, 0.5][: len(drawn)]
-    assert len(sliders) == interactive
-    if interactive:
-        redraw, slider = sliders[0]
-        assert slider.options[-1] == ("at 0.50", 0.5)
-        redraw(0.3)
-        assert drawn[-1] == 0.3
+def test_the_full_profile_needs_its_data_and_a_gpu(given, tmp_path):
+    real = RealData("ActivityNet-1.3", ("annotations.json", "videos"))
+    full = given | {"profile": "full", "full": real}
+    with pytest.raises(InputError, match="has no annotations.json"):
+        start([], **full)
+    (tmp_path / "annotations.json").touch()
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(InputError, match="NVIDIA GPU, and the device is cpu; choose"):
+        start([], **full)
+    assert not os.path.exists(given["out_dir"])
+    assert start([], **full | {"profile": "smoke"}).contents == "6 + 4 videos"
 
 
-def test_recorded_runs_fill_the_card():
-    run = {"profile": "laptop", "device": "cpu", "threads": 2, "memory_gib": 1.5, "kept": []}
-    runs = [
-        run | {"minutes": 7.5, "systems": {"all": {"average_mAP": 0.51}}},
-        run | {"minutes": 8.25, "systems": {"all": {"average_mAP": 0.58}}},
-    ]
-    table = card_table({"laptop": recorded(runs)})
-    assert "| `laptop` | 100 + 40 | 8.2 (cpu, 2 threads) | 1.5 GiB | all: 51 to 58 |" in table
-    assert "| `full` | 1000 + 400 | not recorded yet |" in table
+# The card
+
+
+METRICS = {
+    "profile": "laptop",
+    "data": "100 + 40 videos",
+    "device": "cpu",
+    "threads": 2,
+    "memory_gib": 1.5,
+    "minutes": 7.5,
+    "results": {"all, mAP (%)": 51},
+}
+
+
+def test_recorded_runs_fill_the_card(tmp_path):
+    (tmp_path / "runtimes.json").write_text("{}")
+    later = METRICS | {"minutes": 8.25, "memory_gib": 1.25, "results": {"all, mAP (%)": 58}}
+    for metrics in (METRICS, later):
+        record_run("some", tmp_path, metrics, "code")
+    runtimes = json.loads((tmp_path / "runtimes.json").read_text())["some"]
+    assert runtimes["laptop"]["runs"] == 2
+    row = "100 + 40 videos | 8.2 (cpu, 2 threads) | 1.5 GiB | all, mAP (%): 51 to 58 |"
+    table = card_table(runtimes)
+    assert f"| `laptop` | {row}" in table
+    assert "| `full` | 1000 + 400 videos | not recorded yet |" in table
+    cells = [{"source": "# title\n<!-- card, full: THUMOS-14 -->\nrest"}]
+    put_card(cells, runtimes)
+    assert cells[0]["source"].startswith("# title\n| profile |")
+    assert "| `full` | THUMOS-14 | not recorded yet |" in cells[0]["source"]
+
+    record_run("some", tmp_path, later, "other code")
+    runtimes = json.loads((tmp_path / "runtimes.json").read_text())["some"]
+    assert (runtimes["laptop"]["runs"], runtimes["laptop"]["memory_gib"]) == (1, 1.25)
     with pytest.raises(InputError, match="kept all from an earlier one"):
-        recorded([runs[0] | {"kept": ["all"]}])
-    cells = [{"source": ["# title\n", "<!-- card -->\n", "old\n", "<!-- /card -->\n", "rest"]}]
-    put_card(cells, table)
-    text = "".join(cells[0]["source"])
-    assert "old" not in text
-    assert text.startswith("# title\n<!-- card -->")
-    assert table in text
+        recorded(METRICS | {"kept": ["all"]})
 
 
-def test_every_checker_is_used_by_a_notebook():
-    used = {name for p in NOTEBOOKS for name in re.findall(r'check\("(\w+)"', p.read_text())}
-    used |= {n for p in NOTEBOOKS for n in re.findall(r'check\(\\"(\w+)\\"', p.read_text())}
-    assert used == set(CHECKERS)
+def test_every_profile_says_what_memory_it_needs():
+    needs = [profile.memory_gib for profile in PROFILES.values()]
+    assert needs == sorted(needs)
+
+
+# A terminal
+
+
+def test_the_command_takes_pairs(monkeypatch, capsys):
+    from etadlite import cli
+    from etadlite.course import execute
+
+    asked = {}
+
+    def run(name, parameters, **options):
+        asked.update(name=name, parameters=parameters, **options)
+        raise NotebookFailedError("it, cell x: what")
+
+    monkeypatch.setattr(execute, "run_notebook", run)
+    words = ["notebook", "00_quickstart", "-p", "seed", "3", "--cell-limit", "9"]
+    monkeypatch.setattr("sys.argv", ["etadlite", *words, "-p", "profile", "smoke"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "failed: it, cell x: what\n"
+    assert asked["parameters"] == {"seed": 3, "profile": "smoke"}
+    assert (asked["cell_limit"], asked["record"], asked["out"]) == (9, False, None)
+
+    monkeypatch.setattr("sys.argv", ["etadlite", "notebook", "x", "-p", "seed"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert re.search(r'"-p seed" is not understood; write -p KEY VALUE', capsys.readouterr().err)

@@ -156,9 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         folder = notebooks_folder()
-        names = [known(Path(name).stem, folder) for name in given.names] or notebook_names(folder)
-        if given.outputs and len(names) != 1:
+        if given.outputs and len(given.names) != 1:
             raise InputError("--outputs belongs to one notebook; give its name")
+        names = [known(Path(name).stem, folder) for name in given.names] or notebook_names(folder)
         executed = nbformat.read(given.outputs, as_version=4) if given.outputs else None
         for name in names:
             build_notebook(name, folder, executed)

@@ -48,6 +48,7 @@ def run_notebook(
     out: Path | None = None,
     cell_limit: float | None = None,
     record: bool = False,
+    folder: Path | None = None,
 ) -> Executed:
     """Execute a notebook with papermill.
 
@@ -61,6 +62,7 @@ def run_notebook(
         cell_limit: seconds a cell may take; None is what `CELL_LIMITS` says for the profile.
         record: put what the run took on the notebook's card, and where the profile is laptop, its
             outputs into the notebook.
+        folder: of the notebooks, where they run; None: the project's.
 
     Returns:
         The files of the run.
@@ -69,7 +71,7 @@ def run_notebook(
         InputError: there is no such notebook or parameter, or the notebook refused a value.
         NotebookFailedError: a cell failed or took too long.
     """
-    folder = notebooks_folder()
+    folder = folder or notebooks_folder()
     source = folder / f"{known(name, folder)}.ipynb"
     defaults = _defaults(source)
     for parameter in parameters:
@@ -100,6 +102,7 @@ def run_notebook(
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             execution_timeout=cell_limit or CELL_LIMITS.get(chosen["profile"]),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:
         if error.ename == "InputError":
@@ -128,10 +131,12 @@ def _defaults(source: Path) -> dict[str, Any]:
 
 def _failed_cell(executed: Path) -> str:
     """The name of the cell that a run ended in."""
-    cells = [c for c in nbformat.read(executed, as_version=4).cells if c.cell_type == "code"]
-    ends = ("failed", "running")
-    stopped = [c.id for c in cells if c.metadata.get("papermill", {}).get("status") in ends]
-    return stopped[0] if stopped else "unknown"
+    for cell in nbformat.read(executed, as_version=4).cells:
+        if cell.cell_type == "code" and (
+            cell.execution_count is None or any(o.output_type == "error" for o in cell.outputs)
+        ):
+            return cell.id
+    return "unknown"
 
 
 def _write_page(done: Executed) -> None:

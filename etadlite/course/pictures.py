@@ -20,7 +20,7 @@ def small(picture: np.ndarray, alt: str) -> Image:
     files = {}
     for kind, made, options in (
         ("png", image.quantize(256, dither=Pillow.Dither.NONE), {}),
-        ("jpeg", image, {"quality": 82}),
+        ("jpeg", image, {"quality": 75}),
     ):
         file = io.BytesIO()
         made.save(file, kind, optimize=True, **options)

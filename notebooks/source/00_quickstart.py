@@ -1,4 +1,4 @@
-# %% card [markdown]
+# %% card [markdown] tags=["slide"]
 # # 0 · Quickstart: a detector that learns from raw video, on a laptop
 #
 # **The question.** A *temporal action detector* watches a long video and answers: *what happens,
@@ -55,7 +55,7 @@ run = start(
     interactive=interactive,
 )
 
-# %% data-text [markdown]
+# %% data-text [markdown] tags=["slide"]
 # ## 1 · The data: long videos, short actions
 #
 # Our videos are drawn by a program: a stick figure acts before a moving background, filmed by an
@@ -74,7 +74,7 @@ annotations = make_dataset(run.data, run.size, progress=run.interactive)
 print(len(list((run.data / "videos").glob("*.mp4"))), "video files")
 print("classes:", ", ".join(CLASSES))
 
-# %% timeline
+# %% timeline tags=["slide-more"]
 from etadlite.data.annotations import read_annotations
 from etadlite.runs import strip
 from etadlite.viz import draw_timeline
@@ -90,11 +90,11 @@ rows = {"true": truth}
 figure = draw_timeline(pictures, video.duration, rows, title=video.name, labels=CLASSES)
 run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
 
-# %% pairs-text [markdown]
+# %% pairs-text [markdown] tags=["slide"]
 # **Predict first.** *Throw* and *catch* use the same poses; a catch is a throw played backwards.
 # Could you name the action from one frame? From how many?
 
-# %% pairs
+# %% pairs tags=["slide-more"]
 from etadlite.data.stickfigures import STUDIO, TARGET, studio_clips
 
 labels = [CLASSES.index("throw"), CLASSES.index("catch")]
@@ -102,7 +102,7 @@ rows = {}
 for place, scene in (("studio", STUDIO), ("video", TARGET)):
     clips, _ = studio_clips(2, 8, 96, seed=3, scene=scene, labels=labels)  # [2, 3, F, H, W]
     rows |= {f"throw, {place}": clips[0], f"catch, {place}": clips[1]}
-figure = Figure(figsize=(12, 6.4), layout="constrained")
+figure = Figure(figsize=(9, 4.8), layout="constrained")
 for axes, (name, clip) in zip(figure.subplots(4, 8), rows.items(), strict=True):
     for number, axis in enumerate(axes):
         axis.imshow(clip[:, number].transpose(1, 2, 0))
@@ -120,7 +120,7 @@ run.show(figure, "pairs", "Eight frames each of a throw and a catch, in a studio
 # backgrounds, and a shaking camera. This **domain gap** stands for the gap between the web clips
 # that real encoders are trained on and the videos that people want to search.
 
-# %% snippets-text [markdown]
+# %% snippets-text [markdown] tags=["slide"]
 # ## 2 · From a video to snippets
 #
 # A minute of video is too much for a network to see at once. So the video is cut into **N** equal
@@ -147,7 +147,7 @@ for cells_of, label in zip(sample.actions, sample.labels, strict=True):
     begin, end = grid.to_seconds(cells_of).tolist()
     print(f"{CLASSES[label]:>7}: cells {first:4.1f} to {last:4.1f}, {begin:4.1f} s to {end:4.1f} s")
 
-# %% features-text [markdown]
+# %% features-text [markdown] tags=["slide"]
 # ## 3 · Frozen features: the usual way
 #
 # An **encoder** turns each snippet into a **feature**: C numbers that describe it. Ours is a tiny
@@ -164,7 +164,7 @@ size = sum(parameter.numel() for parameter in encoder.parameters())
 print(f"an encoder of {size:,} parameters")
 print("features [B, C, T]:", list(features.shape))
 
-# %% features-picture
+# %% features-picture tags=["slide-more"]
 figure = Figure(figsize=(12, 3), layout="constrained")
 axis = figure.subplots()
 extent = (0, features.shape[2], features.shape[1], 0)
@@ -182,7 +182,7 @@ run.show(figure, "features", "Features of one video over time, with its actions 
 # eye where a column belongs to an action? What the frozen encoder does not show, no detector behind
 # it can bring back.
 
-# %% detector-text [markdown]
+# %% detector-text [markdown] tags=["slide"]
 # ## 4 · The detector
 #
 # The detector judges **proposals**: candidate segments (start, end). With T cells we can simply
@@ -201,7 +201,7 @@ print(f"P = {len(proposals):,} proposals of 1 to {longest} cells")
 best = tiou(every[:, :, None], sample.actions).amax(dim=2)  # [D, T] with the nearest action
 best[~valid] = torch.nan
 
-# %% proposals-picture
+# %% proposals-picture tags=["slide-more"]
 figure = Figure(figsize=(12, 4), layout="constrained")
 axis = figure.subplots()
 extent = (0, cells, 0.5, longest + 0.5)
@@ -232,7 +232,7 @@ print("which class is here?      [B, K+1, T]: ", list(output.classes.shape))
 for number, stage in enumerate(output.stages, 1):
     print(f"stage {number}: tIoU {list(stage.iou.shape)}, offsets {list(stage.offsets.shape)}")
 
-# %% memory-text [markdown]
+# %% memory-text [markdown] tags=["slide"]
 # ## 5 · The problem, and ETAD's answer
 #
 # To train the encoder, back-propagation needs the **activations**: intermediate results that each
@@ -268,7 +268,7 @@ for what, count in (
 ):
     print(f"{what:<26} {count / 2**20:6.2f} MiB")
 
-# %% passes-text [markdown]
+# %% passes-text [markdown] tags=["slide"]
 # **Sequential encoding** splits a training step into three passes:
 #
 # 1. encode all snippets, chunk by chunk, *without* keeping activations;
@@ -280,7 +280,7 @@ for what, count in (
 # At any moment only one chunk's activations exist. Written out:
 
 
-# %% passes
+# %% passes tags=["slide-more"]
 def three_passes(encoder, frames, loss_of, chunk_size):
     with torch.no_grad():  # pass 1
         features = torch.cat([encoder(chunk) for chunk in frames.split(chunk_size)])
@@ -291,12 +291,12 @@ def three_passes(encoder, frames, loss_of, chunk_size):
         encoder(chunk).backward(gradient)  # pass 3: adds up in the encoder
 
 
-# %% equal-text [markdown]
+# %% equal-text [markdown] tags=["slide"]
 # Is that still the same gradient? By the chain rule it must be, as long as a snippet's feature does
 # not depend on the other snippets in its chunk. We check in double precision, so that rounding
 # can't hide a mistake. A small convolution over time plays the detector.
 
-# %% equal
+# %% equal tags=["slide-more"]
 exact, head = copy.deepcopy(encoder).double(), torch.nn.Conv1d(features.shape[1], 1, 3).double()
 few = snippets[:24]
 
@@ -351,7 +351,7 @@ peaks = [peak_bytes(sequential, snippets[None, :n]) for n in lengths]
 for n, whole, ours in zip(lengths, plain_peaks, peaks, strict=True):
     print(f"N = {n:3d}: plain {whole / 2**20:6.1f} MiB, sequential {ours / 2**20:6.1f} MiB")
 
-# %% grow-picture
+# %% grow-picture tags=["slide"]
 figure = Figure(figsize=(8, 4), layout="constrained")
 axis = figure.subplots()
 for name, colour, measured, predicted in (
@@ -367,7 +367,7 @@ axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False)
 run.show(figure, "memory", "Activation memory: plain grows with N, sequential stays level")
 
-# %% grow-see [markdown]
+# %% grow-see [markdown] tags=["slide-more"]
 # **What to see.** The plain line climbs with every snippet; the sequential one stays level at one
 # chunk. A video of any length now fits, for the price of encoding twice.
 #
@@ -394,7 +394,7 @@ loss.backward()  # passes 2 and 3
 optimizer.step()
 print("loss:", round(float(loss.detach()), 2), " features:", list(features.shape))
 
-# %% dial-text [markdown]
+# %% dial-text [markdown] tags=["slide"]
 # **One experiment on one dial.** How well does a sampled gradient point in the direction of the
 # full one? The *cosine* of the angle tells: 1 is the same direction, 0 a right angle. Guess the
 # value at ratio 0.3 before you run the cell.
@@ -419,7 +419,7 @@ cosines = [
 for ratio, values in zip(ratios, cosines, strict=True):
     print(f"ratio {ratio:.1f}: cosine {np.mean(values):.2f} (smallest {min(values):.2f})")
 
-# %% dial-picture
+# %% dial-picture tags=["slide-more"]
 figure = Figure(figsize=(8, 3.6), layout="constrained")
 axis = figure.subplots()
 axis.plot(ratios, np.mean(cosines, axis=1), color=COLOURS[0], label="mean")
@@ -478,7 +478,7 @@ def train_system(name):
 # %% train
 reports = {name: train_system(name) for name in SYSTEMS}
 
-# %% table-text [markdown]
+# %% table-text [markdown] tags=["slide"]
 # **How to read the table.** A detection counts as right if its class is right and its tIoU with a
 # true action reaches a threshold, say 0.5. Walk down the detections of a class from the highest
 # score to the lowest: **precision** is the share that is right so far, **recall** the share of true
@@ -487,27 +487,27 @@ reports = {name: train_system(name) for name in SYSTEMS}
 # perfect. The last columns are the peak of activations in a step (encoder *and* detector) and the
 # seconds that a step takes.
 
-# %% table
+# %% table tags=["slide-more"]
 from etadlite.report import table
 
 text = table({name: [report] for name, report in reports.items()})
 (run.out / "table.txt").write_text(text + "\n", encoding="utf-8")
 print(text)
 
-# %% curves
+# %% curves tags=["slide"]
 from etadlite.runs import read_metrics
 from etadlite.viz import draw_curves
 
 curves = draw_curves({name: read_metrics(report.folder) for name, report in reports.items()})
 run.show(curves, "curves", "Left: training loss of the three systems. Right: mAP on test videos")
 
-# %% curves-see [markdown]
+# %% curves-see [markdown] tags=["slide-more"]
 # **What to see** (in the `laptop` profile). The frozen system's mAP flattens early: the detector
 # has learned what the features show, and there is no more in them. End to end, the features
 # themselves improve, and so the curves go on rising. Now the detections themselves, on the first
 # test video; the number on a bar is its score, and paler means lower.
 
-# %% detections
+# %% detections tags=["slide"]
 import json
 
 from etadlite.runs import draw_test_videos
@@ -525,7 +525,7 @@ run.show_file(pictures[0], "Detections of three systems below the true actions")
 # next cell shows a slider; otherwise, four of its positions. As the threshold rises, false alarms
 # should go first, true actions last. mAP judges the whole list, and so all thresholds at once.
 
-# %% slider
+# %% slider tags=["slide"]
 from etadlite.viz.widgets import slider
 
 found = predictions["end to end, all snippets"]["results"][video.name]
@@ -749,7 +749,7 @@ run.finish(
 )
 print("written to out_dir: metrics.json, table.txt, pictures, and a folder a system")
 
-# %% summary [markdown]
+# %% summary [markdown] tags=["slide"]
 # ## Summary
 #
 # - A temporal action detector turns a long video into segments with labels and scores.
