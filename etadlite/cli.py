@@ -1,6 +1,8 @@
 """The `etadlite` command: every verb calls one public function."""
 
 import json
+import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etadlite.errors import InputError
+from etadlite.errors import InputError, StoppedError
 
 app = typer.Typer(
     help="End-to-end training of temporal action detectors on a laptop.",
@@ -43,6 +45,40 @@ def demo(
         out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
     )
     print(f"\n{table(reports)}\n\npictures: {out / 'pictures'}")
+
+
+@app.command()
+def ablate(
+    what: Annotated[str, typer.Argument(metavar="snippets|proposals")],
+    changes: Assignments = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/ablate"),
+    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every strategy and ratio.")] = 3,
+    ratios: Annotated[str | None, typer.Option(help="Such as 0.1,0.3; 1 is all.")] = None,
+    strategies: Annotated[str | None, typer.Option(help="Such as random,grid.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train with every sampling strategy and ratio: mAP against memory and time.
+
+    What is finished is kept: the same command goes on where it was stopped.
+    """
+    from etadlite.ablate import STRATEGIES, ablation_table, run_ablation
+    from etadlite.evaluation import read_numbers
+
+    if what not in STRATEGIES:
+        raise InputError(f'there is no ablation of "{what}"; there are {", ".join(STRATEGIES)}')
+    reports = run_ablation(
+        what,
+        out,
+        size=size,
+        seeds=range(seeds),
+        ratios=read_numbers(ratios, "--ratios") if ratios else (),
+        strategies=strategies.split(",") if strategies else (),
+        assignments=changes or (),
+        progress=not quiet,
+    )
+    print(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
 
 
 @app.command()
@@ -135,17 +171,39 @@ def train(
     preset: str,
     changes: Assignments = None,
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|last", help="Go on with this run, or with the last in --out."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and test a preset; everything goes into a new run directory."""
+    """Train and test a preset; everything goes into a new run directory.
+
+    Several processes: torchrun --nproc_per_node=2 -m etadlite train PRESET
+    """
+    from etadlite import processes
     from etadlite.presets import preset as preset_of
     from etadlite.report import table
-    from etadlite.runs import new_run_folder, run_training
+    from etadlite.runs import last_run_folder, new_run_folder, run_training
 
     settings = preset_of(preset, changes or ())
-    folder = new_run_folder(out, settings.name)
-    report = run_training(settings, folder, progress=not quiet)
-    print(f"{table({settings.name: [report]})}\nrun: {folder}")
+
+    def folder() -> Path:
+        known = last_run_folder(out, settings.name) if resume == "last" else resume
+        chosen = Path(known) if known else new_run_folder(out, settings.name)
+        if not quiet:
+            print(f"run: {chosen}", file=sys.stderr)
+        return chosen
+
+    with processes.joined(settings.device, settings.training.patience_minutes):
+        report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
+    if report is not None:
+        print(f"{table({settings.name: [report]})}\nrun: {report.folder}")
+        if report.skipped_steps or report.unreadable_videos:
+            print(
+                f"{report.skipped_steps} steps skipped as not finite, {report.unreadable_videos} "
+                "videos unreadable: see metrics.jsonl and failed_videos.json there"
+            )
 
 
 @app.command()
@@ -157,14 +215,18 @@ def test(
     quiet: Quiet = False,
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
+    from etadlite import processes
     from etadlite.presets import preset as preset_of
     from etadlite.runs import run_test
     from etadlite.training.system import load_checkpoint
 
     settings = preset_of(preset, changes or ())
-    system = load_checkpoint(checkpoint, settings)
     folder = out or checkpoint.parent / "test"
-    precision = run_test(system, settings, folder, progress=not quiet)
+    with processes.joined(settings.device, settings.training.patience_minutes):
+        system = load_checkpoint(checkpoint, settings)
+        precision = run_test(system, settings, folder, progress=not quiet)
+    if precision is None:
+        return
     for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
         print(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
     print(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
@@ -386,16 +448,40 @@ def _say_once(said: set[str]) -> Callable[..., None]:
 def main() -> None:
     """Run the command; what the user can mend ends with one sentence and exit code 2."""
     warnings.showwarning = _say_once(set())
+    code, speaks = 2, os.environ.get("RANK", "0") == "0"  # one process of several speaks for all
     try:
         app()
     except InputError as error:
         # One that a data loading process raised arrives wrapped in that process's traceback.
         sentence = str(error).rpartition("InputError: ")[2].strip()
+    except StoppedError as error:
+        sentence, code = str(error), error.code
+        if error.folder is not None:
+            sentence += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
+        speaks |= error.everywhere
     except OSError as error:
         if error.filename is None:
             raise
-        sentence = f"{error.filename}: {error.strerror}"
+        sentence, speaks = f"{error.filename}: {error.strerror}", True
     else:
         return
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    if speaks:
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _resuming(arguments: list[str], folder: Path) -> str:
+    """The command that goes on with a run which these arguments began or resumed."""
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        if argument == "--resume":
+            next(rest, None)
+        elif not argument.startswith("--resume="):
+            kept.append(argument)
+    start = ["etadlite"]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+        each = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        start = ["torchrun", f"--nnodes={nodes}"] if nodes != "1" else ["torchrun"]
+        start += [f"--nproc_per_node={each}", "-m", "etadlite"]
+    return shlex.join([*start, *kept, "--resume", str(folder)])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
     ValidationError,
@@ -104,7 +105,9 @@ class EncoderSettings(Section):
         None, description="safetensors file; None: as shipped (tiny) or random"
     )
     frozen_stages: int = Field(2, ge=0, le=4, description="stages behind the frozen stem; R(2+1)D")
-    chunk_size: Count = Field(4, description="snippets encoded at once")
+    chunk_size: Count | None = Field(
+        4, description="snippets encoded at once; None: as many as training.memory has room for"
+    )
     keep_prefix: Literal["device", "host", "nothing"] = Field(
         "device",
         description="where the frozen stages' output for the sampled snippets waits, so that it is "
@@ -182,7 +185,11 @@ class TrainingSettings(Section):
     """The optimiser and its schedule."""
 
     epochs: Count = 6
-    batch_size: Count = 4
+    batch_size: Count = Field(
+        4,
+        description="videos of one step, over all processes together, so that the learning rates "
+        "mean the same however many there are",
+    )
     optimizer: Literal["adamw", "adam"] = Field(
         "adamw", description="adam adds the weight decay to the gradient"
     )
@@ -196,7 +203,22 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the encoder; auto: measured at the start of a training"
     )
+    memory: ByteSize | None = Field(
+        None,
+        gt=0,
+        description="budget that encoder.chunk_size is chosen from where it is None; bytes, or a "
+        "text such as 6GB or 800MiB",
+    )
     test_every: int = Field(0, ge=0, description="epochs between tests; 0: after the last alone")
+    checkpoint_minutes: float = Field(
+        10, ge=0, description="minutes between saved states besides those of every epoch"
+    )
+    patience_minutes: float = Field(
+        30, gt=0, description="minutes that a process waits for the others before the run ends"
+    )
+    max_unreadable: Share = Field(
+        0.1, description="share of the videos that may turn out unreadable before the run ends"
+    )
 
 
 class InferenceSettings(Section):

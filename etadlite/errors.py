@@ -1,4 +1,6 @@
-"""The one kind of error that a user can mend."""
+"""Errors that the command line tells in a sentence."""
+
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -6,3 +8,26 @@ class InputError(ValueError):
 
     The command line prints the sentence and ends with exit code 2; nothing else does.
     """
+
+
+class StoppedError(Exception):
+    """A training ended before its end and can go on from the state it left.
+
+    Attributes:
+        code: the exit code of the command; 128 + the number of a signal.
+        folder: of the run that can be resumed; None where nothing was written.
+        everywhere: whether each of several processes tells it, as the first may be gone.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        code: int = 1,
+        folder: Path | None = None,
+        *,
+        everywhere: bool = False,
+    ) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.folder = folder
+        self.everywhere = everywhere

@@ -19,6 +19,8 @@ class RunReport:
         average: their mean.
         peak_activation_bytes: the most that autograd held at once in a step.
         seconds_per_step: median.
+        skipped_steps: steps without an update, as loss or gradient were not finite.
+        unreadable_videos: of training and test, see `failed_videos.json`.
     """
 
     folder: Path
@@ -27,6 +29,8 @@ class RunReport:
     average: float
     peak_activation_bytes: int
     seconds_per_step: float
+    skipped_steps: int = 0
+    unreadable_videos: int = 0
 
 
 def report_record(report: RunReport) -> dict[str, Any]:
@@ -36,6 +40,8 @@ def report_record(report: RunReport) -> dict[str, Any]:
         "mAP": dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
         "peak_activation_bytes": report.peak_activation_bytes,
         "seconds_per_step": report.seconds_per_step,
+        "skipped_steps": report.skipped_steps,
+        "unreadable_videos": report.unreadable_videos,
     }
 
 
@@ -49,6 +55,8 @@ def read_report(folder: Path) -> RunReport:
         record["average_mAP"],
         record["peak_activation_bytes"],
         record["seconds_per_step"],
+        record.get("skipped_steps", 0),
+        record.get("unreadable_videos", 0),
     )
 
 
@@ -68,12 +76,25 @@ def table(reports: Mapping[str, Sequence[RunReport]]) -> str:
                 f"{statistics.median(r.seconds_per_step for r in seeds):.3f}",
             ]
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Rows as a table, the first one above a line; the first columns to the left, the rest right.
+
+    Args:
+        rows: cells of every row, as many in each.
+        left: columns that are written to the left.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(row))
-        for row in ([*zip(cells, widths, strict=True)] for cells in rows)
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in rows
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _mean_and_deviation(values: list[float]) -> str:

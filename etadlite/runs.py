@@ -2,16 +2,22 @@
 
 A run directory holds `config.json` (the full settings), `metrics.jsonl` (a record a line),
 `tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`
-and `pictures/`.
+and `pictures/`; `failed_videos.json` where videos could not be read; and, until it is finished,
+`state.safetensors`, from which it can be resumed.
 """
 
 import json
+import shutil
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from etadlite import processes
 from etadlite.config import Settings
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.datasets import AnnotatedVideos
@@ -19,11 +25,12 @@ from etadlite.data.split import read_split, video_file
 from etadlite.data.video import probe, read_frames
 from etadlite.errors import InputError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
-from etadlite.files import write_json
+from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
-from etadlite.report import RunReport, report_record
-from etadlite.training.loop import loader, open_split, train
+from etadlite.report import RunReport, read_report, report_record
+from etadlite.training.checkpoint import STATE, Training, refuse_other_settings
+from etadlite.training.loop import loader, open_split, prepare, run
 from etadlite.training.system import System, resolve_device
 from etadlite.viz import draw_curves, draw_timeline
 from etadlite.viz.style import save
@@ -42,58 +49,78 @@ def new_run_folder(root: Path, name: str) -> Path:
             return folder
 
 
-def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> RunReport:
-    """Train, test and draw, all into `folder`.
+def last_run_folder(root: Path, name: str) -> Path | None:
+    """The directory in ROOT/NAME with the highest number; None where there is none."""
+    folders = [f for f in (root / name).glob("*") if f.name.isdecimal() and f.is_dir()]
+    return max(folders, key=lambda folder: int(folder.name), default=None)
+
+
+def run_training(
+    settings: Settings,
+    folder: Path | Callable[[], Path],
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> RunReport | None:
+    """Train, test and draw, all into a folder.
+
+    Args:
+        settings: everything the run depends on.
+        folder: the run directory, or what makes it; that is called once data and settings are
+            known to be usable.
+        resume: go on with the run that the folder holds. Its settings must be the same, but for
+            those that say where things lie and how they are computed. What is finished is only
+            reported; what left no state begins anew.
+        progress: show bars.
+
+    Returns:
+        What was reached; None in all processes but the first.
 
     Raises:
-        InputError: the data or the settings cannot be used.
+        InputError: the data or the settings cannot be used, or the run to resume is another.
+        StoppedError: a signal, a full disk or lost data ended it; it can be resumed.
     """
-    test_data = open_split(settings, training=False)
-    video_classes(settings, test_data)  # what is wrong with a classifier shows before the training
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").unlink(missing_ok=True)
-    (folder / "config.json").write_text(settings.model_dump_json(indent=1) + "\n")
-    records: list[dict[str, Any]] = []
+    state = None
+    if resume:
+        with processes.refused_together():
+            folder = _run_to_resume(folder, settings)
+        folder = processes.of_first(folder)
+        if (folder / "report.json").exists():
+            return read_report(folder) if processes.is_first() else None
+        state = folder / STATE if (folder / STATE).exists() else None
+    training, data = prepare(settings, state)
+    with processes.refused_together():
+        test_data = open_split(settings, training=False)
+        video_classes(settings, test_data)  # what is wrong with it shows before the training
+    if made := callable(folder):
+        folder = processes.of_first(folder() if processes.is_first() else None)
+    if not processes.is_first():
+        run(training, data, after_epoch=_tests(training, test_data, {}, False), folder=folder)
+        return None
+    _make_ready(folder, settings, keep=training.progress.records if state else None)
     latest: dict[str, Any] = {}
-
-    with (
-        SummaryWriter(str(folder / "tensorboard")) as board,
-        (folder / "metrics.jsonl").open("w") as file,
-    ):
-
-        def log(record: dict[str, Any]) -> None:
-            records.append(record)
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            for name, value in record.items():
-                if isinstance(value, float) and name != "epoch":
-                    board.add_scalar(name, value, record["step"])
-
-        def after_epoch(system: System, epoch: int) -> None:
-            every, last = settings.training.test_every, settings.training.epochs
-            if epoch != last and not (every and epoch % every == 0):
-                return
-            latest["predictions"], precision = test_system(
-                system, settings, test_data, progress=progress
+    try:
+        with Recorder(folder, training.progress.steps) as recorder:
+            result = run(
+                training,
+                data,
+                log=recorder.log,
+                after_epoch=_tests(training, test_data, latest, progress),
+                folder=folder,
+                progress=progress,
             )
-            latest["precision"] = precision
-            scores = dict(
-                zip(map(str, precision.tiou), map(float, precision.per_tiou), strict=True)
-            )
-            step = records[-1]["step"]
-            log({"step": step, "epoch": epoch, "average_mAP": precision.average, "mAP": scores})
-
-        result = train(
-            settings,
-            log=log,
-            after_epoch=after_epoch,
-            checkpoint=folder / "checkpoint.safetensors",
-            progress=progress,
-        )
-    write_json(folder / "predictions.json", latest["predictions"])
-    save(draw_curves({settings.name: records}), folder / "pictures" / "curves.png")
-    draw_test_videos(settings, {"detected": latest["predictions"]}, folder / "pictures")
-    precision = latest["precision"]
+    except InputError:
+        if made and not training.progress.steps:  # it never began: what is there is of no use
+            shutil.rmtree(folder)
+        raise
+    predictions, precision = latest["predictions"], latest["precision"]
+    unreadable = {"training": result.unreadable}
+    unreadable["test"] = predictions["external_data"].get("unreadable", {})
+    if any(unreadable.values()):
+        write_json(folder / "failed_videos.json", unreadable)
+    write_json(folder / "predictions.json", predictions)
+    save(draw_curves({settings.name: read_metrics(folder)}), folder / "pictures" / "curves.png")
+    draw_test_videos(settings, {"detected": predictions}, folder / "pictures")
     report = RunReport(
         folder,
         tuple(precision.tiou.tolist()),
@@ -101,9 +128,101 @@ def run_training(settings: Settings, folder: Path, *, progress: bool = True) -> 
         precision.average,
         result.peak_activation_bytes,
         result.seconds_per_step,
+        result.skipped_steps,
+        sum(map(len, unreadable.values())),
     )
     write_json(folder / "report.json", report_record(report))
+    (folder / STATE).unlink(missing_ok=True)
     return report
+
+
+def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Path | None:
+    """The directory of a run with these settings; only the first process looks.
+
+    Raises:
+        InputError: there is no run, or one of other settings.
+    """
+    if not processes.is_first():
+        return None
+    folder = folder() if callable(folder) else folder
+    config = folder / "config.json"
+    if config.exists():
+        refuse_other_settings(json.loads(config.read_text()), settings, config)
+    elif any(folder.iterdir()) if folder.is_dir() else True:
+        raise InputError(f"{folder} is no run directory: it has no config.json; check the path")
+    return folder
+
+
+def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
+    """Make a run directory for a training that begins, or go back to its first `keep` records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = folder / "metrics.jsonl"
+    for draft in folder.glob("*.part.*"):  # of a process that was killed
+        draft.unlink()
+    (folder / "report.json").unlink(missing_ok=True)
+    if keep is None:
+        for name in (STATE, "failed_videos.json", "metrics.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        write_json(folder / "config.json", settings.model_dump(mode="json"))
+    else:
+        lines = metrics.read_text().splitlines(keepends=True)
+        with written_whole(metrics) as draft:
+            draft.write_text("".join(lines[:keep]))
+
+
+class Recorder:
+    """Writes the records of a run to `metrics.jsonl` and for TensorBoard.
+
+    Args:
+        folder: of the run.
+        steps: that were done before; what TensorBoard has of later ones is replaced.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=steps + 1 if steps else None
+        )
+        self._file = (folder / "metrics.jsonl").open("a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # On a full disk closing fails as writing did, and is not what there is to say.
+        with suppress(OSError):
+            self._board.close()
+        with suppress(OSError):
+            self._file.close()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Write a record of a step or of a test."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if isinstance(value, float) and name != "epoch":
+                self._board.add_scalar(name, value, record["step"])
+
+
+def _tests(
+    training: Training, data: AnnotatedVideos, latest: dict[str, Any], progress: bool
+) -> Callable[[System, int], dict[str, Any] | None]:
+    """What tests a system after an epoch, if one is due, and keeps the latest result."""
+    settings = training.settings
+
+    def after_epoch(system: System, epoch: int) -> dict[str, Any] | None:
+        every, last = settings.training.test_every, settings.training.epochs
+        if epoch != last and not (every and epoch % every == 0):
+            return None
+        tested = test_system(system, settings, data, progress=progress)
+        if tested is None:
+            return None
+        latest["predictions"], precision = tested
+        latest["precision"] = precision
+        scores = dict(zip(map(str, precision.tiou), map(float, precision.per_tiou), strict=True))
+        return {"average_mAP": precision.average, "mAP": scores}
+
+    return after_epoch
 
 
 def finished(settings: Settings, folder: Path) -> bool:
@@ -116,11 +235,23 @@ def finished(settings: Settings, folder: Path) -> bool:
 
 def test_system(
     system: System, settings: Settings, data: AnnotatedVideos, *, progress: bool = True
-) -> tuple[dict[str, Any], AveragePrecision]:
-    """Predictions for the test videos, and their mAP."""
+) -> tuple[dict[str, Any], AveragePrecision] | None:
+    """Predictions for the test videos, and their mAP; None in all processes but the first.
+
+    Videos that cannot be read are said and count as missed.
+    """
     batches = loader(data, settings, training=False)
     classes = video_classes(settings, data)
     predictions = predict_batches(system, batches, settings, classes, progress=progress)
+    if not processes.is_first():
+        return None
+    if unreadable := predictions["external_data"].get("unreadable"):
+        name, reason = next(iter(unreadable.items()))
+        warnings.warn(
+            f"{len(unreadable)} of {len(data.videos)} test videos cannot be read, their actions "
+            f"count as missed: {', '.join(unreadable)}; {name}: {reason}",
+            stacklevel=2,
+        )
     return predictions, evaluate(settings, predictions)
 
 
@@ -157,11 +288,18 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
 
 def run_test(
     system: System, settings: Settings, folder: Path, *, progress: bool = True
-) -> AveragePrecision:
-    """Test a trained system; predictions and pictures go into `folder`."""
+) -> AveragePrecision | None:
+    """Test a trained system; predictions and pictures go into `folder`.
+
+    Returns:
+        What it scores; None in all processes but the first.
+    """
     system.to(resolve_device(settings.device))
     data = open_split(settings, training=False)
-    predictions, precision = test_system(system, settings, data, progress=progress)
+    tested = test_system(system, settings, data, progress=progress)
+    if tested is None:
+        return None
+    predictions, precision = tested
     write_json(folder / "predictions.json", predictions)
     draw_test_videos(settings, {"detected": predictions}, folder / "pictures")
     return precision

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from etadlite import processes
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput
+from etadlite.errors import InputError
 from etadlite.inference.merge import merge_windows
 from etadlite.inference.postprocess import fuse_classes, score_segments
 from etadlite.training.system import System
@@ -136,25 +138,47 @@ def predict_batches(
 ) -> dict[str, Any]:
     """Predictions for all videos of the batches, in ActivityNet's structure.
 
+    Of several processes each predicts its own batches, and the first brings them together. Videos
+    that could not be read stand, with the reason, in `external_data` under `unreadable`.
+
     Args:
         system: the trained system.
         batches: videos, or windows, which are brought together by video.
         settings: how segments are kept.
         classes: the classes of every video from a classifier; None leaves them to the detector.
         progress: show a bar.
+
+    Raises:
+        InputError: no video could be read.
     """
     system.eval()
     results: dict[str, list[dict[str, Any]]] = {}
     durations: dict[str, float] = {}
-    for batch in tqdm(batches, desc="test", unit="batch", disable=not progress):
+    unreadable: dict[str, str] = {}
+    shown = progress and processes.is_first()
+    for batch in tqdm(batches, desc="test", unit="batch", disable=not shown):
+        unreadable |= batch.failed
+        if not batch.names:
+            continue
         given = None if classes is None else [classes[name] for name in batch.names]
         found = detections_of(system(batch.inputs), batch.grids, settings, given)
         for name, detections in zip(batch.names, found, strict=True):
             results.setdefault(name, []).extend(detections)
         durations.update(zip(batch.names, batch.durations, strict=True))
+    parts = processes.gathered((results, durations, unreadable))
+    results, durations, unreadable = {}, {}, {}
+    for own, lengths, failed in parts:
+        for name, detections in own.items():  # windows of one video may come from several
+            results.setdefault(name, []).extend(detections)
+        durations |= lengths
+        unreadable |= failed
+    if unreadable and not results:
+        name, reason = next(iter(unreadable.items()))
+        raise InputError(f"none of the {len(unreadable)} test videos can be read; {name}: {reason}")
     if settings.data.window_stride is not None:
         results = {
             name: merge_windows(detections, durations[name], settings.inference)
             for name, detections in results.items()
         }
-    return {"version": "etadlite 1", "results": results, "external_data": {}}
+    about = {"unreadable": unreadable} if unreadable else {}
+    return {"version": "etadlite 1", "results": results, "external_data": about}

@@ -1,25 +1,40 @@
-"""The training loop: from settings to a run directory."""
+"""The training loop: from settings to a trained system, alone or with other processes."""
 
+import errno
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from etadlite import processes
 from etadlite.config import Settings, TrainingSettings
-from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.draws import Draws
+from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
+from etadlite.data.order import TrainingOrder
+from etadlite.data.unreadable import Readable, collate_readable
+from etadlite.errors import InputError, StoppedError
 from etadlite.memory import SavedActivations
-from etadlite.training.losses import detection_loss
-from etadlite.training.system import System, resolve_device, save_checkpoint
-from etadlite.training.targets import make_targets
+from etadlite.training.bar import training_bar
+from etadlite.training.checkpoint import (
+    STATE,
+    Progress,
+    Training,
+    load_state,
+    save_state,
+    settled_settings,
+)
+from etadlite.training.interruption import Interruption, stopped_by
+from etadlite.training.step import step_in_memory
+from etadlite.training.system import System, resolve_device, save_checkpoint, settle_speed
+
+SKIPPED_IN_A_ROW = 10
+"""So many steps without a finite loss and gradient end a training."""
 
 
 @dataclass(frozen=True)
@@ -31,24 +46,30 @@ class TrainingResult:
         peak_activation_bytes: the most that autograd held at once besides weights and the batch,
             measured in the third step, or the last of fewer.
         seconds_per_step: median, without the first steps; loading not included.
+        skipped_steps: steps without an update, as loss or gradient were not finite.
+        unreadable: videos that could not be read, with the reason.
     """
 
     system: System
     peak_activation_bytes: int
     seconds_per_step: float
+    skipped_steps: int
+    unreadable: dict[str, str]
 
 
 def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> DataLoader:
-    """Batches of a data set: shuffled in training, in order in test."""
-    order = torch.Generator().manual_seed(settings.seed)
+    """This process's batches of a data set: shuffled in training, in order in test."""
+    size = settings.training.batch_size
+    if training:
+        order = {"batch_sampler": TrainingOrder(len(data), size, settings.seed)}
+    else:
+        order = {"sampler": processes.share(range(len(data))), "batch_size": size}
     return DataLoader(
-        data,
-        batch_size=settings.training.batch_size,
-        shuffle=training,
-        collate_fn=collate,
+        Readable(data),
+        **order,
+        collate_fn=collate_readable,
         num_workers=settings.data.workers,
-        generator=order,
-        persistent_workers=settings.data.workers > 0,
+        persistent_workers=training and settings.data.workers > 0,
     )
 
 
@@ -78,86 +99,236 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
     return kind(groups, weight_decay=settings.weight_decay)
 
 
-def train_step(
-    system: System, batch: Batch, optimizer: torch.optim.Optimizer, settings: Settings
-) -> dict[str, float]:
-    """One step: sampled proposals, loss, the gradient of sampled snippets, update.
-
-    Returns:
-        The loss's parts, their sum as `loss`, and the gradient's norm before clipping.
-    """
-    device = system.proposals.device
-    draws = Draws(batch.seeds, device)
-    actions = [actions.to(device) for actions in batch.actions]
-    proposals = system.sample_proposals(draws, actions)
-    output = system(batch.inputs, proposals, draws, actions)
-    targets = make_targets(
-        actions,
-        [labels.to(device) for labels in batch.labels],
-        proposals,
-        settings.data.snippets,
-        len(settings.detector.classes),
-    )
-    parts = detection_loss(output, targets, settings.losses)
-    loss = torch.stack(list(parts.values())).sum()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    limit = settings.training.clip_norm or float("inf")
-    norm = nn.utils.clip_grad_norm_(system.parameters(), limit)
-    optimizer.step()
-    values = parts | {"loss": loss, "gradient_norm": norm}
-    return {name: float(value.detach()) for name, value in values.items()}
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, epoch: float
+) -> None:
+    """Give every group of `make_optimizer` its rate at a (fractional) epoch."""
+    factor = learning_rate_factor(settings, epoch)
+    rates = (settings.detector_lr, settings.encoder_lr)
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):
+        group["lr"] = rate * factor
 
 
 def train(
     settings: Settings,
     *,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
-    after_epoch: Callable[[System, int], None] = lambda system, epoch: None,
-    checkpoint: Path | None = None,
+    after_epoch: Callable[[System, int], dict[str, Any] | None] = lambda system, epoch: None,
+    folder: Path | None = None,
     progress: bool = True,
 ) -> TrainingResult:
-    """Train the system that the settings describe.
+    """Train the system that the settings describe, from its beginning.
 
     Args:
         settings: everything the training depends on.
         log: called with a record of every step.
-        after_epoch: called with the system and the number of finished epochs.
-        checkpoint: where the weights are written after every epoch.
+        after_epoch: called with the system and the number of finished epochs; what it returns is
+            logged too.
+        folder: where weights and state are written after every epoch, and now and then between.
         progress: show a bar.
 
     Raises:
-        InputError: the data or the settings cannot be used.
+        InputError: the data or the settings cannot be used, or ten steps in a row were not finite.
+        StoppedError: something ended the training from which it can go on.
     """
-    torch.manual_seed(settings.seed)
+    training, data = prepare(settings)
+    return run(training, data, log=log, after_epoch=after_epoch, folder=folder, progress=progress)
+
+
+def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, AnnotatedVideos]:
+    """A training at its beginning, or where the one that left a state was, and its videos.
+
+    Raises:
+        InputError: the data, the settings or the state cannot be used.
+    """
     device = resolve_device(settings.device)
-    batches = loader(open_split(settings, training=True), settings, training=True)
-    system = System(settings).to(device)
-    optimizer = make_optimizer(system, settings.training)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
-    total = settings.training.epochs * len(batches)
-    steps, peak, seconds = 0, 0, []
-    with tqdm(total=total, desc="train", unit="step", disable=not progress) as bar:
-        for epoch in range(settings.training.epochs):
+    with processes.refused_together():
+        data = open_split(settings, training=True)
+        settled = settings
+        if state is not None:
+            settled = settled_settings(state, settings)
+        elif processes.is_first():
+            settled = settle_speed(settings, device)
+    settled = processes.of_first(settled)
+    with processes.refused_together():
+        torch.manual_seed(settings.seed)
+        system = System(settled).to(device)
+        optimizer = make_optimizer(system, settings.training)
+        training = Training(settings, settled, system, optimizer, len(data), Progress())
+        if state is not None:
+            load_state(state, training)
+    processes.start_alike(system)
+    return training, data
+
+
+def run(
+    training: Training,
+    data: AnnotatedVideos,
+    *,
+    log: Callable[[dict[str, Any]], None] = lambda record: None,
+    after_epoch: Callable[[System, int], dict[str, Any] | None] = lambda system, epoch: None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train from where the training is to its end; see `train`."""
+    settings, system, at = training.settled, training.system, training.progress
+    batches = loader(data, settings, training=True)
+    length, epochs = len(batches), settings.training.epochs
+    measured = min(at.steps + 2, epochs * length - 1)
+    seconds: list[float] = []
+    saved = time.monotonic()
+
+    def note(record: dict[str, Any]) -> None:
+        log(record)
+        at.records += 1
+
+    with (
+        Interruption() as interruption,
+        _state_left(training, folder),
+        training_bar(epochs * length, at.steps, shown=progress and processes.is_first()) as bar,
+    ):
+        while at.epoch < epochs:
             system.train()
-            for batch in batches:
-                middle = (steps + 0.5) / len(batches)  # so that no step has a rate of 0
-                factor = learning_rate_factor(settings.training, middle)
-                for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-                    group["lr"] = rate * factor
+            # 1. The videos of the next step: all processes go on, or all stop.
+            for batch in _next_batches(training, batches, data, interruption):
+                # 2. The learning rates at the middle of the step, so that none is ever zero.
+                middle = (at.steps + 0.5) / length
+                set_learning_rates(training.optimizer, settings.training, middle)
+                # 3. The step.
                 started = time.perf_counter()
-                if steps == min(2, total - 1):
-                    with SavedActivations(system, batch.inputs) as saved:
-                        record = train_step(system, batch, optimizer, settings)
-                    peak = saved.peak_bytes
+                if at.steps == measured:
+                    with SavedActivations(system, batch.inputs) as activations:
+                        record = step_in_memory(training, batch)
+                    at.peak_activation_bytes = activations.peak_bytes
                 else:
-                    record = train_step(system, batch, optimizer, settings)
+                    record = step_in_memory(training, batch)
                 seconds.append(time.perf_counter() - started)
-                steps += 1
-                log({"step": steps, "epoch": steps / len(batches), **record})
-                bar.set_postfix(loss=f"{record['loss']:.2f}")
+                at.seconds_per_step = statistics.median(seconds[3:] or seconds)
+                at.step += 1
+                at.steps += 1
+                # 4. What it gave.
+                record = _checked(training, batch, record)
+                note({"step": at.steps, "epoch": at.steps / length, **record})
+                bar.set_postfix(loss=f"{record.get('loss', float('nan')):.2f}", refresh=False)
                 bar.update()
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, system, settings)
-            after_epoch(system, epoch + 1)
-    return TrainingResult(system, peak, statistics.median(seconds[3:] or seconds))
+                # 5. From here it can go on.
+                if time.monotonic() - saved >= 60 * settings.training.checkpoint_minutes:
+                    _save(training, folder)
+                    saved = time.monotonic()
+            # 6. An epoch is over: its weights, and perhaps a test.
+            _save(training, folder)
+            if folder is not None and processes.is_first():
+                save_checkpoint(folder / "checkpoint.safetensors", system, training.settings)
+            saved = time.monotonic()
+            with interruption.at_once():
+                tested = after_epoch(system, at.epoch + 1)
+            if tested is not None:
+                note({"step": at.steps, "epoch": at.epoch + 1, **tested})
+            at.epoch, at.step = at.epoch + 1, 0
+    return TrainingResult(
+        system, at.peak_activation_bytes, at.seconds_per_step, at.skipped, dict(at.failed)
+    )
+
+
+def _next_batches(
+    training: Training, batches: DataLoader, data: AnnotatedVideos, interruption: Interruption
+) -> Iterator[Batch]:
+    """The batches that are left of the present epoch.
+
+    Raises:
+        StoppedError: by a signal, or as the videos cannot be read; in all processes.
+    """
+    at = training.progress
+    batches.batch_sampler.epoch, batches.batch_sampler.first_step = at.epoch, at.step
+    remaining, left = iter(batches), len(batches) - at.step
+    for _ in range(left):
+        batch, lost = Batch([], torch.empty(0), [], [], [], [], []), ""
+        try:
+            batch = next(remaining)
+        except (InputError, OSError, RuntimeError) as error:
+            # One that a data loading process raised arrives wrapped in that process's traceback.
+            lost = str(error).strip().rpartition("Error: ")[2] or repr(error)
+            if not interruption.received and not isinstance(error, InputError):
+                raise
+        new = {name: why for name, why in batch.failed.items() if name not in at.failed}
+        signal, some_lost, some_new = processes.highest(
+            interruption.received, bool(lost), bool(new)
+        )
+        if signal:
+            raise stopped_by(signal)
+        if some_new:
+            for found in processes.of_all(new):
+                at.failed |= found
+        if some_lost:
+            raise _without_data(training, processes.any_reason(lost))
+        if len(at.failed) > training.settings.training.max_unreadable * len(data.videos):
+            names = ", ".join(list(at.failed)[:10]) + (", ..." if len(at.failed) > 10 else "")
+            name, reason = next(iter(at.failed.items()))
+            raise _without_data(
+                training,
+                f"{len(at.failed)} of {len(data.videos)} training videos cannot be read, more "
+                f"than training.max_unreadable allows: {names}; {name}: {reason}",
+            )
+        yield batch
+
+
+def _without_data(training: Training, reason: str) -> InputError | StoppedError:
+    """What ends a training whose videos cannot be read; one that began can go on later."""
+    return StoppedError(reason, 2) if training.progress.steps else InputError(reason)
+
+
+def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict[str, Any]:
+    """The record of a step; one that was not finite is counted.
+
+    Raises:
+        InputError: it was the tenth in a row.
+    """
+    at = training.progress
+    if all(map(isfinite, record.values())):
+        at.suspects = []
+        return record
+    at.skipped += 1
+    names = [name for part in processes.of_all(batch.names) for name in part]
+    at.suspects = [*at.suspects, names]
+    if len(at.suspects) == SKIPPED_IN_A_ROW:
+        videos = ", ".join(dict.fromkeys(name for names in at.suspects for name in names))
+        raise InputError(
+            f"loss or gradient of {SKIPPED_IN_A_ROW} steps in a row were not finite, with the "
+            f"videos {videos}; lower training.detector_lr and training.encoder_lr, set "
+            "training.clip_norm, or check these videos"
+        )
+    return {"skipped": at.skipped, "videos": names}
+
+
+def _save(training: Training, folder: Path | None) -> None:
+    if folder is not None and processes.is_first():
+        save_state(folder / STATE, training)
+
+
+@contextmanager
+def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
+    """What stops the training between two updates leaves a state, where one can be written."""
+    keep, lost = True, False
+    try:
+        yield
+        return
+    except StoppedError as error:
+        reason, code, cause = str(error), error.code, error
+    except processes.LostProcessError as error:
+        reason, code, cause, lost = "another process of this training was lost", 1, error, True
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason, code, cause = f"the disk of {error.filename or folder} is full", 1, error
+        keep = False  # perhaps the last record is lost, so its step is done again
+    if folder is None:
+        raise StoppedError(reason, code, everywhere=lost) from cause
+    if keep and processes.is_first():
+        try:
+            _save(training, folder)
+        except OSError as error:
+            reason += f", and its state cannot be saved ({error.strerror})"
+    where = "its last saved step" if (folder / STATE).exists() else "its beginning"
+    raise StoppedError(
+        f"{reason}; {folder} goes on from {where}", code, folder, everywhere=lost
+    ) from cause

@@ -1,0 +1,66 @@
+"""Signals that ask a training to end: it does between two steps, or at once where nothing is lost.
+
+A second Ctrl-C ends it without waiting.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from etadlite.errors import StoppedError
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+]
+"""What job schedulers, kill and Ctrl-C send; Slurm's `--signal=USR1@60` warns before the limit."""
+
+
+class Interruption:
+    """Notes the signals that come while the context is open; in the main thread only.
+
+    Attributes:
+        received: number of the signal; 0 if none came.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._nothing_to_lose = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._nothing_to_lose:
+            raise stopped_by(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Signals end what happens in here without waiting."""
+        self._nothing_to_lose = True
+        try:
+            yield
+        finally:
+            self._nothing_to_lose = False
+
+
+def stopped_by(number: int) -> StoppedError:
+    """The error that stands for a signal."""
+    return StoppedError(f"stopped by {signal.Signals(number).name}", 128 + number)

@@ -1,0 +1,305 @@
+"""A training that ends before its end, however that comes, goes on as if it had not."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shlex
+import signal
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from etadlite import runs
+from etadlite.cli import main
+from etadlite.errors import InputError, StoppedError
+from etadlite.presets import preset
+from etadlite.runs import Recorder, last_run_folder, read_metrics, run_training
+from etadlite.training import checkpoint, loop
+from etadlite.training.checkpoint import STATE
+from etadlite.weights import load_weights
+
+CHANGES = (
+    *("training.epochs=3", "training.batch_size=1", "training.test_every=1"),
+    *("training.checkpoint_minutes=0", "detector.max_duration=4"),
+)
+
+
+def e2e(tiny, *changes):
+    return preset("e2e_stickfigures", [*tiny.assignments, *CHANGES, *changes])
+
+
+def on_features(tiny, *changes):
+    return preset("stickfigures", [*tiny.on_features, *CHANGES, *changes])
+
+
+def left(folder):
+    """What a run leaves that must not depend on how often it was interrupted."""
+    files = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "predictions.json")}
+    weights, _ = load_weights(folder / "checkpoint.safetensors")
+    return files | {name: value.numpy().tobytes() for name, value in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One order of summation: several threads may share the work differently each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny, one_thread, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run_training(on_features(tiny), folder, progress=False)
+    return left(folder)
+
+
+# Killed
+
+
+def killed_at(moment, settings, folder):
+    """Run a training that kills itself, as kill -9 does, at the n-th of many moments."""
+    passed = 0
+
+    def before(function):
+        def call(*arguments, **options):
+            nonlocal passed
+            passed += 1
+            if passed == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    def half_written(tensors, path, metadata):
+        save_file(tensors, path, metadata)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        before(path.write_bytes)(whole)
+
+    torch.set_num_threads(1)
+    folder.mkdir(exist_ok=True)
+    checkpoint.save_file = half_written
+    loop.step_in_memory = before(loop.step_in_memory)
+    loop.save_state = before(loop.save_state)
+    loop.save_checkpoint = before(loop.save_checkpoint)
+    torch.optim.AdamW.step = before(torch.optim.AdamW.step)
+    Recorder.log = before(Recorder.log)
+    runs.test_system = before(runs.test_system)
+    runs.draw_curves = before(runs.draw_curves)
+    run_training(settings, folder, resume=True, progress=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process that has torch")
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
+    settings, moments = e2e(tiny, "data.cache=null"), random.Random(0)
+    processes = multiprocessing.get_context("fork")
+    folders = {False: tmp_path / "whole", True: tmp_path / "killed"}
+    deaths = 0
+    for often, folder in folders.items():
+        ended = None
+        while ended != 0:
+            moment = moments.randint(2, 22) if often else None
+            process = processes.Process(target=killed_at, args=(moment, settings, folder))
+            process.start()
+            process.join()
+            ended = process.exitcode
+            assert ended in (0, -signal.SIGKILL)
+            deaths += ended != 0
+    assert deaths >= 3
+    assert left(folders[True]) == left(folders[False])
+    assert [r["step"] for r in read_metrics(folders[True]) if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert not list(tmp_path.rglob("*.part.*"))
+    assert not (folders[True] / STATE).exists()
+
+
+# Stopped
+
+
+def at_step(step, action):
+    """A recorder's `log` that acts after a step was written."""
+    log = Recorder.log
+
+    def acting(self, record):
+        log(self, record)
+        if record["step"] == step and "loss" in record:
+            action()
+
+    return acting
+
+
+def goes_on(tiny, folder, uninterrupted, monkeypatch):
+    monkeypatch.undo()
+    run_training(on_features(tiny), folder, resume=True, progress=False)
+    return left(folder) == uninterrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_after_the_step(tiny, tmp_path, monkeypatch, uninterrupted, number):
+    before = signal.getsignal(number)
+    # No state is due for ten minutes: it must be the signal that leaves one.
+    settings = on_features(tiny, "training.checkpoint_minutes=10")
+    monkeypatch.setattr(Recorder, "log", at_step(3, lambda: os.kill(os.getpid(), number)))
+    words = f"stopped by {number.name}; .* goes on from its last saved step"
+    with pytest.raises(StoppedError, match=words) as stop:
+        run_training(settings, tmp_path, progress=False)
+    assert (stop.value.code, stop.value.folder) == (128 + number, tmp_path)
+    assert signal.getsignal(number) == before
+    assert len([r for r in read_metrics(tmp_path) if "loss" in r]) == 3
+    assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+def test_a_signal_ends_a_test_at_once(tiny, tmp_path, monkeypatch, uninterrupted):
+    test_system = runs.test_system
+    tests = []
+
+    def interrupted(*arguments, **options):
+        tests.append(0)
+        if len(tests) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal did not end the test")
+        return test_system(*arguments, **options)
+
+    monkeypatch.setattr(runs, "test_system", interrupted)
+    with pytest.raises(StoppedError) as stop:
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert stop.value.code == 143
+    assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+def full(*arguments, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+
+@pytest.mark.parametrize("where", ["metrics", "state"])
+def test_a_full_disk_ends_a_run_with_the_state_before(
+    tiny, tmp_path, monkeypatch, uninterrupted, where
+):
+    if where == "metrics":
+        monkeypatch.setattr(Recorder, "log", at_step(3, full))
+    else:
+        full_later = at_step(3, lambda: monkeypatch.setattr(checkpoint, "save_file", full))
+        monkeypatch.setattr(Recorder, "log", full_later)
+    with pytest.raises(StoppedError, match="the disk of metrics.jsonl is full; .* last saved step"):
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+# Resumed
+
+
+@pytest.fixture
+def stopped(tiny, tmp_path, monkeypatch, one_thread):
+    """The directory of a run that ended after its third step."""
+    folder = tmp_path / "stickfigures" / "001"
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "log", at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        with pytest.raises(StoppedError):
+            run_training(on_features(tiny), folder, progress=False)
+    return folder
+
+
+def test_other_settings_are_refused_by_name_and_leave_the_run_alone(tiny, stopped):
+    before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
+    changed = on_features(tiny, "seed=4", "training.detector_lr=0.5", "data.workers=1")
+    with pytest.raises(InputError) as error:
+        run_training(changed, stopped, resume=True, progress=False)
+    words = "with other settings: seed is 0 there and 4 here; training.detector_lr is 0.002 there"
+    assert words in str(error.value)
+    assert "workers" not in str(error.value)
+    assert before == {p: p.stat().st_mtime_ns for p in stopped.rglob("*") if p.is_file()}
+
+
+def test_a_run_goes_on_with_another_loader_and_elsewhere(tiny, stopped, tmp_path, uninterrupted):
+    (tmp_path / "moved").symlink_to(tiny.features)
+    changed = on_features(tiny, f"data.features={tmp_path / 'moved'}", "data.workers=1")
+    run_training(changed, stopped, resume=True, progress=False)
+    assert left(stopped) == uninterrupted
+
+
+def test_another_number_of_videos_is_refused(tiny, stopped):
+    content = json.loads((tiny.data / "annotations.json").read_text())
+    del content["database"]["training_00001"]
+    (stopped.parent / "fewer.json").write_text(json.dumps(content))
+    settings = on_features(tiny, f"data.annotations={stopped.parent / 'fewer.json'}")
+    with pytest.raises(InputError, match="on 2 samples, but here are 1; resume with the same"):
+        run_training(settings, stopped, resume=True, progress=False)
+
+
+def test_a_broken_state_is_refused(tiny, stopped):
+    (stopped / STATE).write_bytes((stopped / STATE).read_bytes()[:100])
+    with pytest.raises(InputError, match=r"state\.safetensors is no state of a training that can"):
+        run_training(on_features(tiny), stopped, resume=True, progress=False)
+
+
+def test_a_finished_run_is_only_reported(tiny, stopped, monkeypatch):
+    first = run_training(on_features(tiny), stopped, resume=True, progress=False)
+    monkeypatch.setattr(runs, "prepare", None)
+    again = run_training(on_features(tiny), stopped, resume=True, progress=False)
+    assert again == first
+
+
+def test_tensorboard_shows_each_step_once(tiny, stopped):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_training(on_features(tiny), stopped, resume=True, progress=False)
+    events = EventAccumulator(str(stopped / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+# The command
+
+
+def etadlite(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code or 0, *capsys.readouterr()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_command_says_how_to_go_on_and_that_works(
+    tiny, tmp_path, monkeypatch, capsys, uninterrupted
+):
+    arguments = ("train", "stickfigures", *tiny.on_features, *CHANGES, "--quiet", "--out", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "log", at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        code, _, err = etadlite(patch, capsys, *arguments)
+    assert code == 143
+    said, command = err.splitlines()
+    assert said.startswith("error: stopped by SIGTERM")
+    folder = tmp_path / "stickfigures" / "001"
+    words = shlex.split(command.removeprefix("continue with: "))
+    assert words == ["etadlite", *map(str, arguments), "--resume", str(folder)]
+    assert last_run_folder(tmp_path, "stickfigures") == folder
+    code, out, err = etadlite(monkeypatch, capsys, *arguments, "--resume", "last")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == f"run: {folder}"
+    assert left(folder) == uninterrupted
+    assert etadlite(monkeypatch, capsys, *words[1:])[0] == 0  # it is finished: only reported
+
+
+def test_what_is_no_run_is_not_resumed(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text").touch()
+    arguments = ("train", "stickfigures", *tiny.on_features, "--quiet", "--out", tmp_path / "runs")
+    for folder in ("notes", "nowhere"):
+        code, _, err = etadlite(monkeypatch, capsys, *arguments, "--resume", tmp_path / folder)
+        assert code == 2
+        assert f"{folder} is no run directory: it has no config.json" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_refused_training_leaves_no_folder(tiny, tmp_path, monkeypatch, capsys):
+    start = ("train", "stickfigures", *tiny.on_features, "--quiet", "--out", tmp_path / "runs")
+    for change in ("data.annotations=no.json", "detector.in_channels=64"):
+        assert etadlite(monkeypatch, capsys, *start, change)[0] == 2
+    assert not list((tmp_path / "runs").rglob("001"))
