@@ -1,0 +1,143 @@
+"""What is known of the files of a data set: found out once by `check-data`, kept beside them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etadlite.data.decoding import decode_frames, scan
+from etadlite.errors import InputError
+from etadlite.files import write_json
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """One file of a folder of videos or features.
+
+    Attributes:
+        bytes: its size.
+        modified: when it was last changed, in nanoseconds, as the file system tells.
+        frames: frames of a video, rows of a feature file; 0 where it cannot be read.
+        duration: length of a video in seconds; None of a feature file.
+        fps: frames a second of a video.
+        short_side: shorter side of a video in pixels.
+        note: damage that training can live with, in words.
+        problem: why training cannot use the file, in words; empty if it can.
+    """
+
+    bytes: int
+    modified: int
+    frames: int = 0
+    duration: float | None = None
+    fps: float | None = None
+    short_side: int | None = None
+    note: str = ""
+    problem: str = ""
+
+    def still_describes(self, path: Path) -> bool:
+        """Whether the file is the one that was checked: same size, not changed since."""
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (self.bytes, self.modified)
+
+
+def manifest_file(folder: Path) -> Path:
+    """Where the manifest of a folder lies: beside it, under its name."""
+    return folder.with_name(f"{folder.name}.manifest.json")
+
+
+def write_manifest(
+    folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
+) -> Path:
+    """Write what was found in a folder.
+
+    Args:
+        folder: the folder of videos or features.
+        files: what each file holds, by file name.
+        how: how deep was looked, and for what; entries are reused only by a check of the same.
+        findings: what was found, for who reads the file.
+    """
+    content = {"version": VERSION, "checked": dict(how), "findings": findings}
+    content["files"] = {name: _without_defaults(files[name]) for name in sorted(files)}
+    path = manifest_file(folder)
+    write_json(path, content)
+    return path
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, CheckedFile], dict[str, Any]]:
+    """The files of a folder as they were checked, by file name, and how; empty if never checked.
+
+    Raises:
+        InputError: there is a manifest, but it cannot be read.
+    """
+    path = manifest_file(folder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            return {}, {}
+        files = {name: CheckedFile(**entry) for name, entry in content["files"].items()}
+        return files, content["checked"]
+    except FileNotFoundError:
+        return {}, {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no manifest that check-data wrote ({error}); delete it and run it again"
+        ) from None
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """Which files of a folder training cannot use, by file name, and why.
+
+    A file that was replaced since the check is given another chance.
+
+    Raises:
+        InputError: there is a manifest, but it cannot be read.
+    """
+    files, _ = read_manifest(folder)
+    return {
+        name: file.problem
+        for name, file in files.items()
+        if file.problem and file.still_describes(folder / name)
+    }
+
+
+def examine_video(path: Path, *, decode: bool = False) -> CheckedFile:
+    """What a video file holds; one that cannot be read has a `problem`.
+
+    Args:
+        path: the file.
+        decode: decode all of it, which finds damage inside its frames.
+    """
+    stat = path.stat()
+    try:
+        info, timeline = scan(path)
+        note = info.note
+        if decode:
+            decoded = sum(1 for _ in decode_frames(path, timeline, np.arange(info.frames)))
+            if decoded < 2:
+                raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
+            if decoded < info.frames:
+                damage = f"{info.frames - decoded} of {info.frames} frames cannot be decoded"
+                note = f"{note}; {damage}" if note else damage
+    except InputError as error:
+        return CheckedFile(stat.st_size, stat.st_mtime_ns, problem=str(error))
+    return CheckedFile(
+        stat.st_size,
+        stat.st_mtime_ns,
+        info.frames,
+        round(info.duration, 3),
+        round(info.fps, 3),
+        min(info.width, info.height),
+        note,
+    )
+
+
+def _without_defaults(file: CheckedFile) -> dict[str, Any]:
+    return {name: value for name, value in asdict(file).items() if value not in (None, "")}

@@ -1,0 +1,358 @@
+"""Checking a data root: every fault is named, counted and listed for training."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_data_scripts import film
+
+from etadlite.cli import main
+from etadlite.data import check as module
+from etadlite.data.check import check_data, folder_settings, report
+from etadlite.data.manifest import broken_files, manifest_file, read_manifest
+from etadlite.data.stickfigures import CLASSES
+from etadlite.errors import InputError
+from etadlite.presets import preset
+
+VIDEOS = {f"clip_{letter}": 20.0 + 4 * number for number, letter in enumerate("abcdefgh")}
+CHANNELS = 8
+
+
+def annotate(path, videos=VIDEOS):
+    """Annotations of videos; the last two are the test split."""
+    split = dict.fromkeys(videos, "training") | dict.fromkeys(list(videos)[-2:], "validation")
+    database = {
+        name: {
+            "subset": split[name],
+            "duration": duration,
+            "annotations": [{"segment": [1, 2], "label": CLASSES[0]}],
+        }
+        for name, duration in videos.items()
+    }
+    path.write_text(json.dumps({"database": database}))
+    return path
+
+
+def save(folder, name, shape):
+    np.save(folder / f"{name}.npy", np.random.default_rng(len(name)).random(shape, np.float32))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Features at one a second, beside their annotations."""
+    folder = tmp_path / "features"
+    folder.mkdir()
+    annotate(tmp_path / "annotations.json")
+    for name, duration in VIDEOS.items():
+        save(folder, name, (int(duration), CHANNELS))
+    return tmp_path
+
+
+def check(root, *changes, name="stickfigures", **options):
+    settings = preset(
+        name,
+        (
+            f"data.annotations={root / 'annotations.json'}",
+            f"data.features={root / 'features'}",
+            f"detector.in_channels={CHANNELS}",
+            *changes,
+        ),
+    )
+    return check_data(settings, progress=False, **options)
+
+
+def found(checked):
+    """What was found: its name and the number of items."""
+    return {finding.what: len(finding.items) for finding in checked.findings}
+
+
+def test_sound_data_are_called_so(root):
+    checked = check(root)
+    assert checked.sound
+    assert not checked.findings
+    assert [(split.annotated, split.usable) for split in checked.splits] == [(6, 6), (2, 2)]
+    assert "8 files of features" in report(checked)
+    assert report(checked).endswith("fit for training")
+    assert broken_files(root / "features") == {}
+
+
+def cut(folder):
+    path = folder / "clip_a.npy"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+FAULTS = {
+    "test videos without a file": (
+        lambda f: (f / "clip_h.npy").unlink(),
+        "clip_h",
+        "data.allow_missing=true",
+    ),
+    "unusable files": (cut, "clip_a.npy is no readable NumPy file", "get or make them again"),
+    "features of another shape": (
+        lambda f: save(f, "clip_b", (CHANNELS, 24)),
+        "[8, 24], expected [T, 8]; it looks transposed",
+        "transpose",
+    ),
+    "unfinished files": (
+        lambda f: (f / "clip_a.4242.part.npy").write_bytes(b"x"),
+        "clip_a.4242.part.npy",
+        "delete those that stay",
+    ),
+    "wrong length": (
+        lambda f: save(f, "clip_c", (60, CHANNELS)),
+        "clip_c.npy: 60 features, annotated 28",
+        "same stride",
+    ),
+    "videos with two files": (
+        lambda f: save(f, "v_clip_d", (32, CHANNELS)),
+        "clip_d.npy and v_clip_d.npy",
+        "keep one of each",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_fault_is_named_counted_and_told_how_to_mend(root, what):
+    fault, item, remedy = FAULTS[what]
+    fault(root / "features")
+    checked = check(root)
+    assert found(checked) == {what: 1}
+    assert not checked.sound
+    text = report(checked)
+    assert f"PROBLEM  {what}: 1" in text
+    assert item in text
+    assert remedy in text
+    written = json.loads(manifest_file(root / "features").read_text())
+    assert [finding["what"] for finding in written["findings"]] == [what]
+
+
+@pytest.mark.parametrize("name", ["Clip_A", "clip-a", "v_clip_a.mp4", "clip_aa"])
+def test_a_file_of_nearly_the_right_name_is_recognised(root, name):
+    folder = root / "features"
+    (folder / "clip_a.npy").rename(folder / f"{name}.npy")
+    checked = check(root)
+    assert found(checked) == {"training videos without a file": 1, "files of another name": 1}
+    assert f"{name}.npy: no video of that name; clip_a has no file" in report(checked)
+
+
+def test_remarks_do_not_fail_the_check(root):
+    folder = root / "features"
+    save(folder, "holiday", (30, CHANNELS))
+    shutil.copyfile(folder / "clip_a.npy", folder / "clip_a.1.npy")
+    checked = check(root)
+    assert checked.sound
+    assert found(checked) == {
+        "files nobody annotated": 1,
+        "equal files under several names": 1,
+    }
+    assert "note     files nobody annotated: 1" in report(checked)
+
+
+def test_the_data_root_of_another_set_is_recognised(root):
+    folder = root / "features"
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"video_test_{number:07}.npy")
+    checked = check(root)
+    assert checked.findings[0].what == "another data set?"
+    assert "0 of 8 files belong to an annotated video, the files look like those of THUMOS-14" in (
+        report(checked)
+    )
+
+
+def test_all_of_a_finding_is_counted_and_its_first_are_shown(root):
+    for path in (root / "features").iterdir():
+        path.unlink()
+    text = report(check(root))
+    assert "training videos without a file: 6" in text
+    assert "... and 3 more" in text
+    written = json.loads(manifest_file(root / "features").read_text())
+    assert [len(finding["items"]) for finding in written["findings"]] == [6, 2]
+
+
+def test_training_is_told_what_is_broken_until_it_is_replaced(root):
+    folder = root / "features"
+    cut(folder)
+    check(root)
+    assert list(broken_files(folder)) == ["clip_a.npy"]
+    assert "no readable NumPy file" in broken_files(folder)["clip_a.npy"]
+    save(folder, "clip_a", (20, CHANNELS))
+    assert broken_files(folder) == {}
+
+
+def test_unchanged_files_are_not_opened_again(root, monkeypatch):
+    cut(root / "features")
+    before = check(root)
+    opened = []
+    real = module.open_features
+    monkeypatch.setattr(
+        module,
+        "open_features",
+        lambda path, *a, **k: opened.append(path.name) or real(path, *a, **k),
+    )
+    assert check(root) == before
+    assert not opened
+    save(root / "features", "clip_b", (24, CHANNELS))
+    check(root)
+    assert opened == ["clip_b.npy"]
+    check(root, deep=True)
+    assert len(opened) == 9
+    check(root)  # a deeper check tells all that a plain one does
+    assert len(opened) == 9
+
+
+def test_values_that_are_not_finite_are_found_by_a_deep_check(root):
+    folder = root / "features"
+    np.save(folder / "clip_a.npy", np.full((20, CHANNELS), np.nan, np.float32))
+    assert check(root).sound
+    checked = check(root, deep=True)
+    assert found(checked) == {"unusable files": 1}
+    assert "not finite" in report(checked)
+
+
+def test_a_folder_that_cannot_be_written_is_checked_all_the_same(root, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(module, "write_manifest", refuse)
+    checked = check(root)
+    assert checked.manifest is None
+    assert "no manifest" in report(checked)
+
+
+def test_a_broken_manifest_is_named(root):
+    manifest_file(root / "features").write_text('{"version": 1, "files": [1]}')
+    with pytest.raises(InputError, match=r"features\.manifest\.json is no manifest"):
+        check(root)
+
+
+# The published protocols
+
+
+@pytest.fixture
+def thumos(shared, tmp_path):
+    """Features of all 413 videos at the published stride."""
+    source = shared / "realdata" / "thumos-14" / "thumos_14_anno.json"
+    shutil.copyfile(source, tmp_path / "annotations.json")
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for name, video in json.loads(source.read_text())["database"].items():
+        np.save(folder / f"{name}.npy", np.zeros((max(1, video["frame"] // 4 - 3), 4), np.float16))
+    return tmp_path
+
+
+def test_thumos_follows_its_protocol(thumos):
+    checked = check(thumos, "detector.in_channels=4", name="thumos_i3d")
+    assert [split[1:] for split in checked.splits] == [(200, 200, 200), (211, 211, 211)]
+    assert checked.sound
+    wrong = check(thumos, "detector.in_channels=4", "data.window_stride=16", name="thumos_i3d")
+    assert not wrong.sound
+    assert found(wrong)["wrong length"] > 300
+    broken = broken_files(thumos / "features")
+    assert len(broken) == found(wrong)["wrong length"]
+    assert wrong.splits[0].usable < 50
+    again = check(thumos, "detector.in_channels=4", name="thumos_i3d")
+    assert again.splits == checked.splits
+    assert not broken_files(thumos / "features")
+
+
+def test_counts_are_compared_with_activitynets(shared, tmp_path):
+    real = shared / "realdata" / "activitynet-1.3"
+    (tmp_path / "features").mkdir()
+    changes = (
+        f"data.annotations={real / 'activity_net.v1-3.available.min.json'}",
+        "data.blocked=[]",
+    )
+    checked = check(tmp_path, *changes, name="anet_tsp")
+    assert [split[1:] for split in checked.splits] == [(10_024, 9_649, 0), (4_728, 4_728, 0)]
+    counts = next(finding for finding in checked.findings if "counts differ" in finding.what)
+    assert not counts.problem
+    assert "9,649 videos" in counts.items[0]
+
+
+# Videos
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in VIDEOS:
+        film(folder / f"{name}.mp4", frames=30, fps=15, size=(16, 16))
+    annotate(tmp_path / "annotations.json", dict.fromkeys(VIDEOS, 2.0))
+    return tmp_path
+
+
+def test_videos_are_opened_and_listed(videos):
+    checked = check_data(folder_settings(videos), progress=False)
+    assert checked.sound, report(checked)
+    files, how = read_manifest(videos / "videos")
+    assert how == {"deep": False, "channels": None}
+    assert files == checked.files
+    file = files["clip_a.mp4"]
+    assert (file.frames, file.duration, file.fps, file.short_side) == (30, 2.0, 15.0, 16)
+    assert file.bytes == (videos / "videos" / "clip_a.mp4").stat().st_size
+
+
+def test_bad_videos_are_found(videos, monkeypatch):
+    folder = videos / "videos"
+    (folder / "clip_a.mp4").write_bytes(b"no video")
+    film(folder / "clip_b.mp4", frames=150, fps=15, size=(16, 16))
+    film(folder / "clip_c.mp4", frames=50, fps=25, size=(32, 32))
+    monkeypatch.setattr(module, "CONVERTED", (15, 16))
+    monkeypatch.setattr(module, "LENGTH_SECONDS", 1.0)
+    checked = check_data(folder_settings(videos), progress=False)
+    assert found(checked) == {
+        "unusable files": 1,
+        "videos not converted": 1,
+        "wrong length": 1,
+        "equal files under several names": 1,  # the other five
+    }
+    text = report(checked)
+    assert "clip_a.mp4 cannot be read as a video" in text
+    assert "clip_b.mp4: 10 s, annotated 2" in text
+    assert "clip_c.mp4: 25 fps, short side 32" in text
+    assert list(broken_files(folder)) == ["clip_a.mp4"]
+
+
+def test_damage_inside_frames_is_found_by_a_deep_check(shared, tmp_path):
+    (tmp_path / "videos").mkdir()
+    shutil.copyfile(shared / "realdata/videos/corrupted.mp4", tmp_path / "videos/x.mp4")
+    film(tmp_path / "videos/w.mp4")
+    film(tmp_path / "videos/y.mp4", frames=90)
+    annotate(tmp_path / "annotations.json", {"w": 2.0, "x": 5.0, "y": 3.0})
+    settings = folder_settings(tmp_path)
+    assert "damaged files" not in found(check_data(settings, progress=False))
+    checked = check_data(settings, deep=True, progress=False)
+    assert checked.sound
+    assert found(checked) == {"damaged files": 1}
+    assert "x.mp4: 1 of 50 frames cannot be decoded" in report(checked)
+
+
+# The command
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["etadlite", "check-data", *map(str, arguments), "--quiet"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code or 0, *capsys.readouterr()
+
+
+def test_the_command_ends_with_1_where_something_needs_mending(root, monkeypatch, capsys):
+    changes = (f"detector.in_channels={CHANNELS}",)
+    code, out, _ = run(monkeypatch, capsys, root, *changes)
+    assert (code, out.splitlines()[-1]) == (0, "the data are fit for training")
+    (root / "features" / "clip_a.npy").unlink()
+    code, out, _ = run(monkeypatch, capsys, root, *changes)
+    assert (code, out.splitlines()[-1]) == (1, "the data need mending")
+    of_preset = (f"data.annotations={root / 'annotations.json'}", "data.features=nowhere")
+    code, _, err = run(monkeypatch, capsys, "stickfigures", *of_preset)
+    assert code == 2
+    assert "nowhere: there is no such folder" in err
+    code, _, err = run(monkeypatch, capsys, root / "features")
+    assert code == 2
+    assert "no annotations.json beside" in err
+    assert Path(manifest_file(root / "features")).exists()
