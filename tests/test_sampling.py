@@ -254,10 +254,10 @@ class Linear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.out = nn.Linear(3, 4).double()
+        self.out = nn.Linear(3, 4)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.out(frames.double().mean(dim=(2, 3, 4)) / 255)
+        return self.out(frames.float().mean(dim=(2, 3, 4)) / 255)
 
 
 def mean_gradient(strategy, frames, head, actions, *, rescale, ratio, times):
@@ -269,7 +269,7 @@ def mean_gradient(strategy, frames, head, actions, *, rescale, ratio, times):
     for seed in range(times):
         encoder.zero_grad()
         (module(frames, Draws([seed]), [actions]) * head).sum().backward()
-        seen.append(encoder.out.weight.grad.flatten().clone())
+        seen.append(encoder.out.weight.grad.flatten().double())
     seen = torch.stack(seen)
     return seen.mean(dim=0), seen.var(dim=0, correction=0).div(times).sqrt()
 
@@ -277,18 +277,18 @@ def mean_gradient(strategy, frames, head, actions, *, rescale, ratio, times):
 @pytest.mark.parametrize("name", UNBIASED)
 def test_the_rescaled_gradient_is_the_full_one_on_average(name):
     frames = torch.randint(0, 256, (1, 8, 3, 1, 2, 2), dtype=torch.uint8)
-    head = torch.randn(1, 4, 8).double() * torch.arange(8)  # of very different norms
+    head = torch.randn(1, 4, 8) * torch.arange(8)  # of very different norms
     actions = torch.tensor([[2.0, 5.0]])
     full, _ = mean_gradient(RANDOM, frames, head, actions, rescale=False, ratio=1.0, times=1)
     mean, error = mean_gradient(
         SNIPPET_STRATEGIES[name], frames, head, actions, rescale=True, ratio=0.375, times=300
     )
-    assert ((mean - full).abs() <= 5 * error + 1e-9).all()
+    assert ((mean - full).abs() <= 5 * error + 1e-5 * full.abs()).all()
 
 
 def test_the_plain_random_gradient_is_the_ratio_times_the_full_one_on_average():
     frames = torch.randint(0, 256, (1, 8, 3, 1, 2, 2), dtype=torch.uint8)
-    head = torch.randn(1, 4, 8).double()
+    head = torch.randn(1, 4, 8)
     full, _ = mean_gradient(RANDOM, frames, head, None, rescale=False, ratio=1.0, times=1)
     mean, error = mean_gradient(RANDOM, frames, head, None, rescale=False, ratio=0.375, times=500)
     assert ((mean - 0.375 * full).abs() <= 5 * error).all()
@@ -297,7 +297,7 @@ def test_the_plain_random_gradient_is_the_ratio_times_the_full_one_on_average():
 
 def test_the_gradient_norm_strategy_varies_less_than_random():
     frames = torch.randint(0, 256, (1, 20, 3, 1, 2, 2), dtype=torch.uint8)
-    head = torch.randn(1, 4, 20).double() * (torch.arange(20) % 7 == 0)
+    head = torch.randn(1, 4, 20) * (torch.arange(20) % 7 == 0)
     errors = [
         mean_gradient(strategy, frames, head, None, rescale=True, ratio=0.2, times=200)[1].sum()
         for strategy in (SNIPPET_STRATEGIES["gradient_norm"], RANDOM)

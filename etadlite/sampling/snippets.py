@@ -171,14 +171,18 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
 
 def gradient_norm_chances(context: SnippetContext, count: int) -> Tensor:
     """Chances [B, N] in proportion to the norm of a snippet's feature gradient, at most 1."""
-    return proportional_chances(_finite(context.gradient).norm(dim=1), count)
+    return _gradient_norm_chances(context, count).float()
 
 
 def gradient_norm_snippets(context: SnippetContext, count: int) -> Tensor:
     """Importance sampling with exactly the chances of `gradient_norm_chances`."""
-    chances = gradient_norm_chances(context, count)
+    chances = _gradient_norm_chances(context, count)
     picked = systematic(chances, context.draws.rand(context.snippets + 1), count)
     return picked.sort(dim=1).values
+
+
+def _gradient_norm_chances(context: SnippetContext, count: int) -> Tensor:
+    return proportional_chances(_finite(context.gradient).norm(dim=1), count)
 
 
 def _finite(values: Tensor) -> Tensor:
