@@ -1,6 +1,7 @@
 """Complete settings by name: each preset is a function that returns them."""
 
 import difflib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from etadlite.config import (
     SamplingSettings,
     Settings,
     TrainingSettings,
+    read_settings,
 )
 from etadlite.data.stickfigures import CLASSES
 from etadlite.errors import InputError
@@ -216,11 +218,32 @@ PRESETS: dict[str, Callable[[], Settings]] = {
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
     """The settings of a preset with `section.key=value` assignments applied.
 
+    Args:
+        name: of a preset, or a JSON file with complete settings, such as a run's config.json.
+        assignments: changes.
+
     Raises:
-        InputError: there is no such preset, or an assignment does not fit.
+        InputError: there is no such preset or file, or an assignment does not fit.
     """
+    if name.endswith(".json"):
+        return _from_file(Path(name)).changed(assignments)
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise InputError(f'there is no preset "{name}"{hint} (there are {", ".join(PRESETS)})')
+        raise InputError(
+            f'there is no preset "{name}"{hint} (there are {", ".join(PRESETS)}, or give a file '
+            "of settings)"
+        )
     return PRESETS[name]().changed(assignments)
+
+
+def _from_file(path: Path) -> Settings:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file of settings") from None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON file of settings: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} is no JSON object of settings")
+    return read_settings(tree, str(path))

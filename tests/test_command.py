@@ -79,10 +79,10 @@ def test_train_then_test_and_predict(tiny, tmp_path, etadlite):
         "predict", video, "--checkpoint", checkpoint, "--out", tmp_path / "predicted"
     )
     assert (code, err) == (0, "")
-    found = json.loads((tmp_path / "predicted" / "validation_00000.json").read_text())
+    found = json.loads((tmp_path / "predicted" / "predictions.json").read_text())
     best = found["results"]["validation_00000"][0]
-    assert f"{best['segment'][0]:.2f} s - " in out.splitlines()[0]
-    assert best["label"] in out.splitlines()[0]
+    assert f"{best['segment'][0]:.2f} s - " in out.splitlines()[1]
+    assert best["label"] in out.splitlines()[1]
 
 
 REAL_CLIPS = {
@@ -102,7 +102,7 @@ def test_real_clips_give_detections_and_a_timeline(shared, trained, tmp_path, et
     assert code == 0
     assert len(err.splitlines()) == bool(damage)  # it is said once
     assert not damage or (err.startswith("warning: ") and damage in err)
-    predictions = json.loads((tmp_path / f"{video.stem}.json").read_text())
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert list(predictions) == ["version", "results", "external_data"]
     found = predictions["results"][video.stem]
     assert len(found) > 0
@@ -253,7 +253,7 @@ def cut_off(path):
 
 BAD_VIDEOS = {
     "missing": (lambda path: None, "there is no such video file"),
-    "folder": (lambda path: path.mkdir(), "there is no such video file"),
+    "folder": (lambda path: path.mkdir(), "holds no video file"),
     "empty": (lambda path: path.touch(), "is empty"),
     "text": (lambda path: path.write_text("words\n" * 200), "cannot be read as a video"),
     "sound": (only_sound, "holds no pictures, only sound or text"),
@@ -288,13 +288,13 @@ def test_a_video_cut_off_in_its_pictures_is_used_as_far_as_it_goes(trained, tmp_
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
     code, out, err = etadlite(
         *("predict", video, "--checkpoint", trained / "checkpoint.safetensors"),
-        *("--out", tmp_path),
+        *("--out", tmp_path / "out"),
     )
     assert code == 0
     assert "detections" in out
     assert len(err.splitlines()) == 1
     assert "cut.mkv: the file announces 20.0 s but its pictures end after" in err
-    found = json.loads((tmp_path / "cut.json").read_text())["results"]["cut"]
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())["results"]["cut"]
     assert 5 < max(item["segment"][1] for item in found) < 15
 
 

@@ -1,6 +1,6 @@
 """Annotated videos as a detector sees them: snippets or features, and actions in cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -310,7 +310,7 @@ class VideoWindows(WindowDataset, VideoDataset):
     """
 
     def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
-        """Snippets of a window: every frame is decoded and augmented once, however many share it.
+        """Snippets of a window, see `decode_window`.
 
         Raises:
             InputError: the file is no video, or of another length than the annotations say.
@@ -322,13 +322,7 @@ class VideoWindows(WindowDataset, VideoDataset):
                 f"{path} lasts {info.duration:.1f} s, but {video.duration:.1f} s by "
                 f"{settings.annotations}; copy or convert the video again"
             )
-        snippets = np.arange(settings.snippets)[:, None] * settings.window_stride
-        wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
-        wanted = wanted.clip(0, video.frames - 1) * info.frames // video.frames
-        frames, places = np.unique(wanted, return_inverse=True)
-        once = read_frames(path, frames, settings.decode_size)  # [U, 3, H, W]
-        shown = self.cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
-        return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
+        return decode_window(path, window, settings, self.cut, frames=video.frames)
 
 
 def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
@@ -341,6 +335,34 @@ def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
         settings.frame_step,
         rule=settings.snippet_rule,
     )
+
+
+def decode_window(
+    path: Path,
+    window: Window,
+    settings: DataSettings,
+    cut: Callable[[Tensor], Tensor],
+    *,
+    frames: int,
+) -> Tensor:
+    """Snippets of a window, uint8 [N, 3, F, h, w]; what lies beyond the video repeats its end.
+
+    Every frame is decoded and cut once, however many snippets share it.
+
+    Args:
+        path: the video file.
+        window: where the snippets start.
+        settings: how many there are, and how they are read.
+        cut: the square that is shown of frames [1, 3, U, H, W].
+        frames: how many frames the video has where the window was counted.
+    """
+    snippets = np.arange(settings.snippets)[:, None] * settings.window_stride
+    wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
+    wanted = wanted.clip(0, frames - 1) * scan(path)[0].frames // frames
+    unique, places = np.unique(wanted, return_inverse=True)
+    once = read_frames(path, unique, settings.decode_size)  # [U, 3, H, W]
+    shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
+    return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
 
 
 def open_dataset(

@@ -57,12 +57,14 @@ class Timeline(NamedTuple):
         keys: the key frames, ascending; none where frames must be counted.
         container: the demuxer's name of the file's format.
         codec: the decoder's name.
+        tick: seconds.
     """
 
     times: np.ndarray | None
     keys: list[Key]
     container: str
     codec: str
+    tick: float
 
 
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
@@ -130,7 +132,7 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
             f"{duration:.1f} s; it may be cut off"
         )
     info = VideoInfo(path, frames, frames / duration, width, height, duration, note)
-    return info, Timeline(times, keys, kind, codec)
+    return info, Timeline(times, keys, kind, codec, tick)
 
 
 def require_motion(path: Path, frames: int) -> None:

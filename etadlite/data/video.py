@@ -68,11 +68,9 @@ def frame_times(path: Path | str) -> np.ndarray:
         InputError: the file is no video of two frames or more.
     """
     info, timeline = scan(Path(path))
-    if timeline.times is None or timeline.times[-1] == timeline.times[0]:
+    if timeline.times is None:
         return np.arange(info.frames + 1) / info.fps
-    ticks = timeline.times - timeline.times[0]
-    last = info.duration - 1 / info.fps
-    return np.append(ticks * (last / ticks[-1]), info.duration)
+    return np.append((timeline.times - timeline.times[0]) * timeline.tick, info.duration)
 
 
 def read_frames(

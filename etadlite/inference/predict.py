@@ -1,23 +1,40 @@
 """Detections on a video of one's own."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from etadlite.config import Settings
+from etadlite.config import DataSettings, Settings
+from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import centre_crop
-from etadlite.data.datasets import decode_snippets
+from etadlite.data.datasets import decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import probe
+from etadlite.data.video import VideoInfo, VideoWarning, frame_times, probe
+from etadlite.data.windows import windows_of
 from etadlite.errors import InputError
 from etadlite.inference.detect import detections_of
+from etadlite.inference.merge import merge_windows
 from etadlite.training.system import System
+
+UNEVEN = 0.1
+"""Seconds by which frames may lie off an even rate before detections are put back on their clock.
+
+Containers round times, at most to some hundredths of a second.
+"""
 
 
 @torch.inference_mode()
 def predict(video: Path, system: System, settings: Settings) -> list[dict[str, Any]]:
     """Detect actions in a video file.
+
+    A system that was trained on windows (`data.window_stride`) is given the video's windows, and
+    what it finds in them is brought together. The network counts frames; where their rate varies,
+    detections are put back on the file's clock by the times of its frames.
 
     Args:
         video: the file.
@@ -32,7 +49,7 @@ def predict(video: Path, system: System, settings: Settings) -> list[dict[str, A
             features.
 
     Warns:
-        VideoWarning: the file is damaged.
+        VideoWarning: the file is damaged, or its frame rate varies.
     """
     if system.encoder is None:
         raise InputError(
@@ -40,7 +57,50 @@ def predict(video: Path, system: System, settings: Settings) -> list[dict[str, A
             "predict with a checkpoint that was trained on videos, such as of e2e_stickfigures"
         )
     info = probe(video)
-    frames = centre_crop(decode_snippets(video, settings.data), settings.data.crop)
     system.eval()
-    grid = TimeGrid.over_video(info.duration, settings.data.snippets)
-    return detections_of(system(frames[None]), [grid], settings)[0]
+    found = []
+    for frames, grid in _inputs(info, settings.data):
+        found += detections_of(system(frames[None]), [grid], settings)[0]
+    if settings.data.window_stride is not None:
+        found = merge_windows(found, info.duration, settings.inference)
+    times = frame_times(video)
+    off = float(np.abs(times - np.arange(len(times)) / info.fps).max())
+    if off <= UNEVEN:
+        return found
+    warnings.warn(
+        f"{video}: its frame rate varies, by up to {off:.1f} s; detections follow the file's "
+        "clock, but motion looks faster or slower than it was",
+        VideoWarning,
+        stacklevel=2,
+    )
+    for item in found:
+        counted = np.multiply(item["segment"], info.fps)
+        item["segment"] = np.interp(counted, np.arange(len(times)), times).tolist()
+    return found
+
+
+def _inputs(info: VideoInfo, settings: DataSettings) -> Iterator[tuple[Tensor, TimeGrid]]:
+    """What the detector is given of a video: snippets [N, 3, F, H, W] of it or of its windows."""
+
+    def cut(frames: Tensor) -> Tensor:
+        return centre_crop(frames, settings.crop)
+
+    cells, stride = settings.snippets, settings.window_stride
+    if stride is None:
+        yield cut(decode_snippets(info.path, settings)), TimeGrid.over_video(info.duration, cells)
+        return
+    overlap, offset = settings.window_overlap, settings.window_offset
+    for window in windows_of(info.frames, size=cells, stride=stride, overlap=overlap):
+        frames = decode_window(info.path, window, settings, cut, frames=info.frames)
+        yield frames, TimeGrid.window(window.first_frame, cells, stride, info.fps, offset)
+
+
+def longest_trained(settings: Settings) -> float | None:
+    """Seconds of the longest training video; None where the annotations are not at hand."""
+    try:
+        videos = read_annotations(
+            settings.data.annotations, settings.data.train_subset, as_published=True
+        )
+    except InputError:
+        return None
+    return max(video.duration for video in videos.values())

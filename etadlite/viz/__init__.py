@@ -1,7 +1,8 @@
 """Pictures of data, training and detections; nothing else imports this room but the runs."""
 
+from etadlite.viz.annotated import write_annotated
 from etadlite.viz.breakdown import draw_breakdown
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.timeline import draw_timeline
 
-__all__ = ["draw_breakdown", "draw_curves", "draw_timeline"]
+__all__ = ["draw_breakdown", "draw_curves", "draw_timeline", "write_annotated"]
