@@ -1,0 +1,101 @@
+"""Runs side by side: what is found, what the table says, and the curves."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from etadlite.cli import main
+from etadlite.errors import InputError
+from etadlite.presets import preset
+from etadlite.run_table import curve_names, find_runs, runs_table
+
+
+def make_run(folder, settings, epochs, average=None, *, finished=True):
+    """A run directory as training leaves it, made by hand."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(settings.model_dump_json())
+    records = [{"step": k + 1, "epoch": (k + 1) / 2, "loss": 2.0} for k in range(2 * epochs)]
+    if average is not None:
+        records.append({"step": 2 * epochs, "epoch": epochs, "average_mAP": average, "mAP": {}})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    if finished:
+        report = {"average_mAP": average, "mAP": {"0.5": average}}
+        report |= {"peak_activation_bytes": 3 * 2**20, "seconds_per_step": 1.5}
+        (folder / "report.json").write_text(json.dumps(report))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    short = preset("e2e_stickfigures", ["training.epochs=4", "data.annotations=elsewhere.json"])
+    make_run(tmp_path / "e2e_stickfigures" / "001", short, 4, 0.5)
+    make_run(
+        tmp_path / "e2e_stickfigures" / "002",
+        short.changed(["seed=3", "sampling.snippet_ratio=1.0"]),
+        *(3, 0.25),
+        finished=False,
+    )
+    own = [short.changed(["name=mine", f"training.detector_lr={rate}"]) for rate in (1e-3, 2e-3)]
+    for number, settings in enumerate(own, 1):
+        make_run(tmp_path / "mine" / f"00{number}", settings, 4, 0.1 * number)
+    (tmp_path / "mine" / "notes").mkdir()
+    return tmp_path
+
+
+def test_the_table_says_state_score_cost_and_what_is_special(runs):
+    found = find_runs([runs])
+    lines = runs_table(found).splitlines()
+    assert lines[0].split() == [
+        *("run", "state", "average", "s/step", "minutes", "activations", "settings"),
+    ]
+    rows = [line.split("  ") for line in lines[2:]]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert cells[0] == [
+        str(runs / "e2e_stickfigures" / "001"),
+        *("finished", "50.0", "1.500", "0.2", "3.0 MiB", "training.epochs=4"),
+    ]
+    assert cells[1][1:3] == ["epoch 3 of 4", "25.0"]
+    assert cells[1][-1] == "seed=3 sampling.snippet_ratio=1.0 training.epochs=4"
+    # Of a name without a preset, the runs are told apart from one another.
+    assert [row[-1] for row in cells[2:]] == [
+        "training.detector_lr=0.001",
+        "training.detector_lr=0.002",
+    ]
+
+
+def test_a_run_folder_is_a_root_and_none_is_shown_twice(runs):
+    one = runs / "e2e_stickfigures" / "002"
+    assert [run.folder for run in find_runs([one, runs / "e2e_stickfigures"])] == [
+        one,
+        runs / "e2e_stickfigures" / "001",
+    ]
+
+
+def test_curves_are_named_by_what_tells_runs_apart(runs):
+    found = find_runs([runs])
+    assert list(curve_names(found)) == [
+        *("e2e_stickfigures/001", "e2e_stickfigures/002", "mine/001", "mine/002"),
+    ]
+
+
+def test_folders_without_runs_and_broken_ones_are_named(runs, tmp_path):
+    with pytest.raises(InputError, match="there is no such folder"):
+        find_runs([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="notes holds no run"):
+        find_runs([runs / "mine" / "notes"])
+    (runs / "mine" / "001" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"001.config.json is no JSON file"):
+        find_runs([runs])
+
+
+def test_the_command_prints_the_table_and_draws_the_curves(runs, monkeypatch, capsys):
+    picture = runs / "curves.png"
+    monkeypatch.setattr(sys, "argv", ["etadlite", "runs", str(runs), "--picture", str(picture)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 2 + 4 + 1
+    with Image.open(picture) as drawn:
+        assert drawn.width > 800
