@@ -207,6 +207,38 @@ def train(
 
 
 @app.command()
+def plan(
+    preset: str,
+    changes: Assignments = None,
+    *,
+    memory: Annotated[str | None, typer.Option(help="A budget, such as 6GB or 800MiB.")] = None,
+    run: Annotated[
+        bool, typer.Option("--measure", help="Also run a step on random frames, and measure it.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="PICTURE.png", help="Draw the rows.")
+    ] = None,
+) -> None:
+    """Predict the memory of a training step, and what fits a budget; needs no data."""
+    from etadlite.memory.plan import advice, read_bytes, table, with_chunk_size
+    from etadlite.memory.plan import plan as plan_of
+    from etadlite.memory.trial import measure_step
+    from etadlite.presets import preset as preset_of
+    from etadlite.viz.memory import draw_memory
+    from etadlite.viz.style import save
+
+    settings = with_chunk_size(preset_of(preset, changes or ()))
+    planned = plan_of(settings)
+    measured = measure_step(settings).rows if run else None
+    print(table(planned, measured))
+    if picture is not None:
+        bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
+        print(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
+    if memory is not None:
+        print(advice(settings, read_bytes(memory)))
+
+
+@app.command()
 def test(
     preset: str,
     checkpoint: Checkpoint,

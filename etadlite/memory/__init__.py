@@ -1,5 +1,7 @@
-"""Memory: measured in a run."""
+"""Memory: measured in a run; `etadlite.memory.plan` predicts it before one."""
 
+from etadlite.memory.live import LiveTensors
 from etadlite.memory.measure import SavedActivations
+from etadlite.memory.step import Rows, measure
 
-__all__ = ["SavedActivations"]
+__all__ = ["LiveTensors", "Rows", "SavedActivations", "measure"]
