@@ -1,15 +1,17 @@
 """The exercises: a solution is right, plausible mistakes are named, a stub breaks nothing."""
 
-import ast
 import importlib.util
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from etadlite.course import check
+from etadlite.course.assignment import HEADING, assignment, grader, release
 from etadlite.course.build import notebook_names, notebooks_folder
 from etadlite.course.checks import CHECKERS
-from etadlite.course.source import checked, read_source, solved, stub
+from etadlite.course.source import checked, definitions, read_source, solved, stub
+from etadlite.errors import InputError
 
 FOLDER = notebooks_folder()
 
@@ -34,14 +36,10 @@ EXERCISES = [
 ]
 
 
-def scope_before(cells):
-    """What the cells import and define; nothing else of them is run."""
+def scope_of(cells, exercise):
+    """What the solution takes from the cells before it; nothing else of them is run."""
     scope: dict = {}
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    for cell in cells:
-        if not cell.markdown and not cell.exercise:
-            body = [node for node in ast.parse(cell.text).body if isinstance(node, kept)]
-            exec(compile(ast.Module(body, []), cell.name, "exec"), scope)
+    exec(definitions(solved(exercise), cells), scope)
     return scope
 
 
@@ -55,7 +53,7 @@ def run_as_notebook(code, scope, exercise):
 @pytest.mark.parametrize(("name", "position"), EXERCISES)
 def test_a_solution_passes_and_the_stub_breaks_nothing(name, position, capsys):
     cells = read_source(FOLDER / "source" / f"{name}.py")
-    scope = scope_before(cells[:position])
+    scope = scope_of(cells[:position], cells[position])
     found = checked(cells[position])
     assert found, "an exercise gives its answer to check()"
     for exercise, expression in found:
@@ -101,3 +99,47 @@ def test_every_exercise_has_a_checker_and_every_checker_an_exercise():
 def test_what_is_no_attempt_is_said_so(exercise, attempt, said, capsys):
     assert not check(exercise, attempt)
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", notebook_names(FOLDER))
+def test_every_exercise_can_be_handed_out(name):
+    cells = read_source(FOLDER / "source" / f"{name}.py")
+    handed_out = assignment(cells)
+    points = [cell.metadata.get("nbgrader", {}).get("points", 0) for cell in handed_out.cells]
+    assert len([point for point in points if point]) == len([c for c in cells if c.exercise])
+
+
+def test_an_exercise_without_a_heading_is_refused(tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text(
+        "# %% title [markdown]\n# # T\n\n# %% exercise\n"
+        "def f():\n    # BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n"
+    )
+    with pytest.raises(InputError, match="exercise needs a heading before it"):
+        assignment(read_source(source))
+    assert HEADING.search("### 3 · A sampler (harder, 15 minutes)").groups() == ("harder", "15")
+
+
+@pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's use of its database
+def test_a_right_and_a_wrong_submission_are_graded(tmp_path):
+    """What is handed out holds no solution; solved, it gets all points; a mistake loses some."""
+    name = "00_quickstart"
+    handed_out = nbformat.read(release(name, FOLDER, tmp_path), as_version=4)
+    assert "SOLUTION" not in nbformat.writes(handed_out)
+    own = {cell.name: solved(cell) for cell in read_source(FOLDER / "source" / f"{name}.py")}
+    for student, mistake in (("right", ""), ("wrong", "+ 1")):
+        for cell in handed_out.cells:
+            if cell.id in own:
+                function = own[cell.id].partition("\n\n\n")[0]
+                cell.source = f"{function} {mistake}" if cell.id == "exercise-2" else function
+        target = tmp_path / "submitted" / student / name / f"{name}.ipynb"
+        target.parent.mkdir(parents=True)
+        nbformat.write(handed_out, target)
+        assert grader(tmp_path).autograde(name, student, create=True)["success"]
+    with grader(tmp_path).gradebook as book:
+        scores = {
+            student: (found.score, found.max_score)
+            for student in ("right", "wrong")
+            for found in [book.find_submission(name, student)]
+        }
+    assert scores == {"right": (6, 6), "wrong": (4, 6)}

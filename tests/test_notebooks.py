@@ -24,7 +24,7 @@ from etadlite.course.build import (
 from etadlite.course.card import card_table, put_card, record_run, recorded
 from etadlite.course.execute import NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
-from etadlite.course.source import build, checked, read_source, solution, solved, stub
+from etadlite.course.source import build, checked, definitions, read_source, solution, solved, stub
 from etadlite.errors import InputError
 
 FOLDER = notebooks_folder()
@@ -317,12 +317,27 @@ check("double", double)
 # %% note [markdown] tags=["solution"]
 # Addition would do, too.
 
-# %% constant
-before = 1
-# BEGIN SOLUTION: answer = ...
-answer = 42
-# END SOLUTION
-check("answer", answer)
+# %% helper
+import math
+from math import e, pi
+
+
+def unused(): ...
+
+
+def circle(r):
+    return pi * r**2
+
+
+# %% area
+def area(r):
+    # BEGIN SOLUTION
+    return math.floor(circle(r))
+    # END SOLUTION
+
+
+if check("area", area):
+    print(before)
 """
 
 
@@ -340,18 +355,19 @@ def test_a_source_makes_stubs_and_folded_solutions(source):
         "title",
         "exercise",
         "exercise-solution",
-        "constant",
-        "constant-solution",
+        "helper",
+        "area",
+        "area-solution",
     ]
     assert student.cells[1].source == (
         '@staticmethod\ndef double(x):\n    return ...\n\n\ncheck("double", double);'
     )
-    assert student.cells[3].source == 'before = 1\nanswer = ...\ncheck("answer", answer);'
+    assert student.cells[4].source.startswith("def area(r):\n    return ...\n\n\nif check(")
     assert student.cells[2].source == (
         "<details><summary>Solution</summary>\n\n```python\n@staticmethod\ndef double(x):\n"
         "    y = 2 * x\n    return y\n```\n\nAddition would do, too.\n\n</details>"
     )
-    assert solution(cells[3]) == "answer = 42"
+    assert solution(cells[4]) == "def area(r):\n    return math.floor(circle(r))"
     assert student.cells[0].metadata.slideshow.slide_type == "slide"
     assert student.cells[1].metadata.slideshow.slide_type == "skip"
 
@@ -359,13 +375,15 @@ def test_a_source_makes_stubs_and_folded_solutions(source):
 def test_a_source_makes_solutions(source):
     cells = read_source(source)
     solutions = build(cells, "solved")
-    assert [cell.id for cell in solutions.cells] == ["title", "exercise", "note", "constant"]
+    assert [cell.id for cell in solutions.cells] == ["title", "exercise", "note", "helper", "area"]
     assert "SOLUTION" not in "".join(cell.source for cell in solutions.cells)
     assert "return y" in solutions.cells[1].source
     both = [cell.id for cell in build(cells, "both").cells]
-    assert both == ["title", "exercise", "exercise-solved", "note", "constant", "constant-solved"]
+    assert both == ["title", "exercise", "exercise-solved", "note", "helper", "area", "area-solved"]
     assert checked(cells[1]) == [("double", "double")]
     assert "return ..." in stub(cells[1])
+    needed = definitions(solved(cells[4]), cells[:4])
+    assert needed == "import math\nfrom math import pi\ndef circle(r):\n    return pi * r**2"
 
 
 @pytest.mark.parametrize(
@@ -403,8 +421,8 @@ def test_outputs_that_do_not_belong_are_refused(source):
     with pytest.raises(InputError, match="cell exercise was executed with other code"):
         take_outputs(build(cells), other)
     part = executed_copy(cells)
-    part.cells[3].execution_count = None
-    with pytest.raises(InputError, match="cell constant was not executed"):
+    part.cells[4].execution_count = None
+    with pytest.raises(InputError, match="cell area was not executed"):
         take_outputs(build(cells), part)
 
 

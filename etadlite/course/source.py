@@ -8,8 +8,8 @@ name: `# %% name`, or `# %% name [markdown]`. Its tags say what a cell is beyond
 - `slide` begins a slide, `slide-more` continues it; other cells are on no slide.
 
 A cell that holds `# BEGIN SOLUTION` and `# END SOLUTION` is an exercise. What stands between them
-is for the student to find, who gets `return ...`, or what follows a colon, as in
-`# BEGIN SOLUTION: x = ...`.
+is for the student to find, who gets `return ...`. The text before it ends in a heading such as
+`### 1 · Name (easy, 5 minutes)`, the task and a folded hint.
 """
 
 import ast
@@ -30,7 +30,7 @@ Kind = Literal["student", "solved", "both"]
 SLIDES = {"slide": "slide", "slide-more": "-"}
 TAGS = {"parameters", "solution", *SLIDES}
 
-_BEGIN = re.compile(r"^( *)# BEGIN SOLUTION(?:: (.*))?$")
+_BEGIN = re.compile(r"^( +)# BEGIN SOLUTION$")
 _END = re.compile(r"^ *# END SOLUTION$")
 _CHECK = re.compile(r"^check\(.*\)$", re.MULTILINE)
 
@@ -67,7 +67,7 @@ def read_source(path: Path) -> list[Cell]:
         import jupytext
     except ImportError:
         raise InputError(
-            "building notebooks needs jupytext; pip install 'etadlite[test]'"
+            "building notebooks needs jupytext; pip install 'etadlite[teach]'"
         ) from None
     cells: list[Cell] = []
     for number, found in enumerate(
@@ -121,17 +121,18 @@ def solved(cell: Cell) -> str:
     return _silent("\n".join(line for line in cell.text.splitlines() if not _is_mark(line)))
 
 
-def solution(cell: Cell) -> str:
-    """The statements of an exercise that hold its solution."""
+def solution(cell: Cell, *, marked: bool = False) -> str:
+    """The statements of an exercise that hold its solution, with its marks if wanted."""
     lines = cell.text.splitlines()
     regions = _regions(cell)
     kept = []
     for node in ast.parse(cell.text).body:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]) - 1
-        # A comment at a body's end is no part of the tree: the END mark lies one line behind it.
-        if any(first <= end and begin < node.end_lineno for begin, end, _ in regions):
-            kept += [line for line in lines[first : node.end_lineno] if not _is_mark(line)] + [""]
-    return "\n".join(kept).strip()
+        # A comment that ends a body, such as the END mark, is no part of the tree.
+        ends = [end + 1 for begin, end, _ in regions if first <= end and begin < node.end_lineno]
+        if ends:
+            kept += [*lines[first : max(node.end_lineno, *ends)], ""]
+    return "\n".join(line for line in kept if marked or not _is_mark(line)).strip()
 
 
 def checked(cell: Cell) -> list[tuple[str, str]]:
@@ -142,6 +143,42 @@ def checked(cell: Cell) -> list[tuple[str, str]]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check"
     ]
     return [(ast.literal_eval(call.args[0]), ast.unparse(call.args[1])) for call in calls]
+
+
+def definitions(code: str, cells: list[Cell]) -> str:
+    """What a piece of code needs of the cells before it: imports, functions and classes.
+
+    Args:
+        code: such as a solution.
+        cells: those before it; solutions to exercises among them do not count.
+
+    Returns:
+        The statements, imports first.
+    """
+    given: dict[str, tuple[ast.stmt, str]] = {}
+    for cell in cells:
+        if cell.markdown or cell.exercise:
+            continue
+        for node in ast.parse(cell.text).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    name = alias.asname or alias.name.partition(".")[0]
+                    one = type(node)(**{**vars(node), "names": [alias]})
+                    given[name] = (one, ast.unparse(one))
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                given[node.name] = (node, ast.get_source_segment(cell.text, node))
+    needed: dict[str, tuple[ast.stmt, str]] = {}
+    waiting = [ast.parse(code)]
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            name = getattr(node, "id", None)
+            if isinstance(node, ast.Name) and name in given and name not in needed:
+                needed[name] = given[name]
+                waiting.append(given[name][0])
+    kept = sorted(
+        needed.values(), key=lambda one: isinstance(one[0], ast.FunctionDef | ast.ClassDef)
+    )
+    return "\n".join(dict.fromkeys(text for _, text in kept))
 
 
 def _build(cell: Cell, note: str, kind: Kind) -> Iterator[NotebookNode]:
@@ -173,7 +210,7 @@ def _build(cell: Cell, note: str, kind: Kind) -> Iterator[NotebookNode]:
 
 def _with_notes(cells: list[Cell], kind: Kind) -> Iterator[tuple[Cell, str]]:
     """Each cell with the text of its solution; those texts alone only where nothing is folded."""
-    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+    for cell, following in zip(cells, [*cells[1:], None], strict=False):
         note = following.text if following and "solution" in following.tags else ""
         if "solution" not in cell.tags or kind != "student":
             yield cell, note
@@ -189,7 +226,7 @@ def _regions(cell: Cell) -> list[tuple[int, int, str]]:
         if begins := _BEGIN.match(line):
             if opened:
                 raise ValueError("BEGIN SOLUTION within a solution")
-            opened = number, begins[1] + (begins[2] or "return ...")
+            opened = number, begins[1] + "return ..."
         elif _END.match(line):
             if not opened:
                 raise ValueError("END SOLUTION without BEGIN SOLUTION")
