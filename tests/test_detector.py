@@ -7,6 +7,7 @@ from parity import fixture, published_weights
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from etadlite.detector import ETADDetector, proposal_map, refine, roi_align, valid_proposals
+from etadlite.detector.roi import RoIs
 from etadlite.errors import InputError
 
 
@@ -127,3 +128,34 @@ def test_classes_are_told_by_cell():
     detector = ETADDetector(48, width=32, roi_size=8, hidden=32, head=16, num_classes=8)
     output = detector(torch.randn(2, 48, 64), valid_proposals(64, 4)[None].expand(2, -1, -1))
     assert output.classes.shape == (2, 9, 64)
+
+
+@given(
+    cells=st.integers(2, 20),
+    aligned=st.booleans(),
+    first=st.integers(0, 3),
+    spans=st.lists(st.tuples(st.floats(-5, 25), st.floats(-2, 30)), min_size=1, max_size=5),
+)
+def test_a_layer_on_rois_that_are_never_formed_gives_what_it_gives_on_formed_ones(
+    cells, aligned, first, spans
+):
+    torch.manual_seed(cells)
+    proposals = torch.tensor([[start, start + length] for start, length in spans])
+    proposals = torch.stack((proposals, proposals.flip(0) + 0.3))  # [B, P, 2]
+    layer = torch.nn.Linear(3 * 2, 7).double()
+    x = torch.randn(2, 3, cells, dtype=torch.float64, requires_grad=True)
+    push = torch.randn(2, len(spans), 7, dtype=torch.float64)
+
+    def outcome(out: torch.Tensor) -> list[torch.Tensor]:
+        return [out, *torch.autograd.grad(out, (x, *layer.parameters()), push)]
+
+    formed = roi_align(x, proposals, 6, aligned=aligned)[..., first : first + 2]
+    ours = RoIs(x, proposals, 6, aligned=aligned).linear(layer, first, 2)
+    for a, b in zip(outcome(ours), outcome(layer(formed.flatten(2))), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_proposals_that_are_no_numbers_do_not_stop_the_detector():
+    proposals = torch.tensor([[[float("nan"), 3.0], [1.0, float("inf")], [0.0, 4.0]]])
+    rois = RoIs(torch.randn(1, 3, 8), proposals, 4, aligned=True)
+    assert rois.linear(torch.nn.Linear(12, 5)).isfinite().all()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from etadlite.detector.roi import extend, roi_align
+from etadlite.detector.roi import RoIs, extend
 
 
 class StageOutput(NamedTuple):
@@ -60,12 +60,12 @@ class ReleasedStage(nn.Module):
     def forward(self, features: Tensor, proposals: Tensor) -> StageOutput:
         x = features + self.transform(features).relu()
         x = self.reduce(x).relu()
-        rois = roi_align(x, extend(proposals), self.roi_size, aligned=False)  # [B, P, C, roi]
+        rois = RoIs(x, extend(proposals), self.roi_size, aligned=False)
         quarter = self.roi_size // 4
-        shared = self.shared(rois.flatten(2)).relu()
+        shared = rois.linear(self.shared).relu()
         offsets = (
-            self.start(rois[..., :quarter].flatten(2)),
-            self.end(rois[..., -quarter:].flatten(2)),
+            self.start[1:](rois.linear(self.start[0], 0, quarter)),
+            self.end[1:](rois.linear(self.end[0], self.roi_size - quarter, quarter)),
             self.centre_width(shared) / 2,
         )
         return StageOutput(
@@ -88,8 +88,8 @@ class OpenTADStage(nn.Module):
         self.offsets = mlp(hidden, head, head, head, 4)
 
     def forward(self, features: Tensor, proposals: Tensor) -> StageOutput:
-        rois = roi_align(features, extend(proposals), self.roi_size, aligned=True)
-        shared = self.shared(rois.flatten(2)).relu()
+        rois = RoIs(features, extend(proposals), self.roi_size, aligned=True)
+        shared = rois.linear(self.shared).relu()
         return StageOutput(
             proposals,
             self.iou(shared).sigmoid(),

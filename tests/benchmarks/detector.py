@@ -1,0 +1,135 @@
+"""The detector with its own RoIAlign against the same detector with torchvision's, in one run.
+
+    python tests/benchmarks/detector.py [--json FILE] [--device cpu] [--batch 4] [--repeats 5]
+
+A training step (forward, losses, backward) on 495 proposals a video and the inference over all
+8,256, at ActivityNet's sizes. The two take turns, so that their ratio holds on a busy machine.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import torch
+from report import machine, write_report
+from torch import Tensor, nn
+from torchvision.ops import roi_align as roi_align_of_boxes
+
+from etadlite.config import LossSettings
+from etadlite.detector import ETADDetector, valid_proposals
+from etadlite.training.losses import detection_loss
+from etadlite.training.targets import make_targets
+
+CELLS, CHANNELS, SAMPLED = 128, 512, 495
+
+
+def with_torchvision(
+    features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool
+) -> Tensor:
+    """What `etadlite.detector.roi.roi_align` computes, as the published code does it."""
+    batch, _, _ = features.shape
+    count = proposals.shape[1]
+    numbers = torch.arange(batch, device=features.device).repeat_interleave(count)
+    boxes = features.new_zeros(batch * count, 5)
+    boxes[:, 0] = numbers
+    boxes[:, 2], boxes[:, 4] = proposals.flatten(0, 1).unbind(-1)
+    boxes[:, 3] = 1.0  # the axis that is not there has one cell
+    pooled = roi_align_of_boxes(features[..., None], boxes, (roi_size, 1), aligned=aligned)
+    return pooled[..., 0].unflatten(0, (batch, count))
+
+
+class TorchvisionRoIs:
+    """Stands in for `etadlite.detector.roi.RoIs`: forms the RoIs, then applies the layers."""
+
+    def __init__(
+        self, features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool
+    ) -> None:
+        self.rois = with_torchvision(features, proposals, roi_size, aligned=aligned)
+
+    def linear(self, layer: nn.Linear, first: int = 0, bins: int | None = None) -> Tensor:
+        """The layer on some of every proposal's bins."""
+        bins = self.rois.shape[3] if bins is None else bins
+        return layer(self.rois[..., first : first + bins].flatten(2))
+
+
+def seconds_of(work: dict[str, Callable[[], object]], device: str, repeats: int) -> dict:
+    """Median seconds of each, taking turns, after one to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(repeats + 1):
+        for name, run in work.items():
+            started = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                taken[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def measure(layout: str, device: str, batch: int, repeats: int) -> dict[str, dict]:
+    """Seconds of a training step and of inference, both ways, and the largest difference."""
+    torch.manual_seed(0)
+    roi_size = {"released": 24, "opentad": 16}[layout]
+    detector = ETADDetector(CHANNELS, layout=layout, roi_size=roi_size).to(device)
+    features = torch.randn(batch, CHANNELS, CELLS, device=device)
+    everything = valid_proposals(CELLS, CELLS).to(device)
+    picks = torch.rand(batch, len(everything), device=device).topk(SAMPLED).indices
+    sampled = everything[picks]
+    actions = [torch.tensor([[20.0, 60.0], [80.0, 90.0]], device=device)] * batch
+    labels = [torch.zeros(2, dtype=torch.long, device=device)] * batch
+    targets = make_targets(actions, labels, sampled, CELLS, 0)
+
+    def train() -> None:
+        detector.zero_grad()
+        parts = detection_loss(detector(features, sampled), targets, LossSettings())
+        sum(parts.values()).backward()
+
+    @torch.no_grad()
+    def infer() -> Tensor:
+        return detector(features[:1], everything[None]).stages[-1].iou
+
+    def other(run: Callable[[], object]) -> Callable[[], object]:
+        def patched() -> object:
+            with ExitStack() as stack:
+                stack.enter_context(patch("etadlite.detector.stages.RoIs", TorchvisionRoIs))
+                return run()
+
+        return patched
+
+    difference = float((infer() - other(infer)()).abs().max())
+    found = {}
+    for name, run in {"training step": train, "inference": infer}.items():
+        seconds = seconds_of({"ours": run, "torchvision": other(run)}, device, repeats)
+        found[name] = seconds | {"ratio": seconds["torchvision"] / seconds["ours"]}
+    return found | {"largest_difference": difference}
+
+
+def main() -> None:
+    """Measure both layouts and report."""
+    parser = argparse.ArgumentParser(description="Time the detector with two RoIAligns.")
+    parser.add_argument("--json", type=Path, help="write what was found to this file")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    about = machine()
+    print(f"{about['device']}, {about['threads']} threads, torch {about['versions']['torch']}")
+    found = {}
+    for layout in ("released", "opentad"):
+        found[layout] = measure(layout, arguments.device, arguments.batch, arguments.repeats)
+        for name in ("training step", "inference"):
+            row = found[layout][name]
+            print(
+                f"{layout:<9} {name:<14} {row['ours']:7.3f} s, with torchvision's "
+                f"{row['torchvision']:7.3f} s: {row['ratio']:.1f} times"
+            )
+        print(f"{layout:<9} scores differ by at most {found[layout]['largest_difference']:.1e}")
+    write_report(arguments.json, {"batch": arguments.batch, "detector": found})
+
+
+if __name__ == "__main__":
+    main()
