@@ -1,0 +1,281 @@
+"""Several processes train and test as one does."""
+
+import os
+import shlex
+import signal
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from etadlite import processes, runs
+from etadlite.cli import main
+from etadlite.data.datasets import SampleKey, collate
+from etadlite.data.order import TrainingOrder
+from etadlite.draws import video_seed
+from etadlite.errors import InputError
+from etadlite.presets import preset
+from etadlite.runs import read_metrics
+from etadlite.training import loop
+from etadlite.training.loop import make_optimizer, open_split
+from etadlite.training.step import OutOfMemoryError, train_step
+from etadlite.training.system import System
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="forks processes that have torch"
+)
+
+
+def in_processes(count, folder, function, *arguments):
+    """What a function returns in each of some processes."""
+    mp.start_processes(
+        _one_of_them, (count, folder, function, arguments), nprocs=count, start_method="fork"
+    )
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def _one_of_them(rank, count, folder, function, arguments):
+    torch.set_num_threads(1)
+    store = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", store, rank=rank, world_size=count)
+    torch.save(function(*arguments), folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# The order
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(7, 3), (8, 4), (2, 5)])
+def test_every_epoch_has_each_sample_once_in_its_own_order(samples, batch):
+    order = TrainingOrder(samples, batch, seed=3)
+    epochs = []
+    for order.epoch in range(3):
+        steps = list(order)
+        assert len(steps) == len(order)
+        epochs.append([key.index for step in steps for key in step])
+        assert sorted(epochs[-1]) == list(range(samples))
+        assert all(key.seed == video_seed(3, order.epoch, key.index) for s in steps for key in s)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_an_epoch_can_be_entered_anywhere():
+    order = TrainingOrder(9, 2, seed=0)
+    order.epoch = 4
+    whole = list(order)
+    order.first_step = 3
+    assert list(order) == whole[3:]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_shares_of_the_processes_are_the_joined_batch(monkeypatch, count):
+    order = TrainingOrder(10, 4, seed=0)
+    whole, shares = list(order), []
+    monkeypatch.setattr(processes, "world_size", lambda: count)
+    for rank in range(count):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        shares.append(list(order))
+    for step, joined in enumerate(whole):
+        assert [key for share in shares for key in share[step]] == joined
+        sizes = [len(share[step]) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+
+
+# A step
+
+
+def settings_of(tiny, *changes):
+    small = ("detector.max_duration=8", "training.clip_norm=0.5", "data.jitter=0")
+    return preset("e2e_stickfigures", [*tiny.assignments, *small, *changes])
+
+
+def one_step(settings, indices):
+    """Gradient, record and weights after a step on this process's share of some samples."""
+    torch.manual_seed(0)
+    system = System(settings)
+    data = open_split(settings, training=True)
+    samples = [data[SampleKey(index, 10 * index)] for index in indices]
+    optimizer = make_optimizer(system, settings.training)
+    record = train_step(system, collate(processes.share(samples)), optimizer, settings)
+    gradients = {n: p.grad for n, p in system.named_parameters() if p.grad is not None}
+    return record, gradients, system.state_dict()
+
+
+@pytest.mark.parametrize("strategy", ["random", "boundary"])
+@pytest.mark.parametrize(("count", "indices"), [(2, [0, 1, 0]), (2, [1])])
+def test_a_step_of_two_processes_is_one_on_the_joined_batch(
+    tiny, tmp_path, count, indices, strategy
+):
+    settings = settings_of(tiny, f"sampling.snippet_strategy={strategy}")
+    record, gradients, weights = one_step(settings, indices)
+    assert any(name.startswith("encoder") for name in gradients)
+    found = in_processes(count, tmp_path, one_step, settings, indices)
+    for theirs, other, _after in found:
+        assert theirs == pytest.approx(record, rel=1e-4)
+        assert other.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(other[name], gradient, rtol=1e-4, atol=1e-5 * scale)
+    for name in weights:  # all have the very same weights
+        assert torch.equal(found[0][2][name], found[1][2][name])
+
+
+def odd_one_fails(settings, indices):
+    """A step in which memory runs out, or not a number comes up, in the second process alone."""
+    torch.manual_seed(0)
+    system = System(settings)
+    data = open_split(settings, training=True)
+    batch = collate(processes.share([data[SampleKey(index, 0)] for index in indices]))
+    optimizer = make_optimizer(system, settings.training)
+    encode = system.encoder.encoder.forward
+    before = {name: value.clone() for name, value in system.state_dict().items()}
+
+    def fails(frames):
+        if torch.is_grad_enabled() and processes.rank() == 1:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return encode(frames)
+
+    system.encoder.encoder.forward = fails
+    try:
+        train_step(system, batch, optimizer, settings)
+    except OutOfMemoryError as error:
+        said = str(error)
+    system.encoder.encoder.forward = encode
+    train_step(system, batch, optimizer, settings)  # they still agree on what comes next
+    system.load_state_dict(before)
+    if processes.rank() == 1:
+        system.detector.register_forward_pre_hook(lambda module, args: (args[0] / 0, args[1]))
+    record = train_step(system, batch, optimizer, settings)
+    same = all(torch.equal(system.state_dict()[name], before[name]) for name in before)
+    return said, record["gradient_norm"], same
+
+
+def test_what_fails_in_one_process_ends_the_step_in_all(tiny, tmp_path):
+    found = in_processes(2, tmp_path, odd_one_fails, settings_of(tiny), [0, 1])
+    for said, norm, same in found:
+        assert "not enough memory" in said
+        assert norm != norm  # noqa: PLR0124
+        assert same
+
+
+def refused(tiny_data):
+    reasons = []
+    for kind in ("good", "bad"):
+        try:
+            with processes.refused_together():
+                if kind == "bad" and processes.rank() == 1:
+                    raise InputError("the folder is not on this machine")
+        except InputError as error:
+            reasons.append(str(error))
+    total = processes.total(torch.tensor(processes.rank() + 1.0))
+    return reasons, float(total), processes.of_first(processes.rank()), processes.gathered("x")
+
+
+def test_one_process_that_refuses_speaks_for_all(tmp_path):
+    first, second = in_processes(2, tmp_path, refused, None)
+    assert first == (["the folder is not on this machine"], 3.0, 0, ["x", "x"])
+    assert second == (["the folder is not on this machine"], 3.0, 0, [])
+
+
+# A test
+
+
+def predictions_of(settings):
+    torch.manual_seed(0)
+    system = System(settings)
+    found = runs.test_system(system, settings, open_split(settings, training=False), progress=False)
+    return found and found[0]["results"]
+
+
+def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
+    annotations = tmp_path / "swapped.json"
+    text = (tiny.data / "annotations.json").read_text()
+    swapped = text.replace('"training"', '"x"').replace('"validation"', '"training"')
+    annotations.write_text(swapped.replace('"x"', '"validation"'))
+    settings = settings_of(tiny, f"data.annotations={annotations}", "training.batch_size=1")
+    alone = predictions_of(settings)
+    assert len(alone) == 2
+    # Two videos: one of the three has none.
+    together, *nothing = in_processes(3, tmp_path, predictions_of, settings)
+    assert nothing == [None, None]
+    assert together.keys() == alone.keys()
+    for name, found in alone.items():
+        assert [d["label"] for d in together[name]] == [d["label"] for d in found]
+        assert [d["score"] for d in together[name]] == pytest.approx([d["score"] for d in found])
+
+
+# The command
+
+
+def command_in_two(arguments, folder, *, dies=None):
+    """Run the command in two processes as torchrun does: what each says on stderr, and the end."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    failure = None
+    try:
+        elastic_launch(config, one_command)(list(map(str, arguments)), folder, dies)
+    except ChildFailedError as error:
+        failure = error
+    said = [(folder / f"{rank}.{name}").read_text() for rank in (0, 1) for name in ("err", "out")]
+    return failure, *said
+
+
+def one_command(arguments, folder, dies):
+    rank = os.environ["RANK"]
+    sys.argv = ["etadlite", *arguments]
+    sys.stderr = (folder / f"{rank}.err").open("w")
+    sys.stdout = (folder / f"{rank}.out").open("w")
+    torch.set_num_threads(1)
+    step = loop.step_in_memory
+
+    def lethal(training, batch):
+        if rank == "1" and training.progress.steps == dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(training, batch)
+
+    loop.step_in_memory = lethal
+    try:
+        main()
+    finally:
+        sys.stderr.flush()
+        sys.stdout.flush()
+
+
+def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
+    changes = ("training.epochs=6", "training.batch_size=2", "training.checkpoint_minutes=10")
+    arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
+    folder = tmp_path / "stickfigures" / "001"
+    failure, err, *_ = command_in_two(arguments, tmp_path, dies=3)
+    assert failure is not None
+    assert "error: another process of this training was lost; " in err
+    words = err.splitlines()[-1].removeprefix("continue with: torchrun --nproc_per_node=2 ")
+    assert words.startswith("-m etadlite train stickfigures")
+    assert words.endswith(f"--resume {folder}")
+    assert [r["step"] for r in read_metrics(folder)] == [1, 2, 3]
+
+    failure, err, out, *second = command_in_two(shlex.split(words)[2:], tmp_path)
+    assert failure is None
+    assert (err, second) == ("", ["", ""])  # the first process speaks for all
+    assert out.splitlines()[-1] == f"run: {folder}"
+    assert [r["step"] for r in read_metrics(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert (folder / "report.json").exists()
