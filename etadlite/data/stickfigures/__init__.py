@@ -8,8 +8,8 @@ from etadlite.data.stickfigures.dataset import (
     studio_clips,
     write_video,
 )
-from etadlite.data.stickfigures.motion import CLASSES, FPS, IDLE
-from etadlite.data.stickfigures.scene import STUDIO, TARGET, SceneSettings
+from etadlite.data.stickfigures.motion import CLASSES, FPS, IDLE, plan_timeline
+from etadlite.data.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
 
 __all__ = [
     "CLASSES",
@@ -21,6 +21,8 @@ __all__ = [
     "SceneSettings",
     "Size",
     "make_dataset",
+    "plan_timeline",
+    "render",
     "render_video",
     "studio_clips",
     "write_video",

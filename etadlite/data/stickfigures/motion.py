@@ -15,6 +15,7 @@ keeps a uniform phase uniform, so at every instant of every class all phases are
 independent: a single frame carries no information on the class. This is the project's definition.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,6 +207,44 @@ def plan_video(rng: np.random.Generator, frames: int) -> Motion:
         speeds.append(np.zeros(action))
         actions.append((first + gap, first + gap + action, label))
         here, first = pieces[-1][-1], first + gap + action
+    return _joined(rng, pieces, speeds, actions)
+
+
+def plan_timeline(
+    rng: np.random.Generator, frames: int, actions: Sequence[tuple[int, int, int]]
+) -> Motion:
+    """An untrimmed video with given actions; what overlaps an earlier one waits for its end.
+
+    Args:
+        rng: Source of chance.
+        frames: Length of the video.
+        actions: (first frame, frame after the last, class) of each.
+
+    Returns:
+        The motion with its actions, in order.
+    """
+    pieces, speeds, performed = [], [], []
+    here, at = rng.random(PARTS), 0
+    for first, last, label in sorted(actions):
+        first, last = max(first, at), min(last, frames)
+        if last <= first:
+            continue
+        phases, speed = loiter(rng, here, first - at)
+        here = phases[-1] if len(phases) else here
+        pieces += [phases, perform(rng, here, label, last - first)]
+        speeds += [speed, np.zeros(last - first)]
+        performed.append((first, last, label))
+        here, at = pieces[-1][-1], last
+    phases, speed = loiter(rng, here, frames - at)
+    return _joined(rng, [*pieces, phases], [*speeds, speed], performed)
+
+
+def _joined(
+    rng: np.random.Generator,
+    pieces: list[np.ndarray],
+    speeds: list[np.ndarray],
+    actions: list[tuple[int, int, int]],
+) -> Motion:
     # Walking turns back at WALK on both sides: the figure never leaves the picture.
     walked = np.cumsum(np.concatenate(speeds))
     place = np.abs((walked + WALK) % (4 * WALK) - 2 * WALK) - WALK
