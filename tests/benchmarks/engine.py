@@ -1,0 +1,227 @@
+"""End-to-end training four ways: seconds and memory of a step, side by side.
+
+    python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--json FILE] [--repeats 3]
+
+Each variant runs in a process of its own, on the same random frames and the same detector:
+
+    naive         one pass over all snippets, back-propagation through it
+    checkpointed  the same with gradient checkpointing, chunk after chunk
+    published     the three passes as published: fp32, every sampled snippet encoded twice in full,
+                  torchvision's RoIAlign, video decoded at full size and then resized
+    engine fp32   ours in fp32: the frozen stages run once for each snippet
+    engine        ours, in the precision and layout that are measured to be fastest here
+
+A second table decodes one video both ways. On a GPU the models have the paper's size.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from detector import TorchvisionRoIs
+from report import machine, write_report
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.transforms import v2
+
+from etadlite.config import Settings
+from etadlite.data.stickfigures import write_video
+from etadlite.data.video import read_snippets
+from etadlite.memory import measure
+from etadlite.memory.trial import random_batch
+from etadlite.presets import preset
+from etadlite.training.loop import make_optimizer
+from etadlite.training.step import train_step
+from etadlite.training.system import System, resolve_device, settle_speed
+
+VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine")
+MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
+SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
+
+
+def settings_of(model: str, variant: str, device: str) -> Settings:
+    """One step's settings: the presets' own, with fewer snippets where a CPU would take hours."""
+    own = {"naive": "fp32", "checkpointed": "fp32", "published": "fp32", "engine fp32": "fp32"}
+    changes = [f"device={device}", f"training.precision={own.get(variant, 'auto')}"]
+    if variant == "published":
+        changes.append("encoder.keep_prefix=nothing")
+    if model == "tiny":
+        return preset("e2e_stickfigures", changes)
+    changes += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
+    changes += [f"encoder.channels_last={'null' if variant == 'engine' else 'false'}"]
+    if device == "cpu":
+        cells = SNIPPETS_ON_CPU[model]
+        changes += ["training.batch_size=1", f"data.snippets={cells}"]
+        changes += [f"detector.max_duration={cells}"]
+    return preset("e2e_anet_tsp", changes)
+
+
+class Whole(nn.Module):
+    """All snippets through the encoder, with their gradients; in checkpointed chunks if given."""
+
+    def __init__(self, encoder: nn.Module, chunk_size: int | None) -> None:
+        super().__init__()
+        self.encoder, self.chunk_size, self.ratio = encoder, chunk_size, 1.0
+
+    def forward(self, frames: Tensor, draws: object = None, actions: object = None) -> Tensor:
+        """Uint8 [B, N, 3, F, H, W] -> [B, C, N]."""
+        device = next(self.encoder.parameters()).device
+        snippets = frames.flatten(0, 1).to(device)
+        if self.chunk_size is None:
+            features = self.encoder(snippets)
+        else:
+            chunks = snippets.split(self.chunk_size)
+            run = [checkpoint(self.encoder, chunk, use_reentrant=False) for chunk in chunks]
+            features = torch.cat(run)
+        return features.unflatten(0, frames.shape[:2]).transpose(1, 2)
+
+
+def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict[str, Any]:
+    """Seconds of a step and of a pass without gradient, taking turns, and the step's memory."""
+    settings = settings_of(model, variant, device)
+    settings = settle_speed(settings, resolve_device(settings.device))
+    torch.manual_seed(0)
+    system = System(settings, pretrained=model == "tiny").to(device).train()
+    sequential, batch = system.encoder, random_batch(settings)
+    if variant in ("naive", "checkpointed"):
+        chunk = settings.encoder.chunk_size if variant == "checkpointed" else None
+        system.encoder = Whole(sequential.encoder, chunk)
+    optimizer = make_optimizer(system, settings.training)
+    half = settings.training.precision == "bf16"
+    cast = torch.autocast(device, torch.bfloat16, enabled=half)
+
+    def step() -> None:
+        train_step(system, batch, optimizer, settings)
+
+    def no_gradient() -> None:
+        with torch.no_grad(), cast:
+            sequential.encode(batch.inputs)
+
+    with ExitStack() as stack:
+        if variant == "published":
+            stack.enter_context(patch("etadlite.detector.stages.RoIs", TorchvisionRoIs))
+        seconds = take_turns({"step": step, "pass": no_gradient}, device, repeats)
+        with measure(system, optimizer, batch.inputs) as measured:
+            step()
+    size = settings.data
+    return {
+        "batch": settings.training.batch_size,
+        "frames": [size.snippets, size.frames, size.crop, size.crop],
+        "precision": settings.training.precision,
+        "channels_last": settings.encoder.channels_last,
+        "seconds_per_step": seconds["step"],
+        "seconds_per_pass": seconds["pass"],
+        "step_over_pass": seconds["step"] / seconds["pass"],
+        "memory": measured.rows.total - measured.rows.inputs,
+        "resident": measured.resident,
+    }
+
+
+def take_turns(work: dict[str, Callable[[], None]], device: str, repeats: int) -> dict:
+    """Median seconds of each after one run to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(repeats + 1):
+        for name, run in work.items():
+            started = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                taken[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def measure_decoding(repeats: int) -> dict[str, float]:
+    """Seconds and bytes of 128 x 16 frames at the target size, and at full size, then resized."""
+    height, width, small = 256, 340, (128, 171)
+    ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] * [1, 2, 3]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        write_video(path, (((ramp + 3 * n) % 256).astype(np.uint8) for n in range(1800)), fps=15)
+
+        def at_size() -> None:
+            read_snippets(path, 128, 16, small)
+
+        def then_resized() -> None:
+            full = read_snippets(path, 128, 16, (height, width))
+            for snippet in full:
+                v2.functional.resize(snippet.transpose(0, 1), list(small))
+
+        seconds = take_turns({"ours": at_size, "resized": then_resized}, "cpu", repeats)
+    pixels = 128 * 16 * 3
+    return {
+        "decoded at the target size": seconds["ours"],
+        "decoded in full, then resized": seconds["resized"],
+        "ratio": seconds["resized"] / seconds["ours"],
+        "bytes at the target size": pixels * small[0] * small[1],
+        "bytes in full": pixels * height * width,
+    }
+
+
+def in_own_process(model: str, variant: str, device: str, repeats: int) -> dict[str, Any]:
+    """Run this file for one variant; a process that fails says why instead of numbers."""
+    command = [sys.executable, __file__, "--models", model, "--variant", variant]
+    command += ["--device", device, "--repeats", str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+    """One line of the table."""
+    if "failed" in found:
+        return f"  {name:<13} failed: {found['failed']}"
+    layout = ", channels last" if found["channels_last"] else ""
+    return (
+        f"  {name:<13}{found['seconds_per_step']:9.2f} s{found['step_over_pass']:11.2f}"
+        f"{found['memory'] / 2**20:8.0f} MiB{found['resident'] / 2**20:9.0f} MiB"
+        f"  {found['precision']}{layout}"
+    )
+
+
+def main() -> None:
+    """Measure every variant of every model and report."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser = argparse.ArgumentParser(description="Time end-to-end training four ways.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "r2plus1d_18"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--variant", choices=VARIANTS, help="this one alone, as JSON")
+    parser.add_argument("--json", type=Path, help="write what was found to this file")
+    parser.add_argument("--device", default=device)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    if given.variant:
+        print(json.dumps(measure_variant(given.models[0], given.variant, device, given.repeats)))
+        return
+    about = machine()
+    print(f"{about['device']}, {about['threads']} threads, torch {about['versions']['torch']}")
+    found: dict[str, Any] = {}
+    for model in given.models:
+        size = settings_of(model, "engine", given.device)
+        shape = (size.data.snippets, size.data.frames, size.data.crop, size.data.crop)
+        print(f"{model}: batch {size.training.batch_size} of {'x'.join(map(str, shape))}")
+        print(f"  {'':<13}{'step':>11}{'step/pass':>11}{'memory':>12}{'resident':>13}")
+        found[model] = {}
+        for variant in given.variants:
+            result = in_own_process(model, variant, given.device, given.repeats)
+            found[model][variant] = result
+            print(row(variant, result), flush=True)
+    decoding = measure_decoding(given.repeats)
+    print(f"decoding at the target size is {decoding['ratio']:.1f} times as fast as resizing after")
+    write_report(given.json, {"variants": found, "decoding": decoding})
+
+
+if __name__ == "__main__":
+    main()
