@@ -225,8 +225,8 @@ def plan_timeline(
     """
     pieces, speeds, performed = [], [], []
     here, at = rng.random(PARTS), 0
-    for first, last, label in sorted(actions):
-        first, last = max(first, at), min(last, frames)
+    for begins, ends, label in sorted(actions):
+        first, last = max(begins, at), min(ends, frames)
         if last <= first:
             continue
         phases, speed = loiter(rng, here, first - at)
