@@ -23,7 +23,7 @@ from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.datasets import AnnotatedVideos
 from etadlite.data.split import read_split, video_file
 from etadlite.data.video import probe, read_frames
-from etadlite.errors import InputError
+from etadlite.errors import InputError, StoppedError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
@@ -109,6 +109,11 @@ def run_training(
                 folder=folder,
                 progress=progress,
             )
+    except StoppedError:
+        if failed := training.progress.failed:
+            with suppress(OSError):
+                write_json(folder / "failed_videos.json", {"training": failed})
+        raise
     except InputError:
         if made and not training.progress.steps:  # it never began: what is there is of no use
             shutil.rmtree(folder)
@@ -116,6 +121,7 @@ def run_training(
     predictions, precision = latest["predictions"], latest["precision"]
     unreadable = {"training": result.unreadable}
     unreadable["test"] = predictions["external_data"].get("unreadable", {})
+    (folder / "failed_videos.json").unlink(missing_ok=True)
     if any(unreadable.values()):
         write_json(folder / "failed_videos.json", unreadable)
     write_json(folder / "predictions.json", predictions)

@@ -472,4 +472,4 @@ def test_a_missing_training_video_is_refused(tiny, tmp_path, etadlite):
     (tmp_path / "videos").mkdir()
     arguments = e2e(tiny, f"data.videos={tmp_path / 'videos'}")
     result = etadlite("train", *arguments, "--out", tmp_path)
-    assert refused(result, "1 of the 1 videos in the subset validation have no file in")
+    assert refused(result, "2 of the 2 videos in the subset training have no file in")

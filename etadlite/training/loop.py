@@ -157,6 +157,8 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         training = Training(settings, settled, system, optimizer, len(data), Progress())
         if state is not None:
             load_state(state, training)
+            if _too_many(training, data):  # that ended it; they may have been repaired
+                training.progress.failed = {}
     processes.start_alike(system)
     return training, data
 
@@ -261,7 +263,7 @@ def _next_batches(
                 at.failed |= found
         if some_lost:
             raise _without_data(training, processes.any_reason(lost))
-        if len(at.failed) > training.settings.training.max_unreadable * len(data.videos):
+        if _too_many(training, data):
             names = ", ".join(list(at.failed)[:10]) + (", ..." if len(at.failed) > 10 else "")
             name, reason = next(iter(at.failed.items()))
             raise _without_data(
@@ -270,6 +272,12 @@ def _next_batches(
                 f"than training.max_unreadable allows: {names}; {name}: {reason}",
             )
         yield batch
+
+
+def _too_many(training: Training, data: AnnotatedVideos) -> bool:
+    """Whether more videos than may be cannot be read."""
+    allowed = training.settings.training.max_unreadable * len(data.videos)
+    return len(training.progress.failed) > allowed
 
 
 def _without_data(training: Training, reason: str) -> InputError | StoppedError:
