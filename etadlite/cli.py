@@ -248,11 +248,12 @@ def test(
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
     from etadlite import processes
+    from etadlite.memory.plan import with_chunk_size
     from etadlite.presets import preset as preset_of
     from etadlite.runs import run_test
     from etadlite.training.system import load_checkpoint
 
-    settings = preset_of(preset, changes or ())
+    settings = with_chunk_size(preset_of(preset, changes or ()))
     folder = out or checkpoint.parent / "test"
     with processes.joined(settings.device, settings.training.patience_minutes):
         system = load_checkpoint(checkpoint, settings)

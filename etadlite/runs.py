@@ -28,6 +28,7 @@ from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
+from etadlite.memory.plan import with_chunk_size
 from etadlite.report import RunReport, read_report, report_record
 from etadlite.training.checkpoint import STATE, Training, refuse_other_settings
 from etadlite.training.loop import loader, open_split, prepare, run
@@ -88,7 +89,7 @@ def run_training(
         if (folder / "report.json").exists():
             return read_report(folder) if processes.is_first() else None
         state = folder / STATE if (folder / STATE).exists() else None
-    training, data = prepare(settings, state)
+    training, data = prepare(with_chunk_size(settings), state)
     with processes.refused_together():
         test_data = open_split(settings, training=False)
         video_classes(settings, test_data)  # what is wrong with it shows before the training

@@ -303,3 +303,10 @@ def test_a_refused_training_leaves_no_folder(tiny, tmp_path, monkeypatch, capsys
     for change in ("data.annotations=no.json", "detector.in_channels=64"):
         assert etadlite(monkeypatch, capsys, *start, change)[0] == 2
     assert not list((tmp_path / "runs").rglob("001"))
+
+
+def test_a_budget_chooses_the_chunk_of_a_training(tiny, tmp_path):
+    budget = ("encoder.chunk_size=null", "training.memory=1GB", "training.epochs=1")
+    settings = e2e(tiny, *budget, "training.test_every=0")
+    run_training(settings, tmp_path, progress=False)
+    assert runs.finished(settings, tmp_path)
