@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
+from etadlite.errors import InputError
 from etadlite.memory.plan import plan
 from etadlite.memory.step import Measurement, Rows, measure
 from etadlite.training.loop import make_optimizer
 from etadlite.training.sequential import SequentialEncoder
 from etadlite.training.step import train_step
-from etadlite.training.system import System
+from etadlite.training.system import System, resolve_device
 
 
 def measure_step(settings: Settings) -> Measurement:
@@ -22,18 +23,28 @@ def measure_step(settings: Settings) -> Measurement:
 
     Args:
         settings: as for `plan`, on a device that is there.
+
+    Raises:
+        InputError: as `plan` does; the device is not there; or the step was not finite.
     """
+    device = resolve_device(settings.device)
     planned = plan(settings)
     torch.manual_seed(settings.seed)
     precision = "bf16" if planned.bf16 else "fp32"
     settings = settings.model_copy(
         update={"training": settings.training.model_copy(update={"precision": precision})}
     )
-    system = System(settings, pretrained=False).to(planned.device).train()
+    system = System(settings, pretrained=False).to(device).train()
     for parameter in () if system.encoder is None else system.encoder.parameters():
         nn.init.zeros_(parameter)
     optimizer, batch = make_optimizer(system, settings.training), random_batch(settings)
     train_step(system, batch, optimizer, settings)
+    if not optimizer.state:
+        # So do some kernels of bf16 on CPUs at small sizes, even for zeros.
+        raise InputError(
+            f"the step was not finite, so there was no update to measure; in {precision} this "
+            "torch may err at these sizes: measure with training.precision=fp32 or larger data.crop"
+        )
     with measure(system, optimizer, batch.inputs) as measured:
         train_step(system, batch, optimizer, settings)
     return measured

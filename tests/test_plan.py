@@ -1,0 +1,221 @@
+"""The predicted memory of a training step against the measured one."""
+
+import itertools
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from etadlite.cli import app
+from etadlite.config import Settings
+from etadlite.encoders import freeze, tiny_encoder
+from etadlite.errors import InputError
+from etadlite.memory import LiveTensors, Rows, measure
+from etadlite.memory.plan import (
+    choose_chunk_size,
+    largest,
+    plan,
+    read_bytes,
+    table,
+    with_chunk_size,
+)
+from etadlite.memory.trial import measure_step, rows_by_length
+from etadlite.presets import preset
+from etadlite.training.sequential import SequentialEncoder
+
+SMALL = (
+    "device=cpu",
+    "data.features=null",
+    "data.snippets=16",
+    "data.frames=8",
+    "data.decode_size=[32,32]",
+    "data.crop=32",
+    "detector.width=32",
+    "detector.hidden=32",
+    "detector.head=32",
+    "detector.roi_size=8",
+    "detector.max_duration=16",
+    "training.precision=fp32",
+)
+ROWS = ("weights", "gradients", "optimiser", "inputs", "prefix", "pass_1", "pass_2", "pass_3")
+
+
+def tiny(*changes: str) -> Settings:
+    return preset("e2e_stickfigures", (*SMALL, "encoder.chunk_size=4", *changes))
+
+
+def r2plus1d(*changes: str) -> Settings:
+    return preset("anet_tsp", (*SMALL, "data.videos=nowhere", "encoder.name=r2plus1d_18", *changes))
+
+
+def assert_alike(settings: Settings) -> None:
+    predicted, measured = plan(settings).rows, measure_step(settings).rows
+    for row in (*ROWS, "update", "total"):
+        ours, real = getattr(predicted, row), getattr(measured, row)
+        assert ours == pytest.approx(real, rel=0.1, abs=0.002 * measured.total), row
+    assert predicted.total == pytest.approx(measured.total, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("batch", "chunk", "ratio", "precision"),
+    [
+        (1, 1, 0.3, "fp32"),
+        (2, 4, 0.3, "bf16"),
+        (1, 4, 1, "bf16"),
+        (2, 3, 1, "fp32"),
+        (2, 100, 0.3, "fp32"),
+        (2, 2, 0, "fp32"),
+    ],
+)
+def test_the_prediction_for_the_tiny_encoder_is_what_a_step_takes(batch, chunk, ratio, precision):
+    assert_alike(
+        tiny(
+            f"training.batch_size={batch}",
+            f"encoder.chunk_size={chunk}",
+            f"sampling.snippet_ratio={ratio}",
+            f"training.precision={precision}",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("stages", "batch", "chunk", "ratio", "keep"),
+    [(2, 1, 4, 1, "device"), (0, 2, 3, 0.3, "nothing")],
+)
+def test_the_prediction_for_r2plus1d_is_what_a_step_takes(stages, batch, chunk, ratio, keep):
+    assert_alike(
+        r2plus1d(
+            f"encoder.frozen_stages={stages}",
+            f"training.batch_size={batch}",
+            f"encoder.chunk_size={chunk}",
+            f"sampling.snippet_ratio={ratio}",
+            f"encoder.keep_prefix={keep}",
+        )
+    )
+
+
+@pytest.mark.parametrize("strategy", ["farthest", "gradient_norm", "boundary"])
+def test_late_strategies_keep_the_prefix_of_all_snippets(strategy):
+    settings = r2plus1d("training.batch_size=1", f"sampling.snippet_strategy={strategy}")
+    kept = plan(settings).rows.prefix / plan(r2plus1d("training.batch_size=1")).rows.prefix
+    assert kept == pytest.approx(1 if strategy == "boundary" else 16 / 5)
+
+
+@pytest.mark.parametrize("name", ["stickfigures", "anet_tsp"])
+def test_the_prediction_on_features_is_what_a_step_takes(name):
+    settings = preset(name, ("device=cpu", "training.batch_size=2", "sampling.proposal_ratio=0.06"))
+    assert_alike(settings)
+    assert plan(settings).rows.pass_1 == plan(settings).rows.prefix == 0
+
+
+def test_rows_add_up_to_the_total():
+    for settings in (tiny(), r2plus1d("training.batch_size=1")):
+        rows = plan(settings).rows
+        assert sum(rows.stack().values()) == rows.total
+        assert rows.total == rows.lasting + max(rows.pass_1, rows.pass_2, rows.pass_3, rows.update)
+
+
+def test_on_a_gpu_frames_wait_in_host_memory_and_the_prefix_where_it_is_told():
+    on_gpu = ("device=cuda", "training.batch_size=4")
+    on_device = plan(r2plus1d(*on_gpu)).rows
+    on_host = plan(r2plus1d(*on_gpu, "encoder.keep_prefix=host")).rows
+    frames = 4 * 16 * 3 * 8 * 32 * 32
+    assert on_device.inputs == 0
+    assert on_device.host == frames
+    assert on_host.prefix == 0
+    assert on_host.host == frames + on_device.prefix > frames
+    assert on_host.total <= on_device.total
+
+
+def test_the_largest_values_fit_and_the_next_do_not():
+    settings = tiny("training.batch_size=2", "sampling.snippet_ratio=0.25")
+    budget = plan(settings).rows.total + 2**21
+    found = largest(settings, budget)
+    for name, value in (("training.batch_size", found.batch), ("encoder.chunk_size", found.chunk)):
+        assert plan(tiny(f"{name}={value}")).rows.total <= 1.01 * budget
+        assert plan(tiny(f"{name}={value + 1}")).rows.total > 0.99 * budget
+    assert found.batch >= 2
+    assert found.chunk >= 4
+
+
+def test_a_budget_below_the_floor_is_refused_with_the_floor():
+    with pytest.raises(InputError, match="below the floor of .* MiB .*batch 1, chunk 1"):
+        largest(tiny(), 2**20)
+    floor = plan(
+        tiny("training.batch_size=1", "encoder.chunk_size=1", "sampling.snippet_ratio=0.0625")
+    ).rows.total
+    with pytest.raises(InputError, match="below the floor"):
+        largest(tiny(), floor - 1)
+    largest(tiny(), floor)
+
+
+def test_the_chunk_size_is_chosen_from_the_budget():
+    for chunk in (1, 3, 7):
+        budget = plan(tiny(f"encoder.chunk_size={chunk}")).rows.total
+        chosen = choose_chunk_size(tiny(), budget)
+        assert chosen >= chunk
+        assert plan(tiny(f"encoder.chunk_size={chosen}")).rows.total <= budget
+    settings = tiny("encoder.chunk_size=null", "training.memory=1GB")
+    assert with_chunk_size(settings).encoder.chunk_size == 16
+    assert with_chunk_size(tiny()) == tiny()
+
+
+def test_no_chunk_size_without_a_budget_or_within_too_small_a_one():
+    with pytest.raises(InputError, match="training.memory=6GB"):
+        with_chunk_size(tiny("encoder.chunk_size=null"))
+    with pytest.raises(InputError, match="too little: with one snippet at a time"):
+        with_chunk_size(tiny("encoder.chunk_size=null", "training.memory=1MB"))
+
+
+def test_amounts_of_memory_are_read():
+    assert read_bytes("6GB") == 6 * 10**9
+    assert read_bytes("1.5 GiB") == 3 * 2**29
+    for wrong in ("much", "", "-1GB", "0"):
+        with pytest.raises(InputError, match="no amount of memory"):
+            read_bytes(wrong)
+
+
+def test_the_command_prints_predicted_and_measured(tmp_path):
+    picture = tmp_path / "memory.png"
+    words = ["plan", "e2e_stickfigures", *SMALL, "--memory", "1GB", "--measure"]
+    result = CliRunner().invoke(app, [*words, "--picture", str(picture)], catch_exceptions=False)
+    for text in ("predicted MiB", "measured MiB", "total per video", "batch         up to"):
+        assert text in result.output
+    assert picture.stat().st_size > 1000
+    assert "measured" not in table(plan(tiny()))
+
+
+def test_live_tensors_count_storages_until_they_are_let_go():
+    x = torch.zeros(100)
+    with LiveTensors([x]) as live:
+        assert live.live_bytes == 400
+        y = x + 1
+        view = y[:10].view(2, 5)
+        assert live.live_bytes == 800
+        del y
+        assert live.live_bytes == 800  # the view holds it
+        del view
+        assert live.live_bytes == 400
+        (x * 2).exp()
+    assert live.peak_bytes == 1200
+
+
+def test_a_measured_module_is_left_as_it_was():
+    encoder = SequentialEncoder(tiny_encoder(pretrained=False), 2)
+    frames = torch.zeros(1, 4, 3, 8, 16, 16, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="uint8"), measure(encoder, None, frames):
+        encoder(frames.float())
+    assert not {"first_pass", "replay", "encode"} & set(vars(encoder))
+
+
+@pytest.mark.parametrize("frozen", [None, 1])
+def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_prefix(frozen):
+    encoder = SequentialEncoder(freeze(tiny_encoder(pretrained=False), frozen), 4, ratio=0.3)
+    rows = rows_by_length(encoder, (32, 64, 256, 1024), frames=4, crop=16)
+    feature = 48 * 4
+    for (shorter, less), (longer, more) in itertools.pairwise(rows.items()):
+        assert more.inputs / less.inputs == longer / shorter
+        # At most five sets of features: in a list and in order, their gradient and its copies.
+        beyond = max(more.pass_1, more.pass_3) - max(less.pass_1, less.pass_3)
+        assert 0 <= beyond <= 5 * feature * (longer - shorter)
+    assert isinstance(rows[32], Rows)
