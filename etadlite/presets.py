@@ -92,6 +92,7 @@ def anet_tsp() -> Settings:
             min_action=0.01,
             as_published=True,
             blocked=ACTIVITYNET / "annotations" / "blocked.json",
+            workers=4,
         ),
         training=TrainingSettings(epochs=6, batch_size=16, detector_lr=1e-3, step_epoch=5),
         inference=InferenceSettings(
@@ -117,7 +118,6 @@ def e2e_anet_tsp() -> Settings:
                     "videos": ACTIVITYNET / "raw_data" / "Anet_videos_15fps_short256",
                     "snippet_rule": "ends",
                     "jitter": 0.5,
-                    "workers": 4,
                 }
             ),
             "encoder": EncoderSettings(weights=PRETRAINED / "r2plus1d_34_tsp_anet.safetensors"),
