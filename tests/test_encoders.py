@@ -13,7 +13,8 @@ from etadlite.encoders import (
     from_tsp,
     tiny_encoder,
 )
-from etadlite.encoders.r2plus1d import PIXEL_MEAN, PIXEL_STD
+from etadlite.encoders.r2plus1d import PIXEL_MEAN, PIXEL_STD, TemporalConv
+from etadlite.encoders.speed import Variant, gradient_agrees
 from etadlite.encoders.weights import TINY_WEIGHTS
 from etadlite.errors import InputError
 from etadlite.weights import load_exactly, load_weights, save_weights
@@ -197,3 +198,35 @@ def test_shipped_weights_load_and_are_small():
     assert 0.6 < features.std() < 1.4
     with pytest.raises(InputError, match="do not fit"):
         load_exactly(TinyR2Plus1D((8, 8, 8, 8)), encoder.state_dict(), "these weights")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_over_few_frames_pads_by_itself(frames, stride):
+    theirs = torch.nn.Conv3d(3, 4, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False)
+    ours = TemporalConv(3, 4, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, frames, 4, 4)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_half_precision_gradient_of_the_last_stage_is_right():
+    torch.manual_seed(0)
+    encoder = freeze(R2Plus1D(18), 3)  # its last stage sees 2 of 16 frames
+    frames = torch.randint(0, 256, (1, 3, 16, 32, 32), dtype=torch.uint8)
+    assert gradient_agrees(encoder, frames, Variant("bf16"))
+    assert gradient_agrees(encoder, frames, Variant("bf16", channels_last=True))
+
+
+def test_a_gradient_that_is_wrong_in_half_precision_is_noticed():
+    class Wrong(torch.nn.Linear):
+        channels = 2
+
+        def forward(self, frames):
+            values = frames.float().flatten(1)[:, :4] / 255
+            out = super().forward(values)
+            return out.flip(1) if torch.is_autocast_enabled("cpu") else out
+
+    frames = torch.randint(0, 256, (3, 3, 1, 2, 2), dtype=torch.uint8)
+    assert not gradient_agrees(Wrong(4, 2), frames, Variant("bf16"))
+    assert gradient_agrees(Wrong(4, 2), frames, Variant("fp32"))

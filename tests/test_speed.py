@@ -45,6 +45,7 @@ def test_every_variant_is_measured_in_its_precision_and_layout():
 
 def test_auto_is_settled_by_the_measurement(monkeypatch):
     settings = preset("e2e_anet_tsp", ["data.crop=16", "data.frames=2", "encoder.name=r2plus1d_18"])
+    monkeypatch.setattr(system, "gradient_agrees", lambda encoder, frames, variant: True)
     for winner in VARIANTS:
 
         def measured(encoder, frames, variants, winner=winner):
@@ -56,6 +57,16 @@ def test_auto_is_settled_by_the_measurement(monkeypatch):
         assert settled.training.precision == winner.precision
         assert settled.encoder.channels_last is winner.channels_last
         assert settle_speed(settled, CPU) == settled
+
+
+def test_half_precision_is_refused_where_its_gradient_is_wrong(monkeypatch):
+    settings = preset("e2e_anet_tsp", ["data.crop=16", "data.frames=2", "encoder.name=r2plus1d_18"])
+    seconds = dict(zip(VARIANTS, (1.0, 0.5, 0.2), strict=True))
+    monkeypatch.setattr(system, "seconds_a_pass", lambda encoder, frames, variants: seconds)
+    monkeypatch.setattr(system, "gradient_agrees", lambda encoder, frames, variant: False)
+    settled = settle_speed(settings, CPU)
+    assert settled.training.precision == "fp32"
+    assert settled.encoder.channels_last is True
 
 
 def test_what_is_asked_for_by_name_stays_and_the_tiny_encoder_is_not_measured(monkeypatch):

@@ -137,7 +137,35 @@ def freeze(encoder: StagedEncoder, stages: int | None) -> StagedEncoder:
     return encoder
 
 
-class OwnPlanesConv(Conv2Plus1D):
+class TemporalConv(nn.Conv3d):
+    """A convolution over time that pads by itself where there are fewer frames than it spans.
+
+    There the CPU's half-precision weight gradient is wrong, up to not being a number (torch 2.15,
+    an input of 2 frames and a kernel of 3); with frames of zeros in place of padding it is right.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.padding[0]
+        if x.shape[2] >= self.kernel_size[0]:
+            return super().forward(x)
+        padded = nn.functional.pad(x, (0, 0, 0, 0, frames, frames))
+        return nn.functional.conv3d(padded, self.weight, None, self.stride)
+
+
+class SharedPlanesConv(Conv2Plus1D):
+    """Torchvision's 2+1 convolution, whose mid planes are those of the block's first one."""
+
+    def __init__(
+        self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1, padding: int = 1
+    ) -> None:
+        super().__init__(in_planes, out_planes, midplanes, stride, padding)
+        last = self[3]
+        self[3] = TemporalConv(
+            midplanes, out_planes, last.kernel_size, last.stride, last.padding, bias=False
+        )
+
+
+class OwnPlanesConv(SharedPlanesConv):
     """A 2+1 convolution whose mid planes follow from its own planes.
 
     Torchvision gives both convolutions of a block the mid planes of the first one. The count keeps
@@ -170,7 +198,7 @@ class R2Plus1D(StagedEncoder, VideoResNet):
     def __init__(self, depth: int = 34, own_planes: bool = True) -> None:
         if depth not in self.blocks:
             raise ValueError(f"R(2+1)D comes with depth 18 or 34, not {depth}")
-        convolution = OwnPlanesConv if own_planes else Conv2Plus1D
+        convolution = OwnPlanesConv if own_planes else SharedPlanesConv
         VideoResNet.__init__(self, BasicBlock, [convolution] * 4, self.blocks[depth], R2Plus1dStem)
         del self.fc, self.avgpool
         if own_planes:

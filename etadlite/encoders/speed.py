@@ -79,3 +79,26 @@ def fastest(seconds: dict[Variant, float]) -> Variant:
     plain = next(iter(seconds))
     best = min(seconds, key=seconds.__getitem__)
     return best if seconds[plain] >= WORTHWHILE * seconds[best] else plain
+
+
+def gradient_agrees(encoder: nn.Module, frames: Tensor, variant: Variant) -> bool:
+    """Whether a variant's gradient points where that of fp32 does, to a cosine of 0.98.
+
+    Half precision is new in some kernels, and not in all of them right.
+    """
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    if not trained:
+        return True
+    use_layout(encoder, variant.channels_last)
+    push = torch.randn(len(frames), encoder.channels, device=frames.device)
+    gradients = []
+    for precision in ("fp32", variant.precision):
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            features = encoder(frames)
+        parts = torch.autograd.grad(features, trained, push.to(features.dtype))
+        gradients.append([part.float().flatten() for part in parts])
+    return all(
+        torch.cosine_similarity(exact, other, dim=0) > 0.98
+        for exact, other in zip(*gradients, strict=True)
+        if exact.abs().max() > 1e-6 * push.abs().max()
+    )

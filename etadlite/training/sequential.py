@@ -262,9 +262,10 @@ class _SampledGradient(torch.autograd.Function):
         early = module.sampler.needs in ("nothing", "labels")
         ctx.choice = module.pick(context) if early else None
         first = module.first_pass(frames, ctx.choice[0] if early else None)
-        ctx.module, ctx.context = module, context
+        # Not saved as tensors: hooks on those may hand back copies, which have no gradient.
+        ctx.module, ctx.context, ctx.trained = module, context, trained
         ctx.first = first._replace(features=None, prefix=None)
-        ctx.save_for_backward(frames, first.features, first.prefix, *trained)
+        ctx.save_for_backward(frames, first.features, first.prefix)
         kind = first.features.device.type
         ctx.autocast = {
             "device_type": kind,
@@ -275,7 +276,7 @@ class _SampledGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        frames, features, prefix, *trained = ctx.saved_tensors
+        frames, features, prefix = ctx.saved_tensors
         first = ctx.first._replace(features=features, prefix=prefix)
         picked, weights = ctx.choice or ctx.module.pick(
             ctx.context._replace(features=features, gradient=gradient)
@@ -285,7 +286,7 @@ class _SampledGradient(torch.autograd.Function):
             gradient = gradient.scatter(2, index, gradient.gather(2, index) * weights[:, None])
         # The replay repeats the first pass, so it runs under the same autocast.
         with torch.autocast(**ctx.autocast):
-            sums = ctx.module.replay(frames, first, picked, gradient, trained)
+            sums = ctx.module.replay(frames, first, picked, gradient, ctx.trained)
         return None, None, None, *sums
 
 

@@ -15,6 +15,7 @@ from etadlite.encoders.speed import (
     Variant,
     compile_parts,
     fastest,
+    gradient_agrees,
     seconds_a_pass,
     use_layout,
 )
@@ -61,7 +62,10 @@ def settle_speed(settings: Settings, device: torch.device) -> Settings:
         size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
         frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
         probe = build_encoder(encoder, pretrained=False).to(device).eval()
-        best = fastest(seconds_a_pass(probe, frames, variants))
+        seconds = seconds_a_pass(probe, frames, variants)
+        best = fastest(seconds)
+        if best.precision != variants[0].precision and not gradient_agrees(probe, frames, best):
+            best = fastest({v: s for v, s in seconds.items() if v.precision == "fp32"})
     chosen = {"precision": best.precision}, {"channels_last": best.channels_last}
     return settings.model_copy(
         update={
