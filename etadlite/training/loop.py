@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from etadlite import processes
+from etadlite.activations import SavedActivations
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
 from etadlite.data.order import TrainingOrder
 from etadlite.data.unreadable import Readable, collate_readable
 from etadlite.errors import InputError, StoppedError
-from etadlite.memory import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.checkpoint import (
     STATE,
