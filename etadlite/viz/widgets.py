@@ -1,7 +1,9 @@
 """Pictures with controls: widgets where there is a browser, else a grid of small pictures."""
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +72,13 @@ class Explorer:
     def live(self) -> "ipywidgets.Widget":
         """The controls above the picture, which is drawn anew when one is moved."""
         import ipywidgets
-        from IPython.display import Image, display
+        from IPython.display import HTML, display
 
         def redraw(**values: Any) -> None:
-            display(Image(png(self.draw(*values.values())), alt=self.alt))
+            # JupyterLab leaves out the alternative text of a picture that is no HTML.
+            data = b64encode(png(self.draw(*values.values()))).decode()
+            source = f"data:image/png;base64,{data}"
+            display(HTML(f'<img src="{source}" alt="{escape(self.alt)}">'))
 
         first = self.start or self.examples[0]
         controls = {name: _control(name, v, first[name]) for name, v in self.controls.items()}
