@@ -53,6 +53,9 @@ class DataSettings(Section):
         "frame to the last, as published",
     )
     decode_size: tuple[Count, Count] = Field((128, 171), description="height, width in pixels")
+    resize: Literal["decoder", "after"] = Field(
+        "decoder", description="frames leave the decoder at this size; after: as published, later"
+    )
     crop: Count = Field(
         112, validate_default=True, description="side of the square that is cut out, in pixels"
     )

@@ -6,7 +6,7 @@
 | losses draw positives as negatives, ratios divide by zero (released) | `losses.guarded=false` |
 | soft-NMS loses the last segment (released) | `inference.keep_last=false` |
 | proposals outside the video are reported (released) | `inference.keep_outside=true` |
-| frames are decoded at full size (both) | `data.decode_size`: the size that leaves the decoder |
+| frames are decoded at full size, then resized (both) | `data.resize=after` |
 | every snippet gets a gradient at "ratio 0.3" (OpenTAD) | `sampling.snippet_ratio=1` |
 """
 
@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from etadlite.config import DataSettings, LossSettings, Settings
-from etadlite.data.datasets import open_dataset
+from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import read_frames
+from etadlite.data.video import probe, read_frames
 from etadlite.detector import DetectorOutput, StageOutput
 from etadlite.draws import Draws
 from etadlite.evaluation import mean_average_precision
@@ -154,12 +154,21 @@ def test_decoding_at_the_target_size_changes_pixels_by_little(shared):
     """Published: decode at full size, then shrink by sampling between the four nearest pixels."""
     video = shared / "realdata" / "videos" / "arm_wrestling.mp4"
     picks, size = np.arange(0, 60, 10), DataSettings(annotations="a.json").decode_size
-    full = read_frames(video, picks, (256, 340))
-    published = torch.nn.functional.interpolate(full.float(), size, mode="bilinear")
+    info = probe(video)
+    full = read_frames(video, picks, (info.height, info.width))
+    expected = torch.nn.functional.interpolate(full.float(), size, mode="bilinear")
+    published = read_frames(video, picks, size, resize="after")
+    assert (published - expected).abs().max() <= 0.5
     ours = read_frames(video, picks, size)
-    difference = (ours - published).abs().mean().item()
-    assert 0.5 < difference < 3  # of 255
-    assert ours.numel() < full.numel() / 3.9
+    assert 0.5 < (ours.float() - published).abs().mean().item() < 3  # of 255
+
+
+def test_the_setting_of_resizing_reaches_the_snippets(tiny):
+    settings = preset("e2e_stickfigures", (*tiny.assignments, "data.cache=null")).data
+    video = next((tiny.data / "videos").glob("*.mp4"))
+    ours = decode_snippets(video, settings)
+    after = decode_snippets(video, settings.model_copy(update={"resize": "after"}))
+    assert 0 < (ours.float() - after).abs().mean() < 6
 
 
 def test_a_ratio_of_one_gives_every_snippet_a_gradient():

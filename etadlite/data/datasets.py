@@ -214,6 +214,7 @@ class VideoDataset(AnnotatedVideos):
             return decode_snippets(path, settings)
         shape = f"{settings.snippets}x{settings.frames}x{settings.frame_step}"
         rule = "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
+        rule += "" if settings.resize == "decoder" else f"_{settings.resize}"
         size = "x".join(map(str, settings.decode_size))
         cached = settings.cache / f"{shape}_{size}{rule}" / f"{video.name}.npy"
         if not cached.exists():
@@ -334,6 +335,7 @@ def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
         settings.decode_size,
         settings.frame_step,
         rule=settings.snippet_rule,
+        resize=settings.resize,
     )
 
 
@@ -360,7 +362,7 @@ def decode_window(
     wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
     wanted = wanted.clip(0, frames - 1) * scan(path)[0].frames // frames
     unique, places = np.unique(wanted, return_inverse=True)
-    once = read_frames(path, unique, settings.decode_size)  # [U, 3, H, W]
+    once = read_frames(path, unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
     return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
 

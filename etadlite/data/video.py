@@ -22,6 +22,7 @@ from etadlite.errors import InputError
 __all__ = ["VideoInfo", "VideoWarning", "frame_times", "probe", "read_frames", "read_snippets"]
 
 Decoder = Literal["pyav", "decord"]
+Resize = Literal["decoder", "after"]
 
 # From version 17 on PyAV resizes with a thread for each core, which costs more than it brings here.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
@@ -74,7 +75,12 @@ def frame_times(path: Path | str) -> np.ndarray:
 
 
 def read_frames(
-    path: Path | str, indices: np.ndarray, size: tuple[int, int], decoder: Decoder = "pyav"
+    path: Path | str,
+    indices: np.ndarray,
+    size: tuple[int, int],
+    decoder: Decoder = "pyav",
+    *,
+    resize: Resize = "decoder",
 ) -> torch.Tensor:
     """Read frames by their index.
 
@@ -86,6 +92,8 @@ def read_frames(
         indices: frame indices, integers [...], in any order, repeated or not.
         size: height and width to decode at, in pixels; the picture is stretched to it.
         decoder: "pyav", or "decord", which is used where it can read the file correctly.
+        resize: "decoder" gives pictures of this size right away; "after" decodes in full and then
+            samples between the four nearest pixels, as published, for more time.
 
     Returns:
         RGB frames, uint8 [..., 3, H, W].
@@ -104,7 +112,7 @@ def read_frames(
             f"{indices.min()} to {indices.max()} were asked for"
         )
     out = torch.empty((indices.size, 3, *size), dtype=torch.uint8)
-    _fill(out, indices.reshape(-1), info, timeline, decoder)
+    _fill(out, indices.reshape(-1), info, timeline, decoder=decoder, resize=resize)
     return out.reshape(*indices.shape, 3, *size)
 
 
@@ -117,6 +125,7 @@ def read_snippets(
     *,
     rule: SnippetRule = "cells",
     decoder: Decoder = "pyav",
+    resize: Resize = "decoder",
 ) -> torch.Tensor:
     """Read N snippets of F frames that are spread evenly over a video.
 
@@ -131,6 +140,7 @@ def read_snippets(
         step: distance between two frames of a snippet, in frames.
         rule: where the snippets lie, see `snippet_frames`.
         decoder: as in `read_frames`.
+        resize: as in `read_frames`.
 
     Returns:
         RGB snippets, uint8 [N, 3, F, H, W].
@@ -144,12 +154,18 @@ def read_snippets(
     info, timeline = scan(Path(path))
     indices = snippet_frames(info.frames, snippets, length, step, rule=rule)
     out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
-    _fill(out.transpose(1, 2), indices, info, timeline, decoder)
+    _fill(out.transpose(1, 2), indices, info, timeline, decoder=decoder, resize=resize)
     return out
 
 
 def _fill(
-    out: torch.Tensor, indices: np.ndarray, info: VideoInfo, timeline: Timeline, decoder: Decoder
+    out: torch.Tensor,
+    indices: np.ndarray,
+    info: VideoInfo,
+    timeline: Timeline,
+    *,
+    decoder: Decoder,
+    resize: Resize,
 ) -> None:
     """Write the frames `indices` [...] into `out` [..., 3, H, W]."""
     if info.note:
@@ -167,7 +183,8 @@ def _fill(
             pixels[np.unravel_index(place, indices.shape)] = picture
 
     height, width = out.shape[-2:]
-    if decoder == "decord" and _fill_with_decord(put, wanted, (height, width), info, timeline):
+    fast = decoder == "decord" and resize == "decoder"
+    if fast and _fill_with_decord(put, wanted, (height, width), info, timeline):
         return
 
     reformatter = VideoReformatter()
@@ -175,6 +192,9 @@ def _fill(
     def picture(frame: av.VideoFrame) -> np.ndarray:
         options = {"interpolation": "BILINEAR", **ONE_THREAD}
         turns = round(frame.rotation / 90)  # counterclockwise
+        if resize == "after":
+            stored = reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
+            return _sampled(np.rot90(stored, turns), (height, width))
         across, down = (height, width) if turns % 2 else (width, height)
         stored = reformatter.reformat(frame, across, down, "rgb24", **options).to_ndarray()
         return np.rot90(stored, turns) if turns else stored
@@ -206,6 +226,13 @@ def _fill(
             VideoWarning,
             stacklevel=3,
         )
+
+
+def _sampled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture [H, W, 3] at another size, each pixel between the four nearest ones."""
+    channels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float()
+    resized = torch.nn.functional.interpolate(channels, size, mode="bilinear")
+    return resized[0].round().byte().permute(1, 2, 0).numpy()
 
 
 def _fill_with_decord(

@@ -175,7 +175,8 @@ class DenseClips(IterableDataset):
         for start in range(0, len(clips), together):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
-            shown = centre_crop(read_frames(path, frames, settings.decode_size), settings.crop)
+            read = read_frames(path, frames, settings.decode_size, resize=settings.resize)
+            shown = centre_crop(read, settings.crop)
             rows = torch.from_numpy(places.reshape(wanted.shape))
             yield Block(path, shown.transpose(0, 1), rows, start + together >= len(clips))
 
@@ -206,6 +207,7 @@ def dense_manifest(
         "default_fps": fps,
         "input_dim": encoder.channels,
         "decode_size": list(data.decode_size),
+        "resize": data.resize,
         "crop": data.crop,
         "encoder": settings.encoder.name,
         "weights": fingerprint(encoder),
