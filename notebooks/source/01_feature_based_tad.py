@@ -1,0 +1,887 @@
+# %% card [markdown] tags=["slide"]
+# # 1 · Finding actions in a sequence of features
+#
+# **The question.** Somebody has turned a long video into a sequence of vectors. How does a
+# *temporal action detector* find in it what happens, from when to when? And how do we judge what it
+# says?
+#
+# **You will** take a detector apart: list every segment that could be an action, cut each one out
+# with *RoIAlign*, score it, thin the crowd out with *soft-NMS*, and judge the rest by *mAP*. Each
+# idea is written in a few lines of PyTorch first, then shown to equal the package's.
+#
+# **You need** PyTorch (`nn.Module`, broadcasting) and no knowledge of video. `00_quickstart` shows
+# the whole system from above.
+#
+# **What it takes**, from recorded runs:
+#
+# <!-- card -->
+#
+# **Shapes**: **B** videos, **N** snippets, **F** frames, **C** channels, **T** cells of time, **P**
+# proposals. Each is explained where it first appears.
+
+# %% parameters-text [markdown]
+# ### Parameters
+#
+# Change a value here, if you like. `smoke` only proves that everything runs; its numbers mean
+# nothing. Paths are relative to `notebooks/`.
+
+# %% parameters tags=["parameters"]
+# Parameters of this notebook; papermill can replace each of them.
+profile = "laptop"  # smoke, laptop or full
+data_root = "../data"  # where the generated videos are kept
+out_dir = "../runs/01_feature_based_tad"  # pictures, metrics, weights
+seed = 0  # governs weights, sampling and order
+device = "auto"  # auto, cpu, cuda or mps
+interactive = "auto"  # bars and sliders: true, false or auto
+
+# %% setup
+import json
+import time
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from etadlite.course import check, start
+from etadlite.viz.style import COLOURS
+
+run = start(
+    In,  # noqa: F821  (Jupyter's list of executed cells: a misspelt parameter is refused)
+    profile=profile,
+    data_root=data_root,
+    out_dir=out_dir,
+    seed=seed,
+    device=device,
+    interactive=interactive,
+)
+
+# %% data-text [markdown] tags=["slide"]
+# ## 1 · The task: which action, from when to when
+#
+# Our videos show a stick figure that sometimes acts and mostly idles. Such a video is
+# **untrimmed**: nobody has cut it to the interesting part. Its **annotation** is a list of
+# **segments**, each a start and an end in seconds with a **label**, the class of the action. The
+# file has the structure of *ActivityNet*, a benchmark of 20,000 real videos.
+
+# %% data
+from etadlite.data.annotations import read_annotations
+from etadlite.data.stickfigures import CLASSES, make_dataset
+
+print("making the videos; those that exist are kept")
+annotations = make_dataset(run.data, run.size, progress=run.interactive)
+tests = read_annotations(annotations, "validation")
+video = min(tests.values(), key=lambda one: one.duration)  # the shortest is the easiest to read
+entry = json.loads(annotations.read_text())["database"][video.name]
+print(f"{video.name} in the annotation file:")
+print(json.dumps(entry)[:330], "...")
+
+# %% timeline tags=["slide-more"]
+from etadlite.runs import strip
+from etadlite.viz import draw_timeline
+
+frames = strip(run.data / "videos" / f"{video.name}.mp4")
+truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
+figure = draw_timeline(frames, video.duration, {"true": truth}, title=video.name, labels=CLASSES)
+run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
+
+# %% features-text [markdown] tags=["slide"]
+# ## 2 · Features: one vector a cell
+#
+# The video is cut into T equal pieces of time, the **cells**. From the middle of each, a few
+# consecutive frames, a **snippet**, go through a video network, the **encoder**, which gives C
+# numbers: the cell's **feature**. Here the encoder is *frozen*: it learnt from studio clips and
+# never changes again, so we run it once and keep its output in files. From now on the detector sees
+# only a matrix [C, T], and time is measured in cells, from 0 to T. One place converts to and from
+# seconds, the **time grid**: here, one multiplication.
+
+# %% features
+from etadlite.demo import demo_settings
+from etadlite.encoders.extract import extract_features
+from etadlite.training.loop import open_split
+from etadlite.training.system import build_encoder
+
+epochs = {"smoke": 20, "laptop": 15, "full": 12}[run.profile]
+own = [f"training.epochs={epochs}", "training.test_every=0"]
+settings = demo_settings("feature-based", run.data, run.seed, [*run.changes, *own])
+encoder = build_encoder(settings.encoder).to(run.device)
+print("encoding all videos once; features that exist are kept")
+extract_features(settings, encoder, settings.data.features, progress=run.interactive)
+test_data = open_split(settings, training=False)
+sample = test_data[list(tests).index(video.name)]
+features, actions = sample.inputs, sample.actions
+C, T = features.shape
+print("features [C, T]:", [C, T], "  actions [A, 2] in cells:", list(actions.shape))
+
+# %% grid
+seconds = torch.tensor([[action.start, action.end] for action in video.actions])
+by_hand = seconds / video.duration * T
+assert torch.allclose(by_hand, sample.grid.to_cells(seconds), atol=1e-4)
+assert torch.allclose(by_hand, actions, atol=1e-4)
+print(f"a cell of this video lasts {sample.grid.seconds_per_cell:.2f} s")
+for action, (first, last) in zip(video.actions, actions.tolist(), strict=True):
+    inside = f"cells {first:4.1f} to {last:4.1f}"
+    print(f"{action.start:5.1f} to {action.end:5.1f} s = {inside}  {action.label}")
+
+# %% features-picture tags=["slide-more"]
+figure = Figure(figsize=(12, 3), layout="constrained")
+axis = figure.subplots()
+image = axis.imshow(features, aspect="auto", cmap="cividis", vmin=-3, vmax=3, extent=(0, T, C, 0))
+for (first, last), label in zip(actions.tolist(), sample.labels, strict=True):
+    axis.plot([first, last], [-2, -2], color=COLOURS[3], linewidth=5, clip_on=False)
+    axis.text(first, -4, CLASSES[label])
+axis.set(xlabel="time (cells)", ylabel="channel", ylim=(C, -1))
+axis.spines[:].set_visible(False)
+figure.colorbar(image, label="standardised value")
+run.show(figure, "features", "Features of one video over time, with its actions marked above")
+
+# %% guess-text [markdown]
+# **What to see.** Each column is one cell. Below the marked actions the pattern changes, more
+# clearly for some than for others. This is all the detector gets.
+#
+# **Predict first.** Write your guesses here; section 9 compares. *mAP* runs from 0 to 100 %, where
+# 100 is perfect. Leave `None` where you'd rather wait.
+
+# %% guess
+guess = {
+    "constant": None,  # mAP (%) of a "detector" that says the same of every video
+    "detector": None,  # mAP (%) of the detector that we are about to train
+    "ceiling": None,  # mAP (%) of perfect choices among segments that begin and end on cell borders
+    "faster": None,  # RoIAlign and a linear layer: how many times faster if the layer goes first?
+}
+
+# %% proposals-text [markdown] tags=["slide"]
+# ## 3 · Proposals: every segment there could be
+#
+# A **proposal** is a candidate segment. Detectors for images need clever ways of proposing; in time
+# there are so few that we list them all: each start, each duration up to the longest.
+
+# %% proposals
+from etadlite.detector import proposal_map, valid_proposals
+
+D = settings.detector.max_duration
+by_hand = [[start, start + d] for d in range(1, D + 1) for start in range(T - d + 1)]
+proposals = torch.tensor(by_hand).float()  # [P, 2] in cells
+P = len(proposals)
+every, valid = proposal_map(T, D)  # [D, T, 2] by duration and start, and [D, T]: does it fit?
+assert proposals.equal(every[valid])
+assert proposals.equal(valid_proposals(T, D))
+print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].numel():,} places")
+
+# %% tiou-text [markdown]
+# How well does a proposal fit an action? **Temporal intersection over union (tIoU)**: the time that
+# both share, divided by the time that they cover together. It is 1 for a perfect fit, 0 without
+# overlap. A proposal's **target**, what the detector shall say of it, is its tIoU with the action
+# that fits it best.
+
+
+# %% tiou
+from etadlite.training.losses import stage_targets
+from etadlite.training.targets import make_targets, tiou
+
+
+def my_tiou(a, b):  # segments [..., 2]
+    first = torch.maximum(a[..., 0], b[..., 0])
+    last = torch.minimum(a[..., 1], b[..., 1])
+    shared = (last - first).clamp(min=0)
+    return shared / (a[..., 1] - a[..., 0] + b[..., 1] - b[..., 0] - shared)
+
+
+fit = my_tiou(proposals[:, None], actions)  # [P, A]: every proposal with every action
+assert torch.allclose(fit, tiou(proposals[:, None], actions))
+targets = make_targets([actions], [sample.labels], proposals[None], T, len(CLASSES))
+wanted = stage_targets(proposals[None], targets)
+assert torch.allclose(wanted.iou[0], fit.amax(dim=1))
+print("tIoU [P, A]:", list(fit.shape), "  target [P]:", list(wanted.iou[0].shape))
+
+
+# %% map-picture tags=["slide-more"]
+def on_the_map(values):  # [P] -> [D, T]
+    painted = torch.full(valid.shape, torch.nan)
+    painted[valid] = values
+    return painted
+
+
+def draw_map(figure, axis, values, title):
+    extent = (0, T, 0.5, D + 0.5)
+    image = axis.imshow(
+        on_the_map(values), origin="lower", aspect="auto", cmap="cividis", extent=extent
+    )
+    axis.set(xlabel="start (cells)", ylabel="duration (cells)", title=title)
+    axis.label_outer()  # of two maps, only the lower names their common axis
+    figure.colorbar(image, ax=axis, label="tIoU")
+
+
+figure = Figure(figsize=(12, 3.6), layout="constrained")
+axis = figure.subplots()
+draw_map(figure, axis, wanted.iou[0], "Target: tIoU with the nearest action")
+for number, (first, last) in enumerate(actions.tolist()):
+    axis.plot(first, last - first, "o", color=COLOURS[3], label=None if number else "true action")
+axis.legend(loc="upper right")
+run.show(figure, "map", "Map of all proposals; bright peaks lie where the true actions are")
+
+# %% map-see [markdown]
+# **What to see.** Every point is a proposal: its column says when it starts, its row how long it
+# lasts. Each true action is the summit of a hill; the hills of short actions are narrow. White are
+# proposals that would end after the video. The detector's task is to paint this from features.
+
+# %% detector-text [markdown] tags=["slide"]
+# ## 4 · Inside the detector
+#
+# **Temporal enhancement.** A feature knows half a second of video. Whether an action is under way
+# shows only in context, so the detector first mixes the features along time: with convolutions, and
+# with two LSTMs, one from each end. Which input cells can reach the cell in the middle? Its
+# gradient tells.
+
+# %% enhance
+from etadlite.training import System
+
+torch.manual_seed(run.seed)
+detector = System(settings).detector  # untrained
+x = features[None].clone().requires_grad_()  # [B, C, T]
+for name, part in (("a convolution", detector.enhance.project[0]), ("all", detector.enhance)):
+    middle = part(x)[0, :, T // 2].sum()
+    reached = torch.autograd.grad(middle, x)[0].abs().sum(dim=(0, 1)) > 0
+    print(f"{name}: the middle cell sees {int(reached.sum())} of {T} cells")
+print("enhanced [B, width, T]:", list(detector.enhance(x).shape))
+
+# %% roi-text [markdown] tags=["slide"]
+# **RoIAlign.** Proposals have many lengths; a linear layer wants one. RoIAlign (*RoI*: region of
+# interest) cuts each proposal into R equal **bins** and reads the feature at evenly spaced places in
+# each. A place between two cells takes a bit of both: cell t weighs max(0, 1 - |place - t|), a
+# little *hat* over the place. The mean over the places of a bin is then a weighted sum of cells: a
+# row of a matrix. All proposals' matrices are weights [P, R, T].
+#
+# To see what lies just before and after it, a proposal is lengthened by half on both sides first.
+# We compare with the package, and with torchvision's compiled RoIAlign for boxes in images.
+
+
+# %% roi
+def my_weights(start, end, bins):
+    width = max(end - start, 1.0) / bins  # of a bin, in cells
+    count = int(np.ceil(width))  # places a bin: at least one a cell
+    offsets = (torch.arange(count) + 0.5) / count
+    place = start + (torch.arange(bins)[:, None] + offsets) * width  # [R, places]
+    inside = (place >= -1) & (place <= T)  # beyond the video there is nothing
+    place = place.clamp(0, T - 1)
+    hat = (1 - (place[..., None] - torch.arange(T)).abs()).clamp(min=0)  # [R, places, T]
+    return (hat * inside[..., None]).mean(dim=1)  # [R, T]
+
+
+R = settings.detector.roi_size
+print("weights [R, T]:", list(my_weights(10.0, 20.0, R).shape))
+print("the RoI [C, R]:", list((my_weights(10.0, 20.0, R) @ features.T).T.shape))
+
+# %% roi-equal
+from torchvision.ops import roi_align as roi_align_of_boxes
+
+from etadlite.detector.roi import RoIs, extend, roi_align, roi_weights
+
+longer = extend(proposals)  # [P, 2]
+weights = torch.stack([my_weights(start, end, R) for start, end in longer.tolist()])
+rois = (weights @ features.T).transpose(1, 2)  # [P, C, R]
+
+
+def with_torchvision(x, segments, bins):  # [C, T] as an image of width 1, segments as boxes
+    zero, one = torch.zeros(len(segments)), torch.ones(len(segments))
+    boxes = torch.stack((zero, zero, segments[:, 0], one, segments[:, 1]), dim=1)
+    return roi_align_of_boxes(x[None, :, :, None], boxes, (bins, 1), aligned=False)[..., 0]
+
+
+assert torch.allclose(weights, roi_weights(longer, T, R, aligned=False), atol=1e-4)
+package = roi_align(features[None], longer[None], R, aligned=False)[0]
+assert torch.allclose(rois, package, atol=1e-3)
+assert torch.allclose(rois, with_torchvision(features, longer, R), atol=1e-3)
+print(
+    "RoIs [P, C, R]:", list(rois.shape), f"  {(weights != 0).float().mean():.1%} of weights not 0"
+)
+
+# %% roi-picture tags=["slide-more"]
+figure = Figure(figsize=(12, 5), layout="constrained")
+order = (actions[:, 1] - actions[:, 0]).argsort()
+for row, action in zip(figure.subplots(2, 2, width_ratios=(3, 1)), order[[0, -1]], strict=True):
+    segment = actions[action]
+    matrix = my_weights(*extend(segment).tolist(), R)
+    row[0].imshow(matrix, aspect="auto", cmap="cividis", extent=(0, T, R, 0))
+    for border in segment.tolist():
+        row[0].axvline(border, color=COLOURS[1], linestyle="--")
+    name = CLASSES[sample.labels[action]]
+    row[0].set(
+        ylabel="bin", title=f"weights for a true action: {name}, {segment.diff().item():.1f} cells"
+    )
+    row[1].imshow((matrix @ features.T).T, aspect="auto", cmap="cividis", vmin=-3, vmax=3)
+    row[1].set(ylabel="channel", title="its RoI")
+row[0].set_xlabel("time (cells)")
+row[1].set_xlabel("bin")
+run.show(figure, "roi", "RoIAlign's weights of a short and of a long action, and their RoIs")
+
+# %% roi-see [markdown]
+# **What to see.** Each row of the matrix lights up the few cells that its bin is made of; between
+# the dashed lines is the action itself. On the right both are R bins wide, whatever their length:
+# now one layer can read either.
+
+# %% linear-text [markdown] tags=["slide"]
+# **A delight: the layer goes first.** Next in the detector comes a linear layer on the flattened
+# RoI. Bin r of proposal p is the sum of w[p, r, t] · x[t] over the cells; the layer multiplies it
+# by that bin's weights W[r] and sums over the bins. Both are sums, so their order is free:
+#
+# Σᵣ W[r] (Σₜ w[p, r, t] x[t]) = Σᵣ Σₜ w[p, r, t] (W[r] x[t])
+#
+# On the right the layer is applied to *cells*: only T of them, against P · R bins. So we make a
+# small **table** of W[r] x[t] once, and each proposal adds up a few of its rows. The RoIs are never
+# formed.
+
+# %% linear tags=["slide-more"]
+H = settings.detector.hidden
+layer = torch.nn.Linear(C * R, H)
+usual = layer(rois.flatten(1))  # [P, H]
+
+table = torch.einsum("ct,hcr->trh", features, layer.weight.view(H, C, R))  # W[r] x[t]: [T, R, H]
+summed = torch.einsum("prt,trh->ph", weights, table) + layer.bias
+assert torch.allclose(summed, usual, atol=1e-3)
+package = RoIs(features[None], longer[None], R, aligned=False).linear(layer)[0]
+assert torch.allclose(package, usual, atol=1e-3)
+print(f"largest difference {(package - usual).abs().max().item():.0e}, from rounding")
+print(f"numbers in the RoIs: {rois.numel():,}; in the table: {table.numel():,}")
+
+# %% time-text [markdown]
+# **Predict, then measure.** Count the multiplications. As usual: RoIAlign takes 4 neighbours (as in
+# an image) for each of S places a bin (over all proposals), then the layer P · R · C · H. Layer
+# first: T · R · C · H for the table; then each place sums 2 of its rows. We time both on the CPU,
+# for this detector and for one of the paper's size.
+
+
+# %% time
+def multiplications(cells, spans, bins, channels, hidden):
+    places = ((spans[:, 1] - spans[:, 0]).clamp(min=1) / bins).ceil().sum().item()
+    usual = places * bins * 4 * channels + len(spans) * bins * channels * hidden
+    return usual, cells * bins * channels * hidden + places * bins * 2 * hidden
+
+
+@torch.no_grad()
+def race(shape, times):
+    cells, longest, bins, channels, hidden = shape
+    x, spans = torch.randn(channels, cells), extend(valid_proposals(cells, longest))
+    layer = torch.nn.Linear(channels * bins, hidden)
+    seconds = {"usual": [], "first": []}
+    for _ in range(times + 1):  # in turn; the first is a warm-up
+        begun = time.perf_counter()
+        a = layer(with_torchvision(x, spans, bins).flatten(1))
+        middle = time.perf_counter()
+        b = RoIs(x[None], spans[None], bins, aligned=False).linear(layer)[0]
+        seconds["usual"].append(middle - begun)
+        seconds["first"].append(time.perf_counter() - middle)
+    assert torch.allclose(a, b, atol=1e-3)
+    return [float(np.median(values[1:])) for values in seconds.values()]
+
+
+# %% time-run
+width = settings.detector.width // 2  # channels that reach RoIAlign: half of the width
+races = {}
+for name, shape, times in (
+    ("this detector", (T, D, R, width, H), 15),
+    ("the paper's size", (128, 128, 24, 128, 512), 3),
+):
+    counts = multiplications(shape[0], extend(valid_proposals(*shape[:2])), *shape[2:])
+    took = race(shape, times)
+    races[name] = counts[0] / counts[1], took[0] / took[1]
+    print(f"{name}: {counts[0] / 1e6:,.0f} against {counts[1] / 1e6:,.0f} million multiplications")
+    print(f"  predicted {races[name][0]:.1f} times faster, measured {races[name][1]:.1f} times")
+
+# %% stages-text [markdown] tags=["slide"]
+# **What to see.** Faster, but not by what the count says. Multiplying matrices runs near a
+# processor's peak; fetching table rows waits for memory. A count treats both alike.
+#
+# **Refinement stages.** From this layer on, small heads predict a proposal's tIoU (twice: as a
+# yes/no question and as a number) and four **offsets**: how far to move its start, end and centre,
+# in units of its length, and the logarithm of the factor by which to change its width. Three stages
+# do so in turn, each on the last one's refined proposals. If the offsets are exactly the targets,
+# *any* proposal lands on its action:
+
+# %% stages
+from etadlite.detector import refine
+
+refined = refine(proposals, wanted.offsets[0])  # [P, 2]
+assert torch.allclose(refined, targets.matched[0], atol=1e-2)
+index = int((my_tiou(proposals, actions[0]) - 0.6).abs().argmin())
+numbers = ", ".join(f"{value:+.2f}" for value in wanted.offsets[0, index])
+print("proposal:", proposals[index].tolist(), f" offsets: {numbers}")
+print("refined: ", [round(value, 2) for value in refined[index].tolist()])
+print("action:  ", [round(value, 2) for value in actions[0].tolist()])
+
+# %% train-text [markdown]
+# ## 5 · Training
+#
+# Beside the stages, two small heads read every cell: **startness** and **endness** (does an action
+# start, or end, here?) and the cell's class: one of K, or *background*. The loss adds up all of
+# these: cross entropy for the yes/no questions and the class, squared error for the tIoU, a smooth
+# absolute error for the offsets of good proposals. Most proposals fit nothing, so each step draws
+# about as many bad ones as there are good ones.
+
+# %% train
+from etadlite.report import read_report
+from etadlite.runs import finished, run_training
+
+folder, kept = run.out / "feature_based", []
+if finished(settings, folder):
+    kept.append("training")
+    print("kept from an earlier run")
+    report = read_report(folder)
+else:
+    with run.log_lines("feature-based", folder, epochs):
+        report = run_training(settings, folder, progress=run.interactive)
+print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.batch_size} videos")
+
+# %% said-text [markdown] tags=["slide"]
+# ## 6 · What it says
+#
+# We run the trained detector over all test videos and look at ours. Not every proposal goes on. It
+# must start where an action may start: in a cell whose startness is a **peak**, above both
+# neighbours, or above half the maximum; likewise for its end. This is the **boundary mask**. (The
+# first cell may always start, the last always end.)
+
+# %% said
+from etadlite.inference.postprocess import boundary_mask, keep_by_boundary
+from etadlite.training import load_checkpoint
+from etadlite.training.loop import loader
+
+system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
+with torch.inference_mode():
+    outputs = [(b, system(b.inputs)) for b in loader(test_data, settings, training=False)]
+    output = system(features[None])  # of our video alone
+boundaries = output.boundaries[0].float().cpu()  # [2, T]
+
+
+def my_mask(values):  # [T]
+    around = torch.nn.functional.pad(values, (1, 1))  # beyond the ends lies 0
+    peak = (values > around[:-2]) & (values > around[2:])
+    return peak | (values > 0.5 * values.max())
+
+
+mask = torch.stack([my_mask(values) for values in boundaries])
+mask[0, 0] = mask[1, -1] = True
+assert mask.equal(boundary_mask(*boundaries))
+segments, iou = (part[0].float().cpu() for part in output.refined())  # [P, 2] each
+keep = keep_by_boundary(segments, mask)
+print(f"starts in {int(mask[0].sum())} cells, ends in {int(mask[1].sum())} of {T}")
+print(f"{int(keep.sum())} of {P:,} proposals go on")
+
+# %% said-boundaries tags=["slide-more"]
+figure = Figure(figsize=(12, 4), layout="constrained")
+middles = torch.arange(T) + 0.5
+for side, axis in enumerate(figure.subplots(2, 1, sharex=True)):
+    name, colour = ("startness", "endness")[side], COLOURS[side]
+    wide = targets.boundaries[0, side]
+    axis.bar(middles, wide, width=1, color=COLOURS[7], alpha=0.6, label="target")
+    axis.plot(middles, boundaries[side], color=colour, label="detector")
+    chosen = mask[side]
+    axis.plot(middles[chosen], boundaries[side][chosen], "o", color=colour, label="may be one")
+    axis.set(ylabel=name, ylim=(0, 1.05), xlim=(0, T))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+axis.set_xlabel("time (cells)")
+run.show(figure, "boundaries", "Startness and endness of every cell beside their targets")
+
+# %% said-map tags=["slide"]
+score = iou.prod(dim=1)  # [P]: both answers must be high
+figure = Figure(figsize=(12, 6), layout="constrained")
+for axis, values, title in zip(
+    figure.subplots(2, 1, sharex=True),
+    (score, wanted.iou[0]),
+    ("What the detector says: the product of its two tIoUs", "What it should say"),
+    strict=True,
+):
+    draw_map(figure, axis, values, title)
+    axis.plot(actions[:, 0], actions[:, 1] - actions[:, 0], "o", color=COLOURS[3])
+run.show(figure, "predicted_map", "The detector's map of proposals above the target map")
+
+# %% said-see [markdown]
+# **What to see.** The grey target is a block of three cells around each true start or end; blue and
+# yellow dots are the cells that the mask lets through, generously. In the map, dots are the true
+# actions; where it stays dark around one, the action is missed. Each hill holds *many* proposals that
+# score nearly as well as its summit: they all tell of the same action.
+
+# %% nms-text [markdown] tags=["slide"]
+# ## 7 · From a crowd to detections
+#
+# To say an action once, **soft-NMS** (*non-maximum suppression*) picks the best proposal and lowers
+# the score of every other by exp(-tIoU² / σ): duplicates sink, what lies apart stays as it is. Then
+# it picks the next. **σ** (sigma) says how strong: near 0, a little overlap suffices; if large,
+# nothing is lowered.
+
+
+# %% nms
+from etadlite.inference import soft_nms
+
+
+def my_soft_nms(segments, scores, sigma, count):
+    scores, picks, lowered = scores.clone(), [], []
+    for _ in range(count):
+        best = int(scores.argmax())
+        picks.append(best)
+        lowered.append(float(scores[best]))
+        scores *= torch.exp(-my_tiou(segments, segments[best]).square() / sigma)
+        scores[best] = -torch.inf  # picked once
+    return segments[picks], torch.tensor(lowered)
+
+
+crowd, scores = segments[keep].double(), score[keep].double()
+few = min(20, len(crowd))
+mine, lowered = my_soft_nms(crowd, scores, 0.35, few)
+package = soft_nms(crowd, scores, sigma=0.35, max_segments=few)
+assert torch.allclose(mine, package[0])
+assert torch.allclose(lowered, package[1].float(), atol=1e-4)
+for rank in range(3):
+    begin, end = mine[rank].tolist()
+    print(f"pick {rank + 1}: cells {begin:5.1f} to {end:5.1f}, score {lowered[rank]:.2f}")
+
+# %% detections-text [markdown]
+# Each kept segment gets its two best **classes**, by the mean probability that its cells give to
+# them; score times this probability is the detection's score. The package does mask, soft-NMS,
+# classes and the way back to seconds in `detections_of`. It must reproduce the training's own test:
+
+# %% detections
+from etadlite.inference.detect import detections_of
+from etadlite.runs import evaluate
+
+
+def detect(sigma, classes=2):
+    chosen = [f"inference.nms_sigma={sigma}", f"inference.classes_per_segment={classes}"]
+    results = {}
+    for batch, output in outputs:
+        found = detections_of(output, batch.grids, settings.changed(chosen))
+        results |= dict(zip(batch.names, found, strict=True))
+    return {"version": "notebook 01", "results": results, "external_data": {}}
+
+
+predictions = detect(settings.inference.nms_sigma)
+assert abs(evaluate(settings, predictions).average - report.average) < 1e-3
+found = predictions["results"][video.name]
+print(f"{len(found)} detections for {len(video.actions)} actions; the first:")
+print(json.dumps(found[0]))
+
+# %% detections-picture tags=["slide"]
+from etadlite.runs import one_a_moment
+
+rows = {"true": truth, "best 10": found[:10], "one a moment": one_a_moment(found, len(truth) + 2)}
+figure = draw_timeline(frames, video.duration, rows, title=video.name, labels=CLASSES)
+run.show(figure, "detections", "Frames above true actions and detections; scores on the bars")
+
+# %% judge-text [markdown] tags=["slide"]
+# **What to see.** The number on a bar is its score, and paler means lower. *One a moment* leaves
+# out what overlaps something better by half, as a person would.
+#
+# ## 8 · How it is judged
+#
+# Judging must not depend on where we cut the list. So walk down *all* detections of one class, the
+# best first. Each takes a true action that is still free, if their tIoU reaches a threshold: a
+# **hit**. A second detection of the same action is a false alarm. After each, note the
+# **precision**, the share of hits so far, and the **recall**, the share of actions found so far.
+#
+# Precision can recover as one walks on, so it is **interpolated**: at each recall, take the best
+# precision from there on. The area below is the **average precision (AP)**. Its mean over the
+# classes is **mAP**; ours is also averaged over tIoU thresholds from 0.3 to 0.7.
+
+# %% judge
+three = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])  # true actions
+said = torch.tensor([[1.0, 10.0], [0.0, 9.0], [55.0, 65.0], [21.0, 30.0], [41.0, 52.0]])
+free, hits = torch.ones(3), []
+for segment in said:  # best first
+    near = my_tiou(segment, three) * free
+    hits.append(bool(near.max() >= 0.5))
+    if hits[-1]:
+        free[near.argmax()] = 0  # taken
+hits = torch.tensor(hits)
+precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+recall = hits.cumsum(0) / len(three)
+print("hits:     ", hits.int().tolist())
+print("precision:", [round(value, 2) for value in precision.tolist()])
+print("recall:   ", [round(value, 2) for value in recall.tolist()])
+
+# %% average
+from etadlite.evaluation import mean_average_precision
+
+interpolated = precision.flip(0).cummax(dim=0).values.flip(0)
+by_hand = (interpolated[hits].sum() / len(three)).item()
+
+listed = [{"segment": segment, "label": "wave"} for segment in three.tolist()]
+database = {"one": {"subset": "tiny", "duration": 70, "annotations": listed}}
+scored = [
+    {"segment": segment, "label": "wave", "score": 0.9 - rank / 10}
+    for rank, segment in enumerate(said.tolist())
+]
+package = mean_average_precision(
+    {"database": database}, {"results": {"one": scored}}, subset="tiny", tiou=[0.5]
+)
+assert abs(package.average - by_hand) < 1e-6
+print(f"average precision by hand {by_hand:.3f}, by the package {package.average:.3f}")
+
+# %% average-picture tags=["slide-more"]
+figure = Figure(figsize=(7, 3.4), layout="constrained")
+axis = figure.subplots()
+steps = [0.0, *recall[hits].tolist()]
+area = [interpolated[hits][0].item(), *interpolated[hits].tolist()]
+axis.fill_between(steps, area, step="pre", color=COLOURS[5], alpha=0.4, label="AP: this area")
+axis.plot(recall, precision, "o--", color=COLOURS[0], label="after each detection")
+axis.plot(steps, area, drawstyle="steps-pre", color=COLOURS[3], label="interpolated")
+axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05))
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(loc="lower left", frameon=False)
+run.show(figure, "precision", "Precision over recall of five detections; AP is the area below")
+
+# %% ladder-text [markdown] tags=["slide"]
+# **A number needs a floor and a ceiling.** Four rungs, on the same test videos:
+#
+# 1. **constant**: the same for every video. Segments as long as the median training action, every
+#    half length, each with all classes, scored by how common they are. It never looks.
+# 2. **detector**: ours.
+# 3. **detector, class ignored**: the same segments, judged as if there were one class, *action*.
+# 4. **ceiling**: for each true action the best-fitting proposal on the grid, with the right class.
+
+# %% ladder
+actions_seen = [a for v in read_annotations(annotations, "training").values() for a in v.actions]
+median = float(np.median([a.end - a.start for a in actions_seen]))
+common = {name: np.mean([a.label == name for a in actions_seen]) for name in CLASSES}
+constant, ceiling = {}, {}
+for name, one in tests.items():
+    starts = np.arange(0, one.duration - median, median / 2).tolist()
+    constant[name] = [
+        {"segment": [start, start + median], "label": label, "score": share}
+        for start in starts
+        for label, share in common.items()
+    ]
+    spans = proposals * one.duration / T  # [P, 2] in seconds
+    best = [my_tiou(spans, torch.tensor([a.start, a.end])).argmax() for a in one.actions]
+    ceiling[name] = [
+        {"segment": spans[i].tolist(), "label": a.label, "score": 1.0}
+        for i, a in zip(best, one.actions, strict=True)
+    ]
+
+
+# %% ladder-judged
+def without_classes(items):
+    return [item | {"label": "action"} for item in items]
+
+
+thresholds = list(settings.inference.tiou)
+as_one = json.loads(annotations.read_text())
+for entry in as_one["database"].values():
+    entry["annotations"] = without_classes(entry["annotations"])
+single = detect(settings.inference.nms_sigma, classes=1)["results"]
+single = {"results": {name: without_classes(found) for name, found in single.items()}}
+ladder = {
+    "constant": evaluate(settings, {"results": constant}),
+    "detector": evaluate(settings, predictions),
+    "detector, class ignored": mean_average_precision(
+        as_one, single, subset="validation", tiou=thresholds
+    ),
+    "ceiling": evaluate(settings, {"results": ceiling}),
+}
+for name, result in ladder.items():
+    print(f"{name:24} average mAP {100 * result.average:5.1f} %")
+
+# %% ladder-picture tags=["slide-more"]
+figure = Figure(figsize=(8, 3.8), layout="constrained")
+axis = figure.subplots()
+colours = (COLOURS[7], COLOURS[0], COLOURS[5], COLOURS[2])
+for (name, result), colour in zip(ladder.items(), colours, strict=True):
+    axis.plot(thresholds, 100 * result.per_tiou, "o-", color=colour, label=name)
+axis.set(xlabel="tIoU that makes a hit", ylabel="mAP (%)", ylim=(0, 104), xticks=thresholds)
+axis.grid(alpha=0.3)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+run.show(figure, "ladder", "mAP over the tIoU threshold: constant, detector, ceiling")
+
+# %% ladder-see [markdown] tags=["slide-more"]
+# **What to see** (in the `laptop` profile). The detector is far above the floor: it does look. The
+# grid's ceiling is high: cells cost next to nothing. The gap between the two blue lines is the price
+# of wrong classes; that from the upper one to the ceiling, of missed and misplaced actions, and it
+# widens as the threshold asks for more precise ends. Part of both lies before the detector: what a
+# frozen encoder from the studio does not tell, no detector can bring back. The next notebooks train
+# the encoder, too.
+#
+# **One experiment on one dial.** How strong should soft-NMS be? With huge σ all duplicates stay and
+# are false alarms. With tiny σ, whatever touches a better segment is gone, right or not. Where do
+# you expect the best mAP? In JupyterLab the slider moves σ; otherwise, four of its positions.
+
+# %% dial
+sigmas = [0.01, 0.03, 0.1, 0.35, 1.0, 3.0, 10.0, 100.0]
+sweep = {sigma: detect(sigma) for sigma in sigmas}
+by_sigma = [100 * evaluate(settings, said).average for said in sweep.values()]
+figure = Figure(figsize=(8, 3.4), layout="constrained")
+axis = figure.subplots()
+axis.semilogx(sigmas, by_sigma, "o-", color=COLOURS[0])
+axis.axvline(0.35, color=COLOURS[7], linestyle="--", label="as published: 0.35")
+axis.set(xlabel="sigma (small: strong suppression)", ylabel="average mAP (%)", ylim=(0, None))
+axis.grid(alpha=0.3)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False)
+run.show(figure, "sigma", "Average mAP over the sigma of soft-NMS")
+
+# %% dial-slider tags=["slide-more"]
+from etadlite.viz.widgets import slider
+
+
+def with_sigma(sigma):
+    rows = {"true": truth, "best 10": sweep[sigma]["results"][video.name]}
+    return draw_timeline(frames, video.duration, rows, top=10, labels=CLASSES)
+
+
+alt = "Timelines with the ten best detections at four strengths of soft-NMS"
+run.explore(slider(with_sigma, sigmas, "sigma", alt), "sigma_timelines")
+
+# %% compare-text [markdown]
+# **What to see.** With large σ the ten best detections crowd on the surest actions, and mAP falls:
+# duplicates are false alarms. Small σ costs little: our actions never overlap, so hardly anything
+# right is suppressed, and *soft* suppression never removes.
+#
+# ## 9 · Predicted against measured
+
+# %% compare
+measured = {
+    "constant": 100 * ladder["constant"].average,
+    "detector": 100 * ladder["detector"].average,
+    "ceiling": 100 * ladder["ceiling"].average,
+    "faster": races["this detector"][1],
+}
+print(f"{'':10}{'your guess':>12}{'measured':>12}")
+for name, value in measured.items():
+    guessed = "-" if guess[name] is None else f"{guess[name]:.1f}"
+    print(f"{name:10}{guessed:>12}{value:12.1f}")
+
+# The claim of this notebook: the features tell a detector where actions are, though not all.
+assert 2 * measured["constant"] < measured["detector"] < measured["ceiling"]
+
+# %% exercise-1-text [markdown]
+# ## 10 · Exercises
+#
+# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+#
+# ### 1 · How many proposals (easy, 5 minutes)
+#
+# Return P for T cells and a longest duration of D cells, D ≤ T, by formula: no list, no loop.
+#
+# <details><summary>Hint</summary>
+#
+# How many starts has a proposal of one cell? Of d cells? Sum over d from 1 to D; 1 + 2 + ... + n is
+# n (n + 1) / 2.
+#
+# </details>
+
+
+# %% exercise-1
+def count_proposals(cells, longest):
+    # BEGIN SOLUTION
+    return longest * (cells + 1) - longest * (longest + 1) // 2
+    # END SOLUTION
+
+
+check("count_proposals", count_proposals)
+
+# %% exercise-2-text [markdown]
+# ### 2 · Recall among the best k (medium, 10 minutes)
+#
+# Boundaries without classes are judged by the share of actions that *any* of the best k segments
+# finds. `segments` is [S, 2], best first, `actions` [A, 2]. Return the share of the actions that
+# overlap one of the first k segments with a tIoU of at least `threshold`. `my_tiou` is at hand.
+#
+# <details><summary>Hint</summary>
+#
+# `my_tiou(segments[:k, None], actions)` is [k, A]. Does any row find a column's action?
+#
+# </details>
+
+
+# %% exercise-2
+def recall_at(segments, actions, k, threshold):
+    # BEGIN SOLUTION
+    fit = my_tiou(segments[:k, None], actions)  # [k, A]
+    return (fit >= threshold).any(dim=0).float().mean().item()
+    # END SOLUTION
+
+
+check("recall_at", recall_at)
+
+# %% exercise-3-text [markdown]
+# ### 3 · Hard NMS (harder, 15 minutes)
+#
+# The elder sister of soft-NMS: pick the best segment, *remove* all that overlap it with a tIoU of
+# at least `threshold`, and go on with what is left. Return the indices of the picked segments, best
+# first, as a list. `segments` is [S, 2], `scores` is [S], in any order.
+#
+# <details><summary>Hint</summary>
+#
+# Walk through `scores.argsort(descending=True).tolist()`. Keep an index if its tIoU with each one
+# kept so far stays below the threshold.
+#
+# </details>
+
+
+# %% exercise-3
+def hard_nms(segments, scores, threshold):
+    # BEGIN SOLUTION
+    kept = []
+    for index in scores.argsort(descending=True).tolist():
+        if all(my_tiou(segments[index], segments[other]) < threshold for other in kept):
+            kept.append(index)
+    return kept
+    # END SOLUTION
+
+
+if check("hard_nms", hard_nms):
+    print(f"{len(hard_nms(crowd, scores, 0.5))} of {len(crowd)} segments are left in our video")
+
+# %% full-run [markdown]
+# ## 11 · The full run
+#
+# On the large generated data set, best on a graphics card:
+#
+# ```
+# etadlite notebook 01_feature_based_tad -p profile full --out runs/large
+# ```
+#
+# The same training without a notebook; `--resume` goes on with a stopped one:
+#
+# ```
+# etadlite train --preset stickfigures
+# etadlite train --preset anet_tsp
+# ```
+#
+# The second takes *real* features, TSP's of ActivityNet-1.3; the released code reports 37.8 % average
+# mAP. `notebooks/README.md` says where to get them.
+
+# %% metrics
+run.finish(
+    {
+        "feature-based, mAP (%)": measured["detector"],
+        "class ignored, mAP (%)": 100 * ladder["detector, class ignored"].average,
+        "constant, mAP (%)": measured["constant"],
+        "layer before RoIAlign, times faster": measured["faster"],
+    },
+    kept=kept,
+    ladder={name: result.per_tiou.tolist() for name, result in ladder.items()},
+    layer_first={name: {"predicted": p, "measured": m} for name, (p, m) in races.items()},
+    sigma=dict(zip(map(str, sigmas), by_sigma, strict=True)),
+    seconds_per_step=report.seconds_per_step,
+)
+
+# %% summary [markdown] tags=["slide"]
+# ## Summary
+#
+# - In time, *all* proposals can be listed; a detector paints their map.
+# - RoIAlign is a matrix of interpolation weights; a linear layer behind it may as well go first.
+# - Soft-NMS lowers duplicates; mAP judges the whole ranked list, class by class.
+# - A floor and a ceiling tell what a score is worth.
+#
+# ## Limits
+#
+# One seed, small test set: differences of a few points mean little. Published detectors take classes
+# from a separate video classifier, which fails where one video holds several classes.
+#
+# ## References
+#
+# - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
+#   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134): this detector.
+# - T. Lin et al., *BSN*, ECCV 2018, and *BMN*, ICCV 2019: boundaries and the map of proposals.
+# - K. He et al., *Mask R-CNN*, ICCV 2017: RoIAlign.
+# - N. Bodla et al., *Soft-NMS*, ICCV 2017.
+# - F. Caba Heilbron et al., *ActivityNet*, CVPR 2015: the task, the file structure, mAP over tIoU.
