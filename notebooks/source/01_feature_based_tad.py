@@ -839,15 +839,15 @@ if check("hard_nms", hard_nms):
 # etadlite notebook 01_feature_based_tad -p profile full --out runs/large
 # ```
 #
-# The same training without a notebook; `--resume` goes on with a stopped one:
+# And on *real* features, TSP's of ActivityNet-1.3, without a notebook; `--resume last` goes on with
+# a stopped run:
 #
 # ```
-# etadlite train --preset stickfigures
-# etadlite train --preset anet_tsp
+# etadlite train anet_tsp
 # ```
 #
-# The second takes *real* features, TSP's of ActivityNet-1.3; the released code reports 37.8 % average
-# mAP. `notebooks/README.md` says where to get them.
+# The released code reports 37.8 % average mAP there. `notebooks/README.md` says where the features
+# are to be had.
 
 # %% metrics
 run.finish(
