@@ -1,5 +1,111 @@
 """Checkers of 02_sequential_snippet_encoding."""
 
-from etadlite.course.exercises.form import Checker
+from collections.abc import Callable, Iterator
 
-CHECKERS: dict[str, Checker] = {}
+import torch
+from torch import Tensor, nn
+
+from etadlite.course.exercises.form import Checker, answer, misfit
+
+
+def conv_bytes(attempt: Callable) -> Iterator[str]:
+    """Of the bytes that a 2+1 convolution keeps at (mid planes, out planes, (F, H, W), number)."""
+    cases = [
+        (
+            1,
+            0,
+            (1, 1, 1),
+            1,
+            2,
+            "mid planes are kept as the space convolution's output and after the ReLU",
+        ),
+        (
+            0,
+            1,
+            (1, 1, 1),
+            1,
+            2,
+            "out planes are kept as the time convolution's output and after the ReLU",
+        ),
+        (1, 1, (2, 3, 5), 1, 120, "every plane has F · H · W positions"),
+        (3, 2, (1, 1, 1), 2, 20, "`number` bytes a number, also in half precision"),
+    ]
+    for mid, out, shape, number, expected, reason in cases:
+        given = answer(attempt(mid, out, shape, number))
+        if abs(given - expected) > 1e-6:
+            yield (
+                f"conv_bytes({mid}, {out}, {shape}, {number}) should be {expected}, yours gives "
+                f"{given:g}: {reason}."
+            )
+
+
+def push(attempt: Callable) -> Iterator[str]:
+    """Of a number whose backward() gives (features, gradient) [n, C] that very gradient."""
+    features = torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], requires_grad=True)
+    gradient = torch.tensor([[2.0, 0.0, -1.0], [5.0, 3.0, -4.0]])
+    loss = answer(attempt(features, gradient))
+    if wrong := misfit(loss, ()):
+        yield f"what you return should {wrong}: backward() alone needs a single number."
+    if not loss.requires_grad:
+        yield "your number has lost its way back to the features; leave detach() and item() out."
+    loss.backward()
+    given = torch.zeros_like(gradient) if features.grad is None else features.grad
+    if torch.equal(given, torch.ones_like(given)):
+        yield "every feature is pushed by 1: where does `gradient` come in?"
+    if torch.allclose(given * features.numel(), gradient):
+        yield (
+            f"every push is too small by the factor {features.numel()}: a mean divides, and the "
+            "gradient is meant as it is."
+        )
+    if not torch.allclose(given, gradient):
+        yield (
+            "the gradient at the features should be the one given, whatever the features are; its "
+            f"first number should be {gradient[0, 0]:g}, yours is {given[0, 0]:g}."
+        )
+
+
+class _Watched(nn.Module):
+    """An encoder with features [v, 10 v, 100 v] of snippets of value v; notes its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([1.0, 10.0, 100.0]))
+        self.sizes: list[int] = []
+
+    def forward(self, frames: Tensor) -> Tensor:
+        self.sizes.append(len(frames))
+        return frames.float().mean((1, 2, 3, 4))[:, None] * self.scale
+
+
+def encode_batch(attempt: Callable) -> Iterator[str]:
+    """Of features [B, C, N] of (encoder, frames [B, N, 3, F, H, W], chunk_size)."""
+    for batch, snippets, chunk_size in ((2, 5, 4), (1, 4, 2), (3, 3, 9)):
+        encoder = _Watched()
+        values = torch.arange(batch * snippets, dtype=torch.uint8).view(batch, snippets)
+        frames = values[:, :, None, None, None, None].expand(-1, -1, 3, 2, 2, 2)
+        case = f"for {batch} videos of {snippets} snippets and chunks of {chunk_size}"
+        features = answer(attempt(encoder, frames, chunk_size))
+        if encoder.sizes and max(encoder.sizes) > chunk_size:
+            yield f"{case} the encoder was given {max(encoder.sizes)} snippets at once."
+        if sum(encoder.sizes) != batch * snippets:
+            yield (
+                f"{case} the encoder saw {sum(encoder.sizes)} snippets instead of "
+                f"{batch * snippets}: is the last, smaller chunk there, and each encoded once?"
+            )
+        if wrong := misfit(features, (batch, 3, snippets)):
+            yield f"{case} the features should {wrong}."
+        expected = values[:, None].float() * encoder.scale.detach()[:, None]
+        if not torch.allclose(features.detach(), expected):
+            yield (
+                f"{case} the shape is right and the numbers stand in wrong places: a row of a "
+                "video's features should hold one channel of its snippets, in their order."
+            )
+        if features.requires_grad:
+            yield f"{case} autograd still keeps activations; encode under torch.no_grad()."
+
+
+CHECKERS: dict[str, Checker] = {
+    "conv_bytes": conv_bytes,
+    "push": push,
+    "encode_batch": encode_batch,
+}
