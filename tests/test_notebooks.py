@@ -108,6 +108,8 @@ def test_the_parameters_are_those_of_every_notebook(name):
 @every_notebook
 def test_the_recorded_outputs_are_of_this_code(name):
     notebook = committed(name)
+    if not any(cell.get("outputs") for cell in notebook.cells):
+        pytest.skip(f"it carries no outputs yet: make record NOTEBOOK={name}")
     remedy = f"its code changed since its outputs were recorded: make record NOTEBOOK={name}"
     assert notebook.metadata.get("etadlite", {}).get("code") == code_hash(notebook), remedy
     runtimes = json.loads((FOLDER / "runtimes.json").read_text(encoding="utf-8"))
