@@ -846,8 +846,8 @@ if check("hard_nms", hard_nms):
 # etadlite train anet_tsp
 # ```
 #
-# The released code reports 37.8 % average mAP there. `notebooks/README.md` says where the features
-# are to be had.
+# The released code reports 37.8 % average mAP there. The command says which files it needs, and
+# where.
 
 # %% metrics
 run.finish(
