@@ -219,3 +219,16 @@ def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_pref
         beyond = max(more.pass_1, more.pass_3) - max(less.pass_1, less.pass_3)
         assert 0 <= beyond <= 5 * feature * (longer - shorter)
     assert isinstance(rows[32], Rows)
+
+
+def test_on_a_gpu_each_pass_is_told_by_what_torch_allocated(monkeypatch):
+    from etadlite.memory.step import _Cuda, _Passes
+
+    peaks = iter([30, 50, 20])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(peaks))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    passes = _Passes(_Cuda(torch.device("cuda")))
+    passes.begin("pass_1")
+    passes.end()
+    passes.end()
+    assert passes.peaks == {"pass_2": 30, "pass_1": 50}

@@ -163,7 +163,7 @@ class _Cuda:
         self.device = device
 
     @property
-    def peakbytes_of(self) -> int:
+    def peak_bytes(self) -> int:
         return torch.cuda.max_memory_allocated(self.device)
 
     def restart(self) -> None:
