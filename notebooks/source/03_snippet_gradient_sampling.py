@@ -175,9 +175,8 @@ run.show(figure, "norms", alt)
 # one snippet each. Then any sampled gradient is a weighted sum of these rows, and thousands of
 # draws cost nothing.
 
+
 # %% own tags=["slide-more"]
-
-
 def own_gradients(model, frames, gradient):  # [N, 3, F, H, W], [1, C, N]
     rows, parameters = [], list(model.parameters())
     for clip, push in zip(frames.split(1), gradient[0].T.split(1), strict=True):
@@ -197,10 +196,9 @@ print(f"sum of the squared lengths {own.square().sum():,.0f}")
 # The smaller the first, the more they pull *against* each other ("more of this class here, less of
 # it there"): a small difference of large parts, hard to guess from a few of them.
 #
-# **Is it the true gradient?** We compare with plain back-propagation through all snippets at once,
-# and with the package's `SequentialEncoder` at ratio 1, *whatever the strategy*: where all are
-# picked, there is nothing to choose. Twelve snippets will do, in double precision, so that rounding
-# can't hide a mistake.
+# **Is it the true gradient?** We compare with plain back-propagation and with the package's
+# `SequentialEncoder` at ratio 1, *whatever the strategy*: where all are picked, there is nothing to
+# choose. Twelve snippets will do, in double precision, so that rounding can't hide a mistake.
 
 # %% equal
 import copy
@@ -410,9 +408,9 @@ run.show(figure, "dial", "Error of the sampled gradient over the ratio, predicte
 # **What to see.** Dots on lines: the error of sampling is no mystery, it is a formula. It falls
 # steeply at first and reaches exactly 0 at ratio 1.
 #
-# The dashed line looks better: shrinking a noisy guess lowers its squared error, as the variance is
-# f² times as large and the bias² (1 − f)². But over the steps of a training variance averages out,
-# and bias does not. So we compare strategies *with* weights.
+# The dashed line looks better: shrinking a noisy guess makes its variance f² times as large, for a
+# bias² of (1 − f)². But over a training's steps variance averages out, and bias does not. So we
+# compare strategies *with* weights.
 
 # %% grid-text [markdown] tags=["slide"]
 # ## 5 · Other ways to choose
@@ -440,8 +438,7 @@ for name, mine in (("grid", my_grid), ("block", my_block)):
 
 # %% farthest-text [markdown]
 # Those two look at the clock. **Farthest-point sampling** looks at the features: start anywhere,
-# then always take the snippet whose nearest pick so far is farthest away. Whatever looks new gets
-# in. After the first pick nothing is random.
+# then always take the snippet whose nearest pick so far is farthest away.
 
 
 # %% farthest
@@ -594,9 +591,8 @@ run.show(figure, "picks", "How often each of nine strategies picks each snippet;
 
 # %% picks-see [markdown]
 # **What to see.** Grid and block have the same even frequencies and opposite habits. Farthest points
-# are almost the same set in every draw; a dark cell there will *hardly ever* teach. Explore single
-# draws with the sliders (without a kernel: one draw each); the height is the norm of the feature
-# gradient.
+# are almost the same in every draw; a dark cell there *hardly ever* teaches. Explore single draws
+# with the sliders (without a kernel: one draw each).
 
 # %% explorer tags=["slide"]
 from etadlite.viz.widgets import sampler_explorer
@@ -692,7 +688,7 @@ for name, times in noise.items():
 
 # %% noise-see [markdown]
 # **What to see.** Random picks make a step several times as noisy; a grid, far less. Still, an
-# optimiser averages over hundreds of steps, and pass 3 costs a third. The price in mAP, the measure
+# optimiser averages over hundreds of steps, and pass 3 costs a third as much. The price in mAP, the measure
 # of detections, only training tells: in quickstart, a few points.
 
 # %% guesses
@@ -815,8 +811,8 @@ if check("stratified", my_stratified):
 # %% metrics
 run.finish(
     {
-        "measured / predicted error at ratio 0.3": measured[3] / predicted[3],
-        "error of grid / of random": sum(parts["grid"]),
+        "error measured / predicted": measured[3] / predicted[3],
+        "squared error grid / random": sum(parts["grid"]),
     },
     video={"name": video.name, "actions": len(actions), "covered": covered(video)},
     ratio_1_difference=worst,
