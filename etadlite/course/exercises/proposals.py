@@ -1,5 +1,100 @@
 """Checkers of 04_proposal_sampling."""
 
-from etadlite.course.exercises.form import Checker
+from collections.abc import Callable, Iterator
 
-CHECKERS: dict[str, Checker] = {}
+import torch
+
+from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.detector.proposals import tiou, valid_proposals
+from etadlite.draws import Draws
+from etadlite.sampling import ProposalContext
+
+
+def count_proposals(attempt: Callable) -> Iterator[str]:
+    """Of the number of proposals for (cells, longest)."""
+    cases = [
+        (4, 2, 7, "4 of one cell and 3 of two; a proposal must end within the video"),
+        (4, 1, 4, "every cell by itself is a proposal, and no longer one is allowed"),
+        (3, 3, 6, "3 of one cell, 2 of two and 1 of three"),
+        (128, 128, 8256, "128 + 127 + ... + 1"),
+        (64, 32, 1552, "64 + 63 + ... + 33, so the longest row still has 33 places"),
+    ]
+    for cells, longest, expected, reason in cases:
+        given = float(answer(attempt(cells, longest)))
+        if given != expected:
+            yield (
+                f"count_proposals({cells}, {longest}) should be {expected:,}, "
+                f"yours gives {given:,g}: {reason}."
+            )
+
+
+def scale_chances(attempt: Callable) -> Iterator[str]:
+    """Of the chances [P] that draw every octave of durations equally often."""
+    cases = [
+        ([1, 1, 2], [1 / 4, 1 / 4, 1 / 2], "two proposals share the first octave's half"),
+        ([2, 3, 1], [1 / 4, 1 / 4, 1 / 2], "2 and 3 cells are the same octave"),
+        ([7, 8, 8], [1 / 2, 1 / 4, 1 / 4], "7 cells end one octave (4 to 7), 8 begin the next"),
+        ([1, 16], [1 / 2, 1 / 2], "an octave in which no proposal lies takes no share"),
+    ]
+    for durations, expected, reason in cases:
+        given = answer(attempt(torch.tensor(durations, dtype=torch.float32)))
+        if wrong := misfit(given, (len(durations),)):
+            yield f"for the durations {durations} it should {wrong}."
+        if abs(float(given.sum()) - 1) > 1e-5:
+            yield (
+                f"for the durations {durations} the chances should add up to 1, yours add up to "
+                f"{float(given.sum()):.3f}: divide by the number of octaves that occur, too."
+            )
+        if not torch.allclose(given.double(), torch.tensor(expected).double(), atol=1e-5):
+            yield (
+                f"for the durations {durations} the chances should be {_shown(expected)}, yours "
+                f"are {_shown(given.tolist())}: {reason}."
+            )
+
+
+def with_positives(attempt: Callable) -> Iterator[str]:
+    """Of a random strategy whose picks hold the best proposal of every action."""
+    proposals = valid_proposals(16, 8)  # [100, 2]
+    none = torch.zeros(0, 2)
+    cases = [
+        ([torch.tensor([[2.0, 6.0]])], 10),
+        ([torch.tensor([[3.2, 4.1], [7.0, 15.0]]), torch.tensor([[10.0, 12.0]])], 10),
+        ([none, torch.tensor([[0.0, 1.0], [5.0, 8.0], [9.0, 16.0]])], 3),
+    ]
+    for actions, count in cases:
+        batch = len(actions)
+
+        def pick(seed: int, actions: list = actions, count: int = count) -> torch.Tensor:
+            streams = [seed + number for number in range(len(actions))]
+            return answer(attempt(ProposalContext(Draws(streams), proposals, actions), count))
+
+        case = f"for {batch} videos with {', '.join(str(len(a)) for a in actions)} actions"
+        picked = pick(0)
+        if wrong := misfit(picked, (batch, count, 2)):
+            yield f"{case} and count {count} it should {wrong}."
+        same = (picked[:, :, None] == proposals).all(dim=-1)  # [B, count, P]
+        if not same.any(dim=-1).all():
+            yield f"{case} every pick should be one of context.proposals; some of yours are not."
+        if int(same.sum(dim=1).max()) > 1:
+            yield f"{case} no proposal should be picked twice; one of yours is."
+        for own, found in zip(actions, picked, strict=True):
+            for action in own:
+                wanted = proposals[tiou(action, proposals).argmax()]
+                if not (found == wanted).all(dim=-1).any():
+                    yield (
+                        f"{case} the proposal {wanted.tolist()} fits the action "
+                        f"{_shown(action.tolist())} best; it is missing from your picks."
+                    )
+        if count > max(map(len, actions)) and torch.equal(picked, pick(100)):
+            yield f"{case} other draws should give other picks; use context.draws."
+
+
+def _shown(values: list[float]) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"
+
+
+CHECKERS: dict[str, Checker] = {
+    "count_proposals": count_proposals,
+    "scale_chances": scale_chances,
+    "with_positives": with_positives,
+}
