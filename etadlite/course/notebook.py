@@ -120,8 +120,13 @@ class Run:
             display(self.show(explorer.grid(), name, explorer.alt))
 
     @contextmanager
-    def log_lines(self, name: str, folder: Path, epochs: int) -> Iterator[None]:
-        """Print a line an epoch of the training that writes its metrics to `folder` meanwhile."""
+    def log_lines(
+        self, name: str, folder: Path, epochs: int, *, resume: bool = False
+    ) -> Iterator[None]:
+        """Print a line an epoch of the training that writes its metrics to `folder` meanwhile.
+
+        With `resume` the metrics that are there are the same training's, and kept.
+        """
         done = threading.Event()
 
         def follow() -> None:
@@ -137,7 +142,8 @@ class Run:
                     print(f"{name}: epoch {epoch:2d} of {epochs}, loss {np.mean(losses):.2f}")
                     said = epoch
 
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        if not resume:
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
         thread = threading.Thread(target=follow, daemon=True)
         if not self.interactive:
             thread.start()

@@ -1,5 +1,54 @@
 """Checkers of 06_end_to_end_thumos."""
 
-from etadlite.course.exercises.form import Checker
+from collections.abc import Callable, Iterator
 
-CHECKERS: dict[str, Checker] = {}
+import torch
+
+from etadlite.course.exercises.form import Checker, answer, misfit
+
+
+def seconds_of(attempt: Callable) -> Iterator[str]:
+    """Of the seconds at (cell, first frame, stride, offset, frames a second)."""
+    cases = [
+        ((0, 300, 4, 0, 30.0), 10.0, "frame 300 at 30 frames a second is second 10"),
+        ((15, 300, 4, 0, 30.0), 12.0, "15 cells of 4 frames are 60 frames, 2 s more"),
+        ((0, 0, 4, 15, 30.0), 0.5, "a snippet stands for the frame `offset` after its first"),
+        ((2.5, 25, 8, 5, 25.0), 2.0, "a position may lie between two cells: 25 + 5 + 20 frames"),
+    ]
+    for given, expected, reason in cases:
+        value = float(answer(attempt(*given)))
+        if abs(value - expected) > 1e-6:
+            yield f"seconds_of{given} should be {expected:g}, yours gives {value:.4g}: {reason}."
+
+
+def lower(attempt: Callable) -> Iterator[str]:
+    """Of lowered scores [P] from (scores, overlaps, labels, label, sigma)."""
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+    overlaps, labels = torch.tensor([1.0, 0.5, 0.5, 0.0]), torch.tensor([1, 1, 0, 1])
+    kept = scores.clone()
+    got = answer(attempt(scores, overlaps, labels, 1, 0.5))
+    if wrong := misfit(got, (4,)):
+        yield f"for 4 detections it should {wrong}."
+    if not torch.equal(scores, kept):
+        yield "your function changes the given scores in place; return new ones."
+    if abs(float(got[2]) - 0.7) > 1e-6:
+        yield (
+            "a detection of another class should keep its score of 0.70, yours has "
+            f"{float(got[2]):.2f}; compare `labels` with `label`."
+        )
+    if abs(float(got[3]) - 0.6) > 1e-6:
+        yield (
+            "a detection that does not overlap the pick should keep its score of 0.60, yours has "
+            f"{float(got[3]):.2f}."
+        )
+    if abs(float(got[1]) - 0.8 * 2.718281828**-0.5) > 1e-6:
+        yield (
+            "0.80 with a tIoU of 0.5 and sigma 0.5 should become 0.80 exp(-0.25 / 0.5) = 0.49, "
+            f"yours gives {float(got[1]):.2f}; is the tIoU squared, and sigma used?"
+        )
+    other = answer(attempt(scores, overlaps, labels, 0, 0.25))
+    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * 2.718281828**-1, 0.6])):
+        yield "with the pick in class 0 and sigma 0.25, only the third score should fall, to 0.26."
+
+
+CHECKERS: dict[str, Checker] = {"seconds_of": seconds_of, "lower": lower}
