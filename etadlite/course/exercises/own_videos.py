@@ -1,5 +1,61 @@
 """Checkers of 07_your_own_videos."""
 
-from etadlite.course.exercises.form import Checker
+from collections.abc import Callable, Iterator
+from math import inf, isnan, nan
 
-CHECKERS: dict[str, Checker] = {}
+from etadlite.course.exercises.form import Checker, answer
+
+
+def seconds(attempt: Callable) -> Iterator[str]:
+    """Of a time as text: seconds, mm:ss or hh:mm:ss, in seconds; NaN if it can mean two things."""
+    cases = [
+        ("7", 7.0, "text without a colon is seconds"),
+        ("83.5", 83.5, "text without a colon is seconds"),
+        ("0:59", 59.0, "no minute, 59 seconds"),
+        ("1:23.5", 83.5, "one minute of 60 s and 23.5 s; the seconds may have a fraction"),
+        ("2:00", 120.0, "two minutes of 60 s"),
+        ("1:00:00", 3600.0, "with three parts the first is hours, each of 60 minutes of 60 s"),
+        ("0:01:23.5", 83.5, "with three parts the first is hours, the second minutes"),
+        ("1:83", nan, "no minute has 83 seconds, so it may be a slip for 1:38 or 183"),
+        ("1:60", nan, "the next minute begins at 60, so a player writes 2:00"),
+        ("1:75:00", nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
+        ("90:00", 5400.0, "the first part has no limit: a film may last 90 minutes"),
+    ]
+    for text, expected, reason in cases:
+        given = float(answer(attempt(text)))
+        same = isnan(given) if isnan(expected) else abs(given - expected) < 1e-6
+        if not same:
+            yield f'my_seconds("{text}") should be {expected:g}, yours gives {given:g}: {reason}.'
+
+
+def best_threshold(attempt: Callable) -> Iterator[str]:
+    """Of the score to be reached at least cost, from (scores, right, actions, alarm, miss)."""
+    scores, right = [0.9, 0.8, 0.6, 0.5, 0.3, 0.2], [True, False, True, True, False, True]
+    cases = [
+        ((scores, right, 4, 1, 0.8), 0.5, "one false alarm and one miss cost 1.8 together"),
+        ((scores, right, 4, 1, 10), 0.2, "a miss is dear, so all right ones should be kept"),
+        ((scores, right, 4, 4, 1), 0.9, "a false alarm is dear, so stop before the first one"),
+        ((scores, right, 9, 1, 10), 0.2, "actions that no detection finds cost the same always"),
+        (
+            ([0.2, 0.6, 0.9, 0.5], [True, True, True, False], 3, 1, 0.4),
+            0.6,
+            "the detections need not be in order",
+        ),
+        (
+            ([0.9, 0.3, 0.2], [False, True, False], 1, 2, 1),
+            inf,
+            "the best detection is wrong, and keeping none costs but one miss",
+        ),
+        (
+            ([0.7, 0.7, 0.4], [True, False, True], 2, 3, 1.2),
+            inf,
+            "equal scores are kept or left together, so 0.7 costs an alarm and a miss",
+        ),
+    ]
+    for case, expected, reason in cases:
+        given = float(answer(attempt(*case)))
+        if given != expected:
+            yield (f"best_threshold{case} should be {expected:g}, yours gives {given:g}: {reason}.")
+
+
+CHECKERS: dict[str, Checker] = {"seconds": seconds, "best_threshold": best_threshold}
