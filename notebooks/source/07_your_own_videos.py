@@ -106,9 +106,8 @@ run.show(figure, "recording", f"Frames of {name}.mp4 above bars for the labelled
 #
 # Our table was typed by a person in a hurry. It has three mistakes.
 
+
 # %% labels
-
-
 def clock(seconds):  # as a video player shows it
     seconds = round(seconds, 2)
     return f"{int(seconds // 60):02d}:{seconds % 60:05.2f}"
