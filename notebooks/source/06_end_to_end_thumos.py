@@ -1,0 +1,654 @@
+# %% card [markdown] tags=["slide"]
+# # 6 · End to end on THUMOS-14: windows over long videos
+#
+# **The question.** A match of football lasts 90 minutes, a shot two seconds. Spread over the whole
+# video, a fixed number of snippets would miss the shot. How does one train and test a detector in
+# *pieces* of a video, and put the pieces together again?
+#
+# **You will** cut videos into windows, decide which actions belong to a window, predict which are
+# never learnt, train on windows, and merge what is found in them. With the profiles `smoke` and
+# `laptop` this is a **rehearsal** on generated videos; with `full` the same cells are the training
+# on THUMOS-14.
+#
+# **You need** PyTorch and the notebooks 00 to 02.
+#
+# **What it takes**, from recorded runs:
+#
+# <!-- card, full: THUMOS-14 -->
+#
+# **Shapes** have one legend everywhere: **B** videos or windows, **N** snippets, **F** frames, **T**
+# cells of time, **P** proposals or segments.
+
+# %% parameters-text [markdown]
+# ### Parameters
+#
+# Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
+# its numbers mean nothing. For `full`, `data_root` is the folder of THUMOS-14, such as
+# `../data/thumos-14`; `etadlite check-data e2e_thumos_tsp` says what is missing there. Paths are
+# relative to `notebooks/`.
+
+# %% parameters tags=["parameters"]
+# Parameters of this notebook; papermill can replace each of them.
+profile = "laptop"  # smoke, laptop or full
+data_root = "../data"  # where the generated videos are kept; for full: of THUMOS-14
+out_dir = "../runs/06_end_to_end_thumos"  # pictures, metrics, weights
+seed = 0  # governs weights, sampling and order
+device = "auto"  # auto, cpu, cuda or mps
+interactive = "auto"  # bars and sliders: true, false or auto
+
+# %% setup
+import json
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from etadlite.course import RealData, check, start
+from etadlite.viz.style import COLOURS
+
+FILES = {  # setting -> file or folder in data_root
+    "data.annotations": "annotations/thumos_14_anno.json",
+    "data.videos": "raw_data/video",
+    "inference.classifier": "classifiers/uNet_test.npy",
+    "encoder.weights": "../pretrained/r2plus1d_34_tsp_thumos.safetensors",
+}
+run = start(
+    In,  # noqa: F821  (Jupyter's list of executed cells: a misspelt parameter is refused)
+    profile=profile,
+    data_root=data_root,
+    out_dir=out_dir,
+    seed=seed,
+    device=device,
+    interactive=interactive,
+    full=RealData("THUMOS-14", tuple(FILES.values())),
+)
+
+# %% protocol-text [markdown] tags=["slide"]
+# ## 1 · The protocol, beside ActivityNet's
+#
+# | | ActivityNet-1.3 | THUMOS-14 |
+# |---|---|---|
+# | videos: train, test | 10,024, 4,926 | 200 ("validation"), 213 less two ("test") |
+# | length of a video | 2 minutes | 3.5 minutes on average, up to half an hour |
+# | actions a video | 1.5 | 15, half of them below 3 s |
+# | classes | 200, one a video | 20, in one video of seven two or more |
+# | a sample is | the whole video | a window of it |
+# | temporal IoU (tIoU) | 0.50 to 0.95 | 0.3 to 0.7 in steps of 0.1 |
+#
+# **tIoU** is the time that two segments share, divided by what they cover together; a detection
+# counts as right from a threshold on. The thresholds are lower here, since the actions are short: a
+# segment of 2 s that is off by half a second at each end has a tIoU of 0.5 already.
+#
+# Where annotators could not tell, they wrote the label **`Ambiguous`**. It is no class: such actions
+# are neither trained nor counted.
+
+# %% settings-text [markdown]
+# For the rehearsal we take some generated videos and mark actions below 2.5 s as `Ambiguous`. A
+# **preset** is a complete tree of settings, and `section.key=value` changes it. The encoder and the
+# detector are the small ones; the detector tells the classes itself, as several classes a video are
+# more than a classifier of whole videos can tell apart.
+
+
+# %% ambiguous
+def mark_short(database, seconds=2.5):
+    for entry in database.values():
+        for action in entry["annotations"]:
+            if action["segment"][1] - action["segment"][0] < seconds:
+                action["label"] = "Ambiguous"
+
+
+# %% rehearsal
+from etadlite.data.stickfigures import make_dataset
+
+full = run.profile == "full"
+if not full:
+    database = json.loads(make_dataset(run.data, run.size, progress=run.interactive).read_text())
+    mark_short(database["database"])
+    (run.out / "annotations.json").write_text(json.dumps(database))
+
+# %% settings
+from etadlite.presets import preset
+
+paper = preset("e2e_thumos_tsp")
+own = [f"{name}={run.data / path}" for name, path in FILES.items()]
+if not full:
+    unused = [f"training_{n:05d}" for n in range(40, 100)]  # a rehearsal must be short
+    unused += [f"validation_{n:05d}" for n in range(16, 40)]
+    window = {"stride": 8, "offset": 4, "overlap": 0.5, "inside": 0.9}
+    own = [f"data.window_{name}={value}" for name, value in window.items()]
+    own += [
+        f"data.annotations={run.out / 'annotations.json'}",
+        f"data.videos={run.data / 'videos'}",
+        f"data.blocked={json.dumps(unused)}",
+        "data.cache=null",  # it keeps whole videos
+    ]
+    for key in ("nms_sigma", "nms_voting", "min_score", "max_detections"):
+        own.append(f"inference.{key}={getattr(paper.inference, key)}")
+lengths = ["training.epochs=4", "training.test_every=2"] if run.profile == "laptop" else []
+name = "e2e_thumos_tsp" if full else "e2e_stickfigures"
+settings = preset(name, [*own, *run.changes, *lengths, f"seed={run.seed}"])
+print("preset", name, "with", len(own), "changes")
+
+# %% read
+from etadlite.data.annotations import NOT_A_CLASS, read_annotations
+from etadlite.data.split import read_split
+
+splits = {
+    part: read_split(settings.data, training=part == "training")
+    for part in ("training", "validation")
+}
+everything = read_annotations(settings.data.annotations, as_published=True)
+for part, videos in splits.items():
+    actions = sum(len(video.actions) for video in videos)
+    unclear = sum(a.label in NOT_A_CLASS for v in videos for a in everything[v.name].actions)
+    several = sum(len({action.label for action in video.actions}) > 1 for video in videos)
+    print(
+        f"{part}: {len(videos)} videos, {actions} actions, {unclear} ambiguous ones left out;",
+        end=" ",
+    )
+    print(f"{several} videos with several classes")
+
+# %% windows-text [markdown] tags=["slide"]
+# ## 2 · Windows
+#
+# A **snippet** is F consecutive frames. Here snippets lie at a fixed distance, the **stride**: every
+# 4 frames in THUMOS-14, every 8 in the rehearsal. So a second has as many cells in a long video as
+# in a short one. A **window** is N consecutive snippets, and the next window begins half a window
+# later: the **overlap** is 0.5. The window that would run over the video's end is moved back to it.
+
+
+# %% windows
+def cut(frames, size, stride, overlap):  # -> [(first snippet, end)]
+    snippets = -(-frames // stride)
+    step = int(size * (1 - overlap))
+    windows = []
+    for number in range(max(1, snippets // step)):
+        if number * step + size > snippets:
+            return [*windows, (max(0, snippets - size), snippets)]
+        windows.append((number * step, number * step + size))
+    return windows
+
+
+size, stride = settings.data.snippets, settings.data.window_stride
+for frames in (300, 900, 1600):
+    print(f"{frames} frames, {-(-frames // stride)} snippets:", cut(frames, size, stride, 0.5))
+
+# %% windows-equal
+from etadlite.data.windows import windows_of
+
+for frames in range(1, 3000, 7):
+    for overlap in (0.5, 0.75):
+        ours = cut(frames, size, stride, overlap)
+        theirs = windows_of(frames, size=size, stride=stride, overlap=overlap)
+        assert [(w.first_frame, w.snippets) for w in theirs] == [
+            (a * stride, b - a) for a, b in ours
+        ]
+print("equal to the package's")
+
+# %% inside-text [markdown] tags=["slide"]
+# ### Which actions belong to a window?
+#
+# A window may cut an action in two. If only its beginning is to be seen, a detector that says "ends
+# here, at the window's border" would learn something false. The rule: a training window keeps an
+# action if **more than 90 %** of it lies inside, cut to the window; a window without actions is not
+# trained on. In the test all windows are used.
+
+
+# %% inside
+def kept_actions(actions, window, share):  # actions: (first frame, end, label)
+    kept = []
+    for begin, end, label in actions:
+        first, last = max(begin, window.first_frame), min(end, window.last_frame)
+        if last > first and (last - first) / (end - begin) > share:
+            kept.append((first, last, label))
+    return kept
+
+
+# %% inside-equal
+from etadlite.data.windows import action_frames, actions_inside
+
+share, counted = settings.data.window_inside, 0
+cuts = {"size": size, "stride": stride, "overlap": settings.data.window_overlap}
+for video in splits["training"]:
+    actions = action_frames(video)  # in whole frames
+    for window in windows_of(video.frames, **cuts):
+        ours = kept_actions(actions, window, share)
+        assert ours == [tuple(action) for action in actions_inside(actions, window, share)]
+        counted += bool(ours)
+print(f"equal to the package's; {counted} windows with actions to train on")
+
+# %% picture-code
+shown = max(splits["validation"], key=lambda video: (video.duration < 70, video.duration))
+rate = shown.frames / shown.duration
+windows = windows_of(shown.frames, **cuts)
+
+
+def draw_windows(axis, video, windows):
+    actions = action_frames(video)
+    for begin, end, _ in actions:
+        axis.barh(-1, (end - begin) / rate, left=begin / rate, color=COLOURS[0], height=0.6)
+    for row, window in enumerate(windows):
+        first, last = window.first_frame / rate, window.last_frame / rate
+        axis.barh(row, last - first, left=first, color="#eeeeee", height=0.8)
+        kept = kept_actions(actions, window, share)
+        for begin, end, label in actions:
+            lo, hi = max(begin, window.first_frame), min(end, window.last_frame)
+            if hi > lo:
+                colour = COLOURS[2] if (lo, hi, label) in kept else COLOURS[3]
+                hatch = None if colour == COLOURS[2] else "///"
+                options = {"color": colour, "height": 0.6, "hatch": hatch, "edgecolor": "white"}
+                axis.barh(row, (hi - lo) / rate, left=lo / rate, **options)
+    rows = range(-1, len(windows))
+    axis.set_yticks(rows, ["actions", *(f"window {n + 1}" for n in range(len(windows)))])
+    axis.set(xlim=(0, video.duration), xlabel="time (s)", ylim=(len(windows) - 0.4, -1.6))
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+# %% picture tags=["slide-more"]
+figure = Figure(figsize=(12, 1 + 0.4 * len(windows)), layout="constrained")
+axis = figure.subplots()
+draw_windows(axis, shown, windows)
+axis.set_title(f"test video {shown.name}: kept actions green, dropped ones hatched")
+run.show(figure, "windows", "Windows over a video; actions that each keeps, and those it drops")
+
+# %% picture-see [markdown]
+# **What to see.** An action that a border cuts is dropped in one window (hatched) and usually whole
+# in its neighbour: that is what the overlap is for. Most actions are seen twice. In the test, too,
+# most are *found* twice: section 5 brings that in order.
+
+# %% grid-text [markdown] tags=["slide"]
+# ### From cells to seconds
+#
+# Inside a window, time is counted in cells: cell 0 is its first snippet. A snippet stands for its
+# *middle*, `offset` frames after its first frame: 8 for features of 16 frames. In `e2e_thumos_tsp` a
+# snippet takes every second of 32 frames (`frame_step=2`), because the encoder was pre-trained at 15
+# frames a second and these videos have 30; its middle is at 16.
+
+# %% grid
+from etadlite.data.timegrid import TimeGrid
+
+window, offset = windows[-1], settings.data.window_offset
+grid = TimeGrid.window(window.first_frame, size, stride, rate, offset)
+for cell in (0, 1, size):
+    seconds = (window.first_frame + offset + cell * stride) / rate
+    print(f"cell {cell:3}: {seconds:6.2f} s")
+    assert abs(seconds - grid.to_seconds(cell)) < 1e-9
+
+# %% dial-text [markdown] tags=["slide"]
+# ## 3 · One dial: the overlap
+#
+# An action that no window keeps is never learnt. **Predict first**: an action of *L* snippets, a
+# window of *W*, a new window every *S* = *W* (1 − overlap). The action is kept wherever it hangs out
+# by less than a tenth. So it may begin 0.1 *L* before the window, and end 0.1 *L* after it: a range
+# of *W* − *L* + 0.2 *L* = *W* − 0.8 *L*. Windows come every *S*, so the chance is
+#
+# $$\min\left(1, \frac{W - 0.8\,L}{S}\right).$$
+
+
+# %% dial-predicted
+def chance_to_be_kept(length, size, overlap, share=0.9):
+    step = int(size * (1 - overlap))
+    return np.clip((size - (2 * share - 1) * length) / step, 0, 1)
+
+
+# %% dial-measured
+from etadlite.data.windows import FrameAction
+
+
+def share_kept(length, overlap, count=150):  # of actions at random places in a long video
+    draws = np.random.default_rng([run.seed, length])
+    windows = windows_of(100 * size, size=size, stride=1, overlap=overlap)
+    found = 0
+    for begin in draws.uniform(size, 98 * size, count):
+        action = FrameAction(round(1000 * begin), round(1000 * (begin + length)), "")
+        wide = [
+            w._replace(first_frame=1000 * w.first_frame, last_frame=1000 * (w.last_frame + 1))
+            for w in windows
+            if abs(w.first_frame - begin) < 2 * size
+        ]
+        found += any(actions_inside([action], w, 0.9) for w in wide)
+    return found / count
+
+
+overlaps, parts = (0.5, 0.75), (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.2)
+measured = {o: [share_kept(round(p * size), o) for p in parts] for o in overlaps}
+
+# %% dial-picture tags=["slide-more"]
+figure = Figure(figsize=(7, 3.4), layout="constrained")
+axis = figure.subplots()
+line = np.linspace(0.05, 1.3, 200)
+for colour, overlap in zip(COLOURS, overlaps, strict=False):
+    predicted = [chance_to_be_kept(p * size, size, overlap) for p in line]
+    axis.plot(line, predicted, color=colour, label=f"overlap {overlap}, predicted")
+    axis.plot(parts, measured[overlap], "o", color=colour, label="measured")
+axis.set(xlabel="length of the action (windows)", ylabel="share kept by a window")
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False)
+run.show(figure, "overlap", "Share of actions that some window keeps, against their length")
+for overlap in overlaps:
+    expected = [chance_to_be_kept(round(p * size), size, overlap) for p in parts]
+    assert np.abs(np.subtract(expected, measured[overlap])).max() < 0.15
+
+# %% dial-see [markdown]
+# **What to see.** With half an overlap every action up to 62 % of a window (10.6 s in THUMOS-14) is
+# whole somewhere; more overlap helps longer ones only, and costs twice the windows at 0.75. Nine of
+# ten actions last 8.5 s or less, and that is also the longest proposal that the preset looks at (64
+# of 128 cells): the published choice fits the data, not the longest actions.
+
+# %% data-text [markdown] tags=["slide"]
+# ## 4 · Training on windows
+#
+# From here a window is what a video was before: N snippets go in, actions in cells come with them.
+# The three passes of sequential encoding do not change at all.
+
+# %% data
+from etadlite.training.loop import open_split
+
+train_data = open_split(settings, training=True)
+sample = train_data[0]
+print(len(train_data), "training windows; snippets [N, 3, F, H, W]:", list(sample.inputs.shape))
+for (first, last), label in zip(sample.actions.tolist(), sample.labels.tolist(), strict=True):
+    told = settings.detector.classes[label] if settings.detector.classes else "action"
+    print(f"{told:>7}: cells {first:5.1f} to {last:5.1f}")
+
+# %% frames-text [markdown]
+# Strides are shorter than snippets in THUMOS-14: neighbours share frames. The package decodes each
+# frame of a window once, and cuts and colours it the same in all snippets that show it.
+
+# %% train-text [markdown] tags=["slide"]
+# `run_training` trains, tests and draws into one folder. With `resume=True` it goes on where that
+# folder's run stopped, so this cell can simply be executed again (notebook 05 proves that the
+# numbers are the same). `tensorboard --logdir` on the folder shows the curves while it trains.
+
+# %% train
+from etadlite.runs import run_training
+
+folder = run.out / f"{run.profile}_seed{run.seed}"
+folder.mkdir(parents=True, exist_ok=True)
+already = (folder / "config.json").exists()
+with run.log_lines(settings.name, folder, settings.training.epochs, resume=True):
+    report = run_training(settings, folder, resume=True, progress=run.interactive)
+for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
+    print(f"mAP at tIoU {tiou:.1f}: {100 * value:5.1f} %")
+print(f"average {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
+
+# %% curves tags=["slide-more"]
+from etadlite.runs import read_metrics
+from etadlite.viz import draw_curves
+
+curves = draw_curves({settings.name: read_metrics(folder)})
+run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP on test videos")
+
+# %% merge-text [markdown] tags=["slide"]
+# ## 5 · Merging windows
+#
+# Each window gives detections of its own. First all of one test video, window by window:
+
+# %% found
+from etadlite.data.datasets import collate
+from etadlite.inference.detect import detections_of
+from etadlite.runs import video_classes
+from etadlite.training.system import load_checkpoint
+
+test_data = open_split(settings, training=False)
+system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
+told = video_classes(settings, test_data)  # by a classifier; None where the detector tells them
+given = None if told is None else [told[shown.name]]
+by_window = []
+for index in range(len(test_data)):
+    if test_data.name(index) == shown.name:
+        batch = collate([test_data[index]])
+        with torch.inference_mode():
+            output = system(batch.inputs)
+        by_window += detections_of(output, batch.grids, settings, given)
+print(len(by_window), "windows with", [len(found) for found in by_window], "detections")
+
+# %% soft-text [markdown] tags=["slide"]
+# **Soft-NMS** takes the best detection, then lowers the score of every other one by
+# exp(−tIoU² / σ): what overlaps the pick much, as it is probably the same action, sinks far. Then it
+# takes the next best, and so on, until the best left is below a least score.
+#
+# **Voting** then moves each pick: its start and end become the mean, weighted by score, of all
+# detections that overlap it with a tIoU of 0.95 or more. Two windows that saw the same action agree
+# on a compromise.
+
+
+# %% overlap
+def tiou(segment, others):  # [2], [P, 2] -> [P]
+    shared = (others[:, 1].clamp(max=segment[1]) - others[:, 0].clamp(min=segment[0])).clamp(min=0)
+    return shared / ((segment[1] - segment[0]) + (others[:, 1] - others[:, 0]) - shared)
+
+
+# %% soft
+def soft_nms(segments, scores, sigma, most, least):
+    left, picks, lowered = scores.clone(), [], []
+    for _ in range(min(most, len(segments))):
+        best = int(left.argmax())
+        if picks and left[best] < least:
+            break
+        picks.append(best)
+        lowered.append(float(left[best]))
+        left *= torch.exp(-tiou(segments[best], segments).square() / sigma)
+        left[picks] = -torch.inf
+    return picks, lowered
+
+
+# %% vote
+def vote(segment, segments, scores, threshold):
+    voters = tiou(segment, segments) >= threshold
+    weights = scores[voters]
+    return (weights[:, None] * segments[voters]).sum(dim=0) / weights.sum()
+
+
+# %% merge
+def merge(found, duration, chosen):
+    segments = torch.tensor([item["segment"] for item in found], dtype=torch.float64)
+    segments = segments.reshape(-1, 2).clamp(0, duration)
+    there = (segments[:, 1] > segments[:, 0]).nonzero().flatten().tolist()
+    segments = segments[there]
+    scores = torch.tensor([found[i]["score"] for i in there], dtype=torch.float64)
+    limits = chosen.nms_sigma, chosen.max_detections, chosen.min_score
+    picks, lowered = soft_nms(segments, scores, *limits)
+    merged = []
+    for pick, score in zip(picks, lowered, strict=True):
+        place = vote(segments[pick], segments, scores, chosen.nms_voting)
+        label = found[there[pick]]["label"]
+        merged.append({"segment": place.tolist(), "label": label, "score": score})
+    return merged
+
+
+# %% merge-equal
+from etadlite.inference.merge import merge_windows
+
+found = [item for window in by_window for item in window]
+merged = merge(found, shown.duration, settings.inference)
+theirs = merge_windows(found, shown.duration, settings.inference)
+assert [item["label"] for item in merged] == [item["label"] for item in theirs]
+for key in ("segment", "score"):
+    ours, package = ([item[key] for item in items] for items in (merged, theirs))
+    assert np.allclose(ours, package, atol=1e-5)
+print(f"{len(found)} detections of all windows become {len(merged)}, equal to the package's")
+
+# %% merged-picture tags=["slide"]
+from etadlite.data.split import video_file
+from etadlite.runs import one_a_moment, strip
+from etadlite.viz import draw_timeline
+
+truth = [{"segment": [a.start, a.end], "label": a.label} for a in shown.actions]
+rows = {"true": truth}
+for number, items in enumerate(by_window, 1):
+    rows[f"window {number}"] = one_a_moment(items, 5)
+rows["merged"] = one_a_moment(merged, len(truth) + 2)
+frames = strip(video_file(settings.data.videos, shown.name))
+labels = settings.detector.classes
+figure = draw_timeline(
+    frames, shown.duration, rows, title=f"test video {shown.name}", labels=labels
+)
+run.show(figure, "merged", "Detections of each window, and merged, below the true actions")
+
+# %% merged-see [markdown]
+# **What to see** (in the `laptop` profile). Windows that overlap report the same action twice, with
+# slightly other ends; merged, it is there once. An action that a window's border cuts gets a short,
+# wrong segment from that window, and the whole one from its neighbour: the better score wins.
+#
+# Published, and so here: this soft-NMS runs over all detections *whatever their label*. Two classes
+# at the same time would hinder each other; exercise 2 asks for the other way.
+
+# %% once-text [markdown]
+# **Predict first.** What is lost if windows are *not* merged? Every duplicate with a good score is a
+# false alarm, and mAP punishes false alarms that stand above right detections.
+
+# %% without-merging
+from etadlite.evaluation import mean_average_precision
+
+predictions = json.loads((folder / "predictions.json").read_text())
+judged = {
+    "subset": settings.data.test_subset,
+    "tiou": settings.inference.tiou,
+    "blocked": [v.name for v in everything.values() if v.name != shown.name],
+}
+known = {action.label for action in shown.actions}
+scores = {}
+for what, items in (("not merged", found), ("merged", merged)):
+    inside = [i | {"segment": np.clip(i["segment"], 0, shown.duration).tolist()} for i in items]
+    inside = [i for i in inside if i["label"] in known and i["segment"][1] > i["segment"][0]]
+    result = mean_average_precision(
+        settings.data.annotations, {"results": {shown.name: inside}}, **judged
+    )
+    scores[what] = 100 * result.average
+    print(f"{what}: {scores[what]:.1f} % average mAP on this video, {len(inside)} detections")
+
+# %% classifier-text [markdown] tags=["slide"]
+# ## 6 · The classifier of THUMOS-14
+#
+# In the full training the detector is **class-agnostic**: it says where, not what. The classes come
+# from **UntrimmedNet**, a classifier of whole videos, as a table [1574, 101] in a NumPy file: row
+# *n* − 1 belongs to `video_test_` *n*, and the columns are the 101 classes of *UCF101*, another data
+# set, of which 20 are those of THUMOS-14. Each segment is reported with the two best of these
+# twenty, its score times the class's. Here such a table of random scores for three videos:
+
+# %% classifier
+from etadlite.inference.classifiers import THUMOS_CLASSES, UntrimmedNet
+
+table = np.random.default_rng(run.seed).random((3, 101)).astype("float32")
+np.save(run.out / "scores.npy", table)
+print(UntrimmedNet(run.out / "scores.npy").top("video_test_0000002", 2))
+columns = {table[1, number - 1]: label for number, label in THUMOS_CLASSES.items()}
+print([(columns[score], float(score)) for score in sorted(columns)[:-3:-1]])
+
+# %% classifier-see [markdown]
+# **What to see.** Both lines are equal; the other 81 columns play no part. Two classes a segment are
+# enough for most videos, but where a third class occurs its actions are lost: a limit of naming
+# whole videos that the detector can't mend.
+
+# %% exercises [markdown]
+# ## 7 · Exercises
+#
+# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+#
+# ### 1 · Seconds of a cell (easy, 5 minutes)
+#
+# Return where position `cell` of a window lies, in seconds of the video.
+#
+# <details><summary>Hint</summary>
+#
+# First the frame: the window's first frame, plus the offset of a snippet's middle, plus `stride`
+# frames a cell. There are `fps` frames a second.
+#
+# </details>
+
+
+# %% exercise-1
+def seconds_of(cell, first_frame, stride, offset, fps):
+    # BEGIN SOLUTION
+    return (first_frame + offset + cell * stride) / fps
+    # END SOLUTION
+
+
+check("seconds_of", seconds_of)
+
+# %% exercise-2-text [markdown]
+# ### 2 · Soft-NMS within a class (medium, 10 minutes)
+#
+# A detection was picked. `overlaps` [P] are the tIoUs of all detections with it, `labels` [P] their
+# classes, `label` the pick's. Return the lowered `scores` [P]: those of the *same* class times
+# exp(−tIoU² / `sigma`), the others as they were. Don't change `scores` itself.
+#
+# <details><summary>Hint</summary>
+#
+# `torch.where(condition, a, b)` takes `a` where the condition holds, and `b` elsewhere.
+#
+# </details>
+
+
+# %% exercise-2
+def lower(scores, overlaps, labels, label, sigma):
+    # BEGIN SOLUTION
+    lowered = scores * torch.exp(-(overlaps**2) / sigma)
+    return torch.where(labels == label, lowered, scores)
+    # END SOLUTION
+
+
+check("lower", lower)
+
+# %% exercise-2-note [markdown] tags=["solution"]
+# `etadlite.inference.nms.multiclass_nms` does the whole of it. Published numbers do not use it.
+
+# %% full-run [markdown]
+# ## 8 · The full run
+#
+# `data_scripts/download.py` fetches what is open and says how to ask for the rest;
+# `data_scripts/make_thumos_annotations.py` builds the annotations from the distributed files;
+# `etadlite check-data e2e_thumos_tsp` counts and checks; `etadlite plan e2e_thumos_tsp` predicts the
+# memory. Then, on a GPU, any one of these:
+#
+# ```
+# etadlite notebook 06_end_to_end_thumos -p profile full -p data_root data/thumos-14
+# cd notebooks && papermill 06_end_to_end_thumos.ipynb out.ipynb \
+#     -p profile full -p data_root ../data/thumos-14
+# etadlite train e2e_thumos_tsp
+# torchrun --nproc_per_node=4 -m etadlite train e2e_thumos_tsp
+# sbatch data_scripts/train_slurm.sh e2e_thumos_tsp
+# ```
+#
+# All resume: the notebook when it is run again with the same `out_dir`, the command with
+# `--resume last`. Nobody has published a number for this training. On stored I3D features OpenTAD
+# reaches 55.6 on average (67.7 at tIoU 0.3, 38.4 at 0.7) with the preset `thumos_i3d`; this project
+# has run neither on the real data.
+
+# %% metrics
+run.finish(
+    {"average mAP (%)": round(100 * report.average, 1)},
+    kept=["the training"] if already else [],
+    per_tiou=dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
+    seconds_per_step=report.seconds_per_step,
+    training_windows=len(train_data),
+    overlap={str(o): dict(zip(map(str, parts), measured[o], strict=True)) for o in overlaps},
+    merging=scores,
+)
+print("written to out_dir: metrics.json, pictures and the run's folder")
+
+# %% summary [markdown] tags=["slide"]
+# ## Summary
+#
+# - A window is N snippets at a fixed stride; windows overlap by half.
+# - A training window keeps an action if more than 90 % of it lies inside; `Ambiguous` is no class.
+# - Which actions are never learnt can be predicted from window, overlap and length.
+# - Detections of all windows are merged by soft-NMS, and neighbours vote on where a segment lies.
+#
+# ## Limits
+#
+# The rehearsal proves the path, not the number: the videos are short, so windows are few, and the
+# training is a few epochs. Windows see nothing beyond their borders; an action longer than a window
+# can't be found whole at all.
+#
+# ## References
+#
+# - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
+#   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134).
+# - H. Idrees et al., *The THUMOS Challenge on Action Recognition for Videos "in the Wild"*, CVIU
+#   2017: data and protocol.
+# - N. Bodla et al., *Soft-NMS*, ICCV 2017.
+# - L. Wang et al., *UntrimmedNets for Weakly Supervised Action Recognition and Detection*, CVPR 2017.
+# - S. Liu et al., *OpenTAD*, [github.com/sming256/OpenTAD](https://github.com/sming256/OpenTAD): the
+#   windows and their merging.
