@@ -165,7 +165,9 @@ def test_a_notebook_runs(name, smoke, capsys):
     executed, metrics, root = smoke(name)
     with capsys.disabled():
         print(f"\n{name}: {60 * metrics['minutes']:.0f} s, {metrics['memory_gib']} GiB")
-    assert metrics["minutes"] <= 2 * SMOKE_MINUTES
+    # On a busy machine it takes longer, but not more of the processor.
+    taken = min(metrics["minutes"], metrics["processor_minutes"] / metrics["threads"])
+    assert taken <= 2 * SMOKE_MINUTES
     assert (metrics["profile"], metrics["device"]) == ("smoke", "cpu")
     assert metrics["results"]
     said = printed(executed)

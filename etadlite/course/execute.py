@@ -19,7 +19,7 @@ from etadlite.course.card import record_run
 from etadlite.errors import InputError
 from etadlite.files import written_whole
 
-CELL_LIMITS = {"smoke": 120, "laptop": 900}
+CELL_LIMITS = {"smoke": 600, "laptop": 1800}
 """Seconds a cell may take, by profile; no limit for others."""
 
 

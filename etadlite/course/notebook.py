@@ -171,6 +171,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("etadlite", "torch", "numpy")},
             "minutes": round((time.perf_counter() - self.started) / 60, 2),
+            "processor_minutes": round(time.process_time() / 60, 2),
             "memory_gib": peak_memory(),
             "results": dict(results),
         }
