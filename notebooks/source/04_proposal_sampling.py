@@ -730,13 +730,13 @@ if run.profile == "laptop":
 
 
 # %% exercise-1
-def count_proposals(cells, longest):
+def count_valid(cells, longest):
     # BEGIN SOLUTION
     return longest * (cells + 1) - longest * (longest + 1) // 2
     # END SOLUTION
 
 
-check("count_proposals", count_proposals)
+check("count_valid", count_valid)
 
 # %% exercise-2-text [markdown]
 # ### 2 · Chances that balance the scales (medium, 10 minutes)

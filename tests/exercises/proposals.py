@@ -76,7 +76,7 @@ def repeated(context, count):
 
 
 WRONG = {
-    "count_proposals": [
+    "count_valid": [
         (lambda cells, longest: longest * cells, "must end within the video"),
         (lambda cells, longest: cells * (cells + 1) // 2, "must end within the video"),
         (

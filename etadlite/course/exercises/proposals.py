@@ -10,7 +10,7 @@ from etadlite.draws import Draws
 from etadlite.sampling import ProposalContext
 
 
-def count_proposals(attempt: Callable) -> Iterator[str]:
+def count_valid(attempt: Callable) -> Iterator[str]:
     """Of the number of proposals for (cells, longest)."""
     cases = [
         (4, 2, 7, "4 of one cell and 3 of two; a proposal must end within the video"),
@@ -23,7 +23,7 @@ def count_proposals(attempt: Callable) -> Iterator[str]:
         given = float(answer(attempt(cells, longest)))
         if given != expected:
             yield (
-                f"count_proposals({cells}, {longest}) should be {expected:,}, "
+                f"count_valid({cells}, {longest}) should be {expected:,}, "
                 f"yours gives {given:,g}: {reason}."
             )
 
@@ -94,7 +94,7 @@ def _shown(values: list[float]) -> str:
 
 
 CHECKERS: dict[str, Checker] = {
-    "count_proposals": count_proposals,
+    "count_valid": count_valid,
     "scale_chances": scale_chances,
     "with_positives": with_positives,
 }
