@@ -176,7 +176,7 @@ def test_a_bad_line_ends_with_the_right_file(server, tmp_path, tricks, expected,
 
 
 @given(cuts=st.lists(st.integers(0, 30_000), max_size=6))
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_wherever_a_line_breaks_the_file_is_the_same(running, tmp_path_factory, cuts):
     running.again(tricks=[{"cut": cut} for cut in cuts])
     target = tmp_path_factory.mktemp("cuts") / "file"
