@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from etadlite.weights import save_weights
 # No test is timed: a busy machine must not fail one.
 hypothesis.settings.register_profile("etadlite", deadline=None)
 hypothesis.settings.load_profile("etadlite")
+
+# Processes that train are forked from a server that has imported everything and computed nothing:
+# autograd does not work in a fork of a process that has used it.
+multiprocessing.set_forkserver_preload(["etadlite.cli", "etadlite.runs"])
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

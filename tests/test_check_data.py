@@ -12,6 +12,7 @@ from test_data_scripts import film
 from etadlite.cli import main
 from etadlite.data import check as module
 from etadlite.data.check import check_data, folder_settings, report
+from etadlite.data.datasets import open_dataset
 from etadlite.data.manifest import broken_files, manifest_file, read_manifest
 from etadlite.data.stickfigures import CLASSES
 from etadlite.errors import InputError
@@ -180,6 +181,21 @@ def test_training_is_told_what_is_broken_until_it_is_replaced(root):
     assert "no readable NumPy file" in broken_files(folder)["clip_a.npy"]
     save(folder, "clip_a", (20, CHANNELS))
     assert broken_files(folder) == {}
+
+
+def test_what_the_check_found_broken_counts_as_missing_in_training(root):
+    (root / "features" / "clip_b.npy").write_bytes(b"no array")
+    settings = preset(
+        "stickfigures",
+        (f"data.annotations={root / 'annotations.json'}", f"data.features={root / 'features'}"),
+    ).data
+    assert len(open_dataset(settings, CLASSES, CHANNELS, training=True)) == 6  # nobody knows
+    check(root)
+    with pytest.raises(InputError, match="clip_b"):
+        open_dataset(settings, CLASSES, CHANNELS, training=True)
+    allowed = settings.model_copy(update={"allow_missing": True})
+    with pytest.warns(match="clip_b"):
+        assert len(open_dataset(allowed, CLASSES, CHANNELS, training=True)) == 5
 
 
 def test_unchanged_files_are_not_opened_again(root, monkeypatch):

@@ -26,14 +26,14 @@ from etadlite.training.step import OutOfMemoryError, train_step
 from etadlite.training.system import System
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="forks processes that have torch"
+    not sys.platform.startswith("linux"), reason="forks processes from a server"
 )
 
 
 def in_processes(count, folder, function, *arguments):
     """What a function returns in each of some processes."""
     mp.start_processes(
-        _one_of_them, (count, folder, function, arguments), nprocs=count, start_method="fork"
+        _one_of_them, (count, folder, function, arguments), nprocs=count, start_method="forkserver"
     )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
@@ -229,7 +229,7 @@ def command_in_two(arguments, folder, *, dies=None):
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.1,
-        start_method="fork",
+        start_method="forkserver",
     )
     failure = None
     try:

@@ -95,11 +95,11 @@ def killed_at(moment, settings, folder):
     run_training(settings, folder, resume=True, progress=False)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process that has torch")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks processes from a server")
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
     settings, moments = e2e(tiny, "data.cache=null"), random.Random(0)
-    processes = multiprocessing.get_context("fork")
+    processes = multiprocessing.get_context("forkserver")
     folders = {False: tmp_path / "whole", True: tmp_path / "killed"}
     deaths = 0
     for often, folder in folders.items():

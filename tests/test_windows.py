@@ -296,9 +296,9 @@ def test_a_video_converted_to_half_the_rate_is_read_at_the_same_moments(video_fo
 def test_frames_that_snippets_share_are_decoded_once_and_augmented_alike(video_folder, monkeypatch):
     asked = []
 
-    def spy(path, indices, size):
+    def spy(path, indices, size, **how):
         asked.append(indices)
-        return read_frames(path, indices, size)
+        return read_frames(path, indices, size, **how)
 
     monkeypatch.setattr(datasets, "read_frames", spy)
     data = video_windows(video_folder, crop=24, jitter=0.5)

@@ -21,6 +21,7 @@ from etadlite.data.features import (
     read_features,
     resize_features,
 )
+from etadlite.data.manifest import broken_files
 from etadlite.data.split import read_split, video_file, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import read_frames, read_snippets
@@ -100,7 +101,12 @@ class AnnotatedVideos(Dataset):
         self.classes = tuple(classes)
         self.training = training
         videos = read_split(settings, training=training, classes=classes)
-        missing = [video.name for video in videos if self.find(video.name) is None]
+        broken = broken_files(self.folder)  # as `etadlite check-data` found them
+        missing = [
+            video.name
+            for video in videos
+            if (path := self.find(video.name)) is None or path.name in broken
+        ]
         self.videos = without_missing(videos, missing, self.folder, allow=settings.allow_missing)
 
     @property
