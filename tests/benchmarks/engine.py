@@ -47,7 +47,7 @@ from etadlite.training.system import System, resolve_device, settle_speed
 
 VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
-SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 64}
+SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
 
 
 def settings_of(model: str, variant: str, device: str) -> Settings:
