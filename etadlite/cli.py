@@ -504,7 +504,12 @@ def main() -> None:
 
 
 def _resuming(arguments: list[str], folder: Path) -> str:
-    """The command that goes on with a run which these arguments began or resumed."""
+    """The command that goes on with a run which these arguments began or resumed.
+
+    The demo and the ablation keep what is finished: there it is the same command again.
+    """
+    if arguments[0] != "train":
+        return shlex.join(["etadlite", *arguments])
     kept, rest = [], iter(arguments)
     for argument in rest:
         if argument == "--resume":

@@ -9,6 +9,7 @@ from matplotlib.collections import PathCollection
 from test_command import etadlite, refused  # noqa: F401
 
 from etadlite import ablate
+from etadlite.errors import StoppedError
 from etadlite.files import write_json
 from etadlite.report import RunReport, report_record
 from etadlite.viz.ablation import draw_ablation
@@ -95,6 +96,18 @@ def test_a_study_trains_and_tests(study, tmp_path):
     assert code == 0
     assert "gradient_norm 0.5" in out
     assert (tmp_path / "snippets" / "gradient_norm_0.5" / "seed0" / "predictions.json").exists()
+
+
+def test_a_study_that_is_stopped_goes_on_with_the_same_command(study, monkeypatch):
+    def stopped(settings, folder, *, progress):
+        raise StoppedError("SIGTERM came", 143, folder)
+
+    monkeypatch.setattr(ablate, "run_training", stopped)
+    code, _, err = study("proposals", "--seeds", 1)
+    assert code == 143
+    command = err.splitlines()[-1]
+    assert command.startswith("continue with: etadlite ablate proposals --seeds 1 ")
+    assert "--resume" not in command
 
 
 def test_what_cannot_be_studied_is_refused(study, tmp_path):

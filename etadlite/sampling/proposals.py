@@ -109,7 +109,7 @@ def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
     over the map, so that long and short proposals are covered alike.
     """
     candidates = _some(context, min(CANDIDATES * count, len(context.proposals)))
-    points = _points(context.proposals)[candidates].mT  # [B, 2, M]
+    points = _points(context.proposals)[candidates].mT.contiguous()  # [B, 2, M]
     picked = farthest_points(points, torch.zeros_like(candidates[:, 0]), count)
     return context.proposals[candidates.gather(1, picked)]
 
