@@ -44,7 +44,8 @@ class SequentialEncoder(nn.Module):
         sampler: picks the snippets that get a gradient.
         ratio: their share of all snippets, above 0 and at most 1; 0 keeps the encoder frozen.
         rescale: weigh the gradient of each picked snippet by 1 / its chance to be picked, so that
-            the sum is, on average, the full gradient. The published code does not.
+            the sum is, on average, the full gradient. The published code does not. A strategy that
+            is `weighted` is always rescaled.
         keep: where the frozen prefix of the picked snippets waits for the third pass: on the
             encoder's device, in (pinned) host memory, or nowhere: it is then computed again. Where
             snippets are picked by features or gradients, that of all snippets has to wait.
@@ -74,7 +75,7 @@ class SequentialEncoder(nn.Module):
         self.chunk_size = chunk_size
         self.sampler = sampler
         self.ratio = ratio
-        self.rescale = rescale
+        self.rescale = rescale or sampler.weighted
         self.keep = keep
 
     def forward(

@@ -92,13 +92,12 @@ class System(nn.Module):
         self.encoder = None
         if settings.data.features is None:
             encoder = build_encoder(settings.encoder, pretrained=pretrained)
-            strategy = SNIPPET_STRATEGIES[sampling.snippet_strategy]
             self.encoder = SequentialEncoder(
                 encoder,
                 settings.encoder.chunk_size,
-                strategy,
+                SNIPPET_STRATEGIES[sampling.snippet_strategy],
                 sampling.snippet_ratio,
-                rescale=sampling.rescale or strategy.weighted,
+                rescale=sampling.rescale,
                 keep=settings.encoder.keep_prefix,
             )
             if encoder.channels != detector.in_channels:

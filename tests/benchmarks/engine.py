@@ -19,17 +19,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from detector import TorchvisionRoIs
+from detector import TorchvisionRoIs, seconds_of
 from report import machine, write_report
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -111,7 +108,7 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
     with ExitStack() as stack:
         if variant == "published":
             stack.enter_context(patch("etadlite.detector.stages.RoIs", TorchvisionRoIs))
-        seconds = take_turns({"step": step, "pass": no_gradient}, device, repeats)
+        seconds = seconds_of({"step": step, "pass": no_gradient}, device, repeats)
         with measure(system, optimizer, batch.inputs) as measured:
             step()
     size = settings.data
@@ -126,20 +123,6 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
         "memory": measured.rows.total - measured.rows.inputs,
         "resident": measured.resident,
     }
-
-
-def take_turns(work: dict[str, Callable[[], None]], device: str, repeats: int) -> dict:
-    """Median seconds of each after one run to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(repeats + 1):
-        for name, run in work.items():
-            started = time.perf_counter()
-            run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                taken[name].append(time.perf_counter() - started)
-    return {name: median(values) for name, values in taken.items()}
 
 
 def measure_decoding(repeats: int) -> dict[str, float]:
@@ -158,7 +141,7 @@ def measure_decoding(repeats: int) -> dict[str, float]:
             for snippet in full:
                 v2.functional.resize(snippet.transpose(0, 1), list(small))
 
-        seconds = take_turns({"ours": at_size, "resized": then_resized}, "cpu", repeats)
+        seconds = seconds_of({"ours": at_size, "resized": then_resized}, "cpu", repeats)
     pixels = 128 * 16 * 3
     return {
         "decoded at the target size": seconds["ours"],
