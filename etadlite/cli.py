@@ -198,7 +198,10 @@ def train(
     with processes.joined(settings.device, settings.training.patience_minutes):
         report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
     if report is not None:
-        print(f"{table({settings.name: [report]})}\nrun: {report.folder}")
+        print(
+            f"{table({settings.name: [report]})}\n{report.videos_per_second:.3g} videos a second, "
+            f"{report.waiting_share:.1%} of the time waiting for them\nrun: {report.folder}"
+        )
         if report.skipped_steps or report.unreadable_videos:
             print(
                 f"{report.skipped_steps} steps skipped as not finite, {report.unreadable_videos} "

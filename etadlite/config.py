@@ -132,6 +132,9 @@ class DetectorSettings(Section):
     hidden: Count = Field(512, description="width of a stage's shared layer")
     head: Count = Field(128, description="width of a stage's heads")
     max_duration: Count = Field(128, description="longest proposal in cells")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="in which its layers compute; scores, refinement and losses are fp32"
+    )
     classes: tuple[str, ...] = Field(
         (), description="classes told by the detector itself; none: an external classifier does"
     )
@@ -204,7 +207,9 @@ class TrainingSettings(Section):
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the encoder; auto: measured at the start of a training"
+        "auto",
+        description="of the encoder; auto: measured at the start of a training; that of the "
+        "detector is detector.precision",
     )
     memory: ByteSize | None = Field(
         None,

@@ -19,6 +19,8 @@ class RunReport:
         average: their mean.
         peak_activation_bytes: the most that autograd held at once in a step.
         seconds_per_step: median.
+        videos_per_second: of the training, with the time that it waited for videos.
+        waiting_share: of that time, what was waiting.
         skipped_steps: steps without an update, as loss or gradient were not finite.
         unreadable_videos: of training and test, see `failed_videos.json`.
     """
@@ -29,6 +31,8 @@ class RunReport:
     average: float
     peak_activation_bytes: int
     seconds_per_step: float
+    videos_per_second: float = float("nan")
+    waiting_share: float = float("nan")
     skipped_steps: int = 0
     unreadable_videos: int = 0
 
@@ -40,6 +44,8 @@ def report_record(report: RunReport) -> dict[str, Any]:
         "mAP": dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
         "peak_activation_bytes": report.peak_activation_bytes,
         "seconds_per_step": report.seconds_per_step,
+        "videos_per_second": report.videos_per_second,
+        "waiting_share": report.waiting_share,
         "skipped_steps": report.skipped_steps,
         "unreadable_videos": report.unreadable_videos,
     }
@@ -55,6 +61,8 @@ def read_report(folder: Path) -> RunReport:
         record["average_mAP"],
         record["peak_activation_bytes"],
         record["seconds_per_step"],
+        record["videos_per_second"],
+        record["waiting_share"],
         record.get("skipped_steps", 0),
         record.get("unreadable_videos", 0),
     )

@@ -135,6 +135,8 @@ def run_training(
         precision.average,
         result.peak_activation_bytes,
         result.seconds_per_step,
+        result.videos_per_second,
+        result.waiting_share,
         result.skipped_steps,
         sum(map(len, unreadable.values())),
     )

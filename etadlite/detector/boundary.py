@@ -12,7 +12,8 @@ class TemporalEvaluation(nn.Module):
         self.score = nn.Conv1d(width, 2, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.score(self.hidden(features).relu()).sigmoid()
+        score = self.score(self.hidden(features).relu())
+        return score.to(self.score.weight.dtype).sigmoid()  # in full precision under autocast, too
 
 
 class CellClassifier(nn.Module):
@@ -28,4 +29,4 @@ class CellClassifier(nn.Module):
         self.score = nn.Conv1d(width, num_classes + 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.score(self.hidden(features).relu())
+        return self.score(self.hidden(features).relu()).to(self.score.weight.dtype)

@@ -7,11 +7,12 @@ RoIAlign in the detector is linear, too. So the two are one: the layer is applie
 which are far fewer than the P x roi bins, and each proposal sums up rows of the result.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def extend(proposals: Tensor, ratio: float = 0.5) -> Tensor:
@@ -27,7 +28,7 @@ class Interpolation(NamedTuple):
     Attributes:
         samples: [P] how many samples a bin of each proposal has.
         owner: [S] the proposal of each sample, ascending.
-        cell: [S, roi, 2] the two cells between which a sample lies.
+        cell: [S, roi, 2] the two cells between which a sample lies, int32.
         weight: [S, roi, 2] their shares in the bin's mean.
     """
 
@@ -73,7 +74,7 @@ def interpolate(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
     place = place.clamp(0, cells - 1)
     low = place.floor()
     above = (place - low) * share
-    low = low.long()
+    low = low.int()  # half the bytes of int64, of which there are more than of weights
     cell = torch.stack((low, (low + 1).clamp(max=cells - 1)), dim=-1)
     return Interpolation(samples, owner, cell, torch.stack((share - above, above), dim=-1))
 
@@ -94,7 +95,8 @@ def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
     weights = entries.weight.new_zeros(len(proposals), roi_size, cells)
     bins = torch.arange(roi_size, device=proposals.device)[:, None].expand_as(entries.cell)
     owner = entries.owner[:, None, None].expand_as(entries.cell)
-    return weights.index_put((owner, bins, entries.cell), entries.weight, accumulate=True)
+    places = (owner, bins, entries.cell.long())
+    return weights.index_put(places, entries.weight, accumulate=True)
 
 
 def roi_align(features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool) -> Tensor:
@@ -146,13 +148,57 @@ class RoIs:
         table = F.linear(self.features.transpose(1, 2), by_bin)  # [B, T, bins * H]
         samples, owner, cell, weight = self.entries
         own = slice(first, first + bins)
-        column = torch.arange(bins, device=owner.device)[:, None]
-        places = ((owner // count * cells)[:, None, None] + cell[:, own]) * bins + column
-        summed = F.embedding_bag(
-            places.flatten(),
+        column = torch.arange(bins, dtype=cell.dtype, device=cell.device)[:, None]
+        video = (owner // count * cells).to(cell.dtype)[:, None, None]
+        places = (video + cell[:, own]) * bins + column
+        summed = SumRows.apply(
             table.view(batch * cells * bins, -1),
+            places.flatten(),
+            owner,
             (samples.cumsum(0) - samples) * (2 * bins),
-            mode="sum",
-            per_sample_weights=weight[:, own].flatten().to(table.dtype),
+            weight[:, own].flatten().to(table.dtype),
         )
         return summed.unflatten(0, (batch, count)) + layer.bias
+
+
+class SumRows(torch.autograd.Function):
+    """Weighted sums of a table's rows: a sparse matrix times the table.
+
+    Its backward pass multiplies with the transposed matrix in the same way, by sums of rows of the
+    gradient. That is deterministic, and faster than the backward pass of `F.embedding_bag`.
+
+    Args:
+        table: [R, H].
+        rows: [E] which row each entry of the matrix takes, sum after sum.
+        owner: [E / k] the sum to which every k entries belong, for some k; ascending.
+        first: [S] the place of the first entry of each sum.
+        weights: [E] of the entries; they get no gradient.
+
+    Returns:
+        [S, H].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, rows: Tensor, owner: Tensor, first: Tensor, weights: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(rows, owner, weights)
+        ctx.size = len(table)
+        return _sum_rows(table, rows, first, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, owner, weights = ctx.saved_tensors
+        together = len(rows) // max(len(owner), 1)
+        rows, order = rows.sort()
+        first = torch.searchsorted(rows, torch.arange(ctx.size, device=rows.device).to(rows.dtype))
+        sums = owner.to(rows.dtype)[order // together]
+        gradient = gradient.contiguous()
+        return _sum_rows(gradient, sums, first, weights[order]), None, None, None, None
+
+
+def _sum_rows(table: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -> Tensor:
+    """`SumRows` without a gradient."""
+    first = first.to(rows.dtype)
+    return F.embedding_bag(rows, table, first, mode="sum", per_sample_weights=weights)

@@ -16,6 +16,8 @@ from etadlite.detector.roi import RoIs, extend
 class StageOutput(NamedTuple):
     """What a stage says of its P input proposals.
 
+    All are of the proposals' precision, in whatever the layers compute.
+
     Attributes:
         proposals: [B, P, 2] the stage's input, in cells.
         iou: [B, P, 2] tIoU with the nearest action, as classified and as regressed, in 0..1.
@@ -70,9 +72,9 @@ class ReleasedStage(nn.Module):
         )
         return StageOutput(
             proposals,
-            self.iou(shared).sigmoid(),
-            torch.cat(offsets, dim=-1),
-            self.boundary(shared).sigmoid(),
+            self.iou(shared).to(proposals.dtype).sigmoid(),
+            torch.cat(offsets, dim=-1).to(proposals.dtype),
+            self.boundary(shared).to(proposals.dtype).sigmoid(),
         )
 
 
@@ -92,7 +94,7 @@ class OpenTADStage(nn.Module):
         shared = rois.linear(self.shared).relu()
         return StageOutput(
             proposals,
-            self.iou(shared).sigmoid(),
-            self.offsets(shared),
-            self.boundary(shared).sigmoid(),
+            self.iou(shared).to(proposals.dtype).sigmoid(),
+            self.offsets(shared).to(proposals.dtype),
+            self.boundary(shared).to(proposals.dtype).sigmoid(),
         )

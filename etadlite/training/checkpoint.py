@@ -57,6 +57,8 @@ class Progress:
         chunk_size: snippets encoded at once, where memory ran out with more.
         peak_activation_bytes: see `etadlite.training.loop.TrainingResult`.
         seconds_per_step: likewise.
+        waited: seconds in which steps waited for their videos.
+        worked: seconds that the steps took.
     """
 
     epoch: int = 0
@@ -69,6 +71,8 @@ class Progress:
     chunk_size: int | None = None
     peak_activation_bytes: int = 0
     seconds_per_step: float = 0.0
+    waited: float = 0.0
+    worked: float = 0.0
 
 
 @dataclass

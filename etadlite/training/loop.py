@@ -46,6 +46,8 @@ class TrainingResult:
         peak_activation_bytes: the most that autograd held at once besides weights and the batch,
             measured in the third step, or the last of fewer.
         seconds_per_step: median, without the first steps; loading not included.
+        videos_per_second: mean over all steps, with the time that they waited for videos.
+        waiting_share: of that time, what was waiting.
         skipped_steps: steps without an update, as loss or gradient were not finite.
         unreadable: videos that could not be read, with the reason.
     """
@@ -53,17 +55,24 @@ class TrainingResult:
     system: System
     peak_activation_bytes: int
     seconds_per_step: float
+    videos_per_second: float
+    waiting_share: float
     skipped_steps: int
     unreadable: dict[str, str]
 
 
 def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> DataLoader:
-    """This process's batches of a data set: shuffled in training, in order in test."""
-    size = settings.training.batch_size
+    """This process's batches of a data set: shuffled in training, in order in test.
+
+    A test takes one video at a time: all of its proposals are many already, and memory that is used
+    again and again is faster than memory that the system has to hand out.
+    """
     if training:
-        order = {"batch_sampler": TrainingOrder(len(data), size, settings.seed)}
+        order = {
+            "batch_sampler": TrainingOrder(len(data), settings.training.batch_size, settings.seed)
+        }
     else:
-        order = {"sampler": processes.share(range(len(data))), "batch_size": size}
+        order = {"sampler": processes.share(range(len(data))), "batch_size": 1}
     return DataLoader(
         Readable(data),
         **order,
@@ -192,12 +201,14 @@ def run(
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
+            asked = time.perf_counter()
             for batch in _next_batches(training, batches, data, interruption):
                 # 2. The learning rates at the middle of the step, so that none is ever zero.
                 middle = (at.steps + 0.5) / length
                 set_learning_rates(training.optimizer, settings.training, middle)
                 # 3. The step.
                 started = time.perf_counter()
+                at.waited += started - asked
                 if at.steps == measured:
                     with SavedActivations(system, batch.inputs) as activations:
                         record = step_in_memory(training, batch)
@@ -205,6 +216,7 @@ def run(
                 else:
                     record = step_in_memory(training, batch)
                 seconds.append(time.perf_counter() - started)
+                at.worked += seconds[-1]
                 at.seconds_per_step = statistics.median(seconds[3:] or seconds)
                 at.step += 1
                 at.steps += 1
@@ -217,6 +229,7 @@ def run(
                 if time.monotonic() - saved >= 60 * settings.training.checkpoint_minutes:
                     _save(training, folder)
                     saved = time.monotonic()
+                asked = time.perf_counter()
             # 6. An epoch is over: its weights, and perhaps a test.
             _save(training, folder)
             if folder is not None and processes.is_first():
@@ -227,8 +240,15 @@ def run(
             if tested is not None:
                 note({"step": at.steps, "epoch": at.epoch + 1, **tested})
             at.epoch, at.step = at.epoch + 1, 0
+    taken = at.waited + at.worked
     return TrainingResult(
-        system, at.peak_activation_bytes, at.seconds_per_step, at.skipped, dict(at.failed)
+        system,
+        at.peak_activation_bytes,
+        at.seconds_per_step,
+        at.steps * settings.training.batch_size / taken,
+        at.waited / taken,
+        at.skipped,
+        dict(at.failed),
     )
 
 

@@ -117,6 +117,7 @@ class System(nn.Module):
         )
         self.sampling = sampling
         self.precision = settings.training.precision
+        self.detector_precision = detector.precision
         proposals = valid_proposals(settings.data.snippets, detector.max_duration)
         self.register_buffer("proposals", proposals, persistent=False)
 
@@ -156,7 +157,10 @@ class System(nn.Module):
         """
         if proposals is None:
             proposals = self.proposals.expand(len(inputs), -1, -1)
-        return self.detector(self.features(inputs, draws, actions), proposals)
+        features = self.features(inputs, draws, actions)
+        device, half_precise = features.device.type, self.detector_precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=half_precise):
+            return self.detector(features, proposals)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -229,7 +233,8 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
 
 def _model_settings(settings: Settings) -> dict[str, object]:
     """What the weights depend on."""
-    detector = {f"detector.{k}": v for k, v in settings.detector.model_dump().items()}
+    tree = settings.detector.model_dump(exclude={"precision"})
+    detector = {f"detector.{k}": v for k, v in tree.items()}
     return detector | {
         "data.snippets": settings.data.snippets,
         "encoder.name": "features" if settings.data.features else settings.encoder.name,
