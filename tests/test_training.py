@@ -1,6 +1,7 @@
 """The training loop, the system, its checkpoints, and what a run leaves."""
 
 import json
+import time
 from math import cos, pi
 
 import pytest
@@ -131,10 +132,14 @@ def test_a_single_step_moves_the_weights(tiny):
     settings = on_features(tiny, "training.epochs=1", "training.warmup_epochs=0")
     torch.manual_seed(settings.seed)
     before = weights_of(System(settings))
+    begun = time.perf_counter()
     result = train(settings, progress=False)
+    taken = time.perf_counter() - begun
     assert len(same(before, weights_of(result.system))) < 0.5 * len(before)
     assert result.peak_activation_bytes > 0
-    assert result.seconds_per_step > 0
+    assert taken > result.seconds_per_step > 0
+    assert 0 < result.waiting_share < 1
+    assert result.videos_per_second > settings.training.batch_size / taken
 
 
 def test_gradients_are_clipped_and_the_norm_before_is_reported(tiny):
@@ -245,6 +250,33 @@ def test_bf16_is_for_the_encoder_and_gives_float_features_close_by(tiny):
         expected, got = plain.features(inputs), short.features(inputs)
     assert got.dtype == torch.float32
     assert 0 < float((got - expected).norm() / expected.norm()) < 0.05
+
+
+def test_a_detector_in_bf16_scores_in_fp32_and_learns_the_same(tiny, tmp_path):
+    settings = {
+        kind: on_features(tiny, f"detector.precision={kind}")
+        for kind in ("fp32", "bf16")
+    }
+    data = open_split(settings["fp32"], training=True)
+    batch = collate([data[number] for number in range(len(data))])
+    outputs, gradients = {}, {}
+    for kind, chosen in settings.items():
+        torch.manual_seed(0)
+        system = System(chosen)
+        with torch.no_grad():
+            outputs[kind] = system(batch.inputs)
+        train_step(system, batch, make_optimizer(system, chosen.training), chosen)
+        gradients[kind] = torch.cat([p.grad.flatten() for p in system.parameters()])
+    plain, short = outputs["fp32"], outputs["bf16"]
+    for name in ("iou", "offsets", "boundary"):
+        a, b = (getattr(output.stages[0], name) for output in (plain, short))
+        assert b.dtype == torch.float32
+        assert 0 < float((a - b).abs().max()) < 0.03
+    assert short.boundaries.dtype == short.classes.dtype == torch.float32
+    assert len(short.boundaries.unique()) > 0.9 * len(plain.boundaries.unique())  # not rounded
+    assert torch.cosine_similarity(*gradients.values(), dim=0) > 0.98
+    save_checkpoint(tmp_path / "c.safetensors", system, settings["bf16"])
+    assert load_checkpoint(tmp_path / "c.safetensors", settings["fp32"])
 
 
 def test_all_valid_proposals_are_evaluated_in_test_and_some_in_training(tiny):

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/throughput.py [--json FILE] [--device cpu] [--steps 4] [--workers 2]
 
-Features: training steps of `anet_tsp` at ActivityNet's sizes (batch 16, 495 proposals a video,
-fp32) with their loader, against the published formulation in the same run: torchvision's RoIAlign
-in each of three stages, and a loader as PyTorch makes it. The two take turns.
+Features: training steps of `anet_tsp` at ActivityNet's sizes (batch 16, 495 proposals a video)
+with their loader, in fp32 and in bf16 (`detector.precision`), against the published formulation in
+the same run: fp32, torchvision's RoIAlign in each of three stages, and a loader as PyTorch makes
+it. The three take turns.
 Videos, 456x256 at 15 frames a second: frames a second that one loading process decodes, augments
 and cuts for `e2e_anet_tsp`, against what the encoder's forward pass alone consumes; and decoding at
 the target size against decoding at full size and resizing.
@@ -15,7 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from statistics import median
@@ -34,6 +35,7 @@ from etadlite.data.datasets import Batch, VideoDataset, collate
 from etadlite.data.stickfigures import TARGET, plan_timeline, render, write_video
 from etadlite.data.timegrid import snippet_frames
 from etadlite.data.video import read_frames
+from etadlite.detector.roi import RoIs
 from etadlite.encoders import R2Plus1D
 from etadlite.encoders.chunks import encode_in_chunks
 from etadlite.presets import preset
@@ -106,51 +108,47 @@ def timed_steps(
 
 
 def measure_features(device: str, steps: int, workers: int) -> dict[str, float]:
-    """Videos a second, ours and as published, and our share of waiting."""
+    """Videos a second, as published and ours in two precisions, and our shares of waiting."""
     with tempfile.TemporaryDirectory() as folder:
         changes = write_data(Path(folder), 64)
         changes += [f"device={device}", f"data.workers={workers}"]
-        settings = preset("anet_tsp", changes)
-        taken: dict[str, list[tuple[float, float]]] = {}
+        fp32 = preset("anet_tsp", changes)
+        bf16 = fp32.changed(["detector.precision=bf16"])
+        training = partial(loader, open_split(fp32, training=True), training=True)
         ways = {
-            "ours": (loader(open_split(settings, training=True), settings, training=True), None),
-            "published": (plain_loader(settings), TorchvisionRoIs),
+            "published": (fp32, plain_loader(fp32), TorchvisionRoIs),
+            "fp32": (fp32, training(fp32), RoIs),
+            "bf16": (bf16, training(bf16), RoIs),
         }
         endless = {
-            name: chain.from_iterable(repeat(batches)) for name, (batches, _) in ways.items()
+            name: chain.from_iterable(repeat(batches)) for name, (_, batches, _) in ways.items()
         }
         systems = {}
-        for name in ways:
+        for name, (settings, _, _) in ways.items():
             torch.manual_seed(0)
             system = System(settings).to(device)
             systems[name] = system, make_optimizer(system, settings.training)
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for turn in range(3):  # the first warms up
-            for name, (_, rois) in ways.items():
+            for name, (settings, _, rois) in ways.items():
                 system, optimizer = systems[name]
-                with patch("etadlite.detector.stages.RoIs", rois) if rois else nullcontext():
-                    found = timed_steps(
-                        endless[name],
-                        lambda batch, s=system, o=optimizer: train_step(s, batch, o, settings),
-                        steps if turn else 1,
-                        device,
-                    )
-                if turn:
-                    taken.setdefault(name, []).extend(found)
-        data = open_split(settings, training=True)
+                step = partial(train_step, system, optimizer=optimizer, settings=settings)
+                with patch("etadlite.detector.stages.RoIs", rois):
+                    found = timed_steps(endless[name], step, steps if turn else 1, device)
+                taken[name] += found if turn else []
+        data = open_split(fp32, training=True)
         started = time.perf_counter()
         for number in range(len(data)):
             data[number]
         alone = len(data) / (time.perf_counter() - started)
-    size = settings.training.batch_size
+    size = fp32.training.batch_size
     rate = {name: size / median(map(sum, found)) for name, found in taken.items()}
-    waited, worked = (sum(column) for column in zip(*taken["ours"], strict=True))
-    return {
-        "videos_a_second": rate["ours"],
-        "videos_a_second_as_published": rate["published"],
-        "ratio": rate["ours"] / rate["published"],
-        "share_of_time_waiting": waited / (waited + worked),
-        "videos_a_second_of_one_loading_process": alone,
-    }
+    report = {f"videos_a_second_{name}": value for name, value in rate.items()}
+    for name in ("fp32", "bf16"):
+        report[f"ratio_{name}"] = rate[name] / rate["published"]
+        waited, worked = (sum(column) for column in zip(*taken[name], strict=True))
+        report[f"share_of_time_waiting_{name}"] = waited / (waited + worked)
+    return report | {"videos_a_second_of_one_loading_process": alone}
 
 
 def measure_videos(device: str, repeats: int, seconds: int) -> dict[str, float]:
