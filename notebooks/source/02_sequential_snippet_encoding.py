@@ -368,9 +368,9 @@ alt = "Batch norm in training mode changes features by tens of percent; the othe
 run.show(figure, "norms", alt)
 
 # %% norm-see [markdown] tags=["slide-more"]
-# **What to see.** In training mode a feature says as much about its neighbours as about itself. In
-# *eval mode* batch norm uses fixed statistics, and only rounding is left (drawn at 10⁻⁹ where it is
-# zero). `StagedEncoder` therefore leaves batch norm in eval mode, whoever calls `train()`.
+# **What to see.** In training mode a feature depends on its neighbours: by half in chunks of one,
+# by 7 % still in chunks of 32. In *eval mode* batch norm uses fixed statistics, and only rounding
+# is left (drawn at 10⁻⁹ where it is zero). `StagedEncoder` keeps it so, whoever calls `train()`.
 
 # %% replay-text [markdown] tags=["slide"]
 # ## 5 · Second idea: the replay
@@ -523,7 +523,8 @@ run.show(figure, "trace", alt)
 # %% trace-see [markdown] tags=["slide-more"]
 # **What to see.** Left, a mountain: activations pile up, wait while the detector works, and melt in
 # the backward pass. Right, low teeth (chunks without gradient), the detector, higher teeth (chunks
-# with gradient, each gone before the next). A longer video raises the mountain; it only adds teeth.
+# with gradient, each gone before the next). A longer video raises the mountain; on the right it
+# only adds teeth.
 
 # %% prefix-text [markdown] tags=["slide"]
 # ## 6 · What never changes need not be computed twice
@@ -758,9 +759,9 @@ run.show(figure, "time", alt)
 # %% time-see [markdown] tags=["slide-more"]
 # **What to see.** Very small chunks are slow: every operation has a fixed cost, which one snippet of
 # this tiny encoder hardly covers. Very large ones gain nothing and can even lose, as their
-# activations no longer fit the processor's *cache*; so does plain training, which is why the curve
-# may dip below the dashed line. For R(2+1)D-34 one snippet is work enough: the paper takes chunks
-# of 4.
+# activations no longer fit the processor's *cache*. So does plain training: the curve may dip below
+# the dashed line. (It also does where the machine was busy during one of the two: run the cell
+# twice.) For R(2+1)D-34 one snippet is work enough: the paper takes chunks of 4.
 #
 # At last your guesses, and **what this notebook claims**: features from chunks equal those encoded
 # at once; at ratio 1 the gradient equals plain back-propagation's; memory follows the formula
@@ -910,8 +911,8 @@ print("written to out_dir: metrics.json and pictures")
 #   one chunk in three passes.
 # - Features from chunks are the true ones as long as snippets do not see each other: batch norm
 #   stays in eval mode.
-# - Pushing the features' gradient through a second encoding gives the *same* gradient, for about a
-#   third more time; less where a frozen prefix is kept.
+# - Pushing the features' gradient through a second encoding gives the *same* gradient for a third
+#   more operations; fewer where a frozen prefix is kept.
 #
 # ## Limits
 #

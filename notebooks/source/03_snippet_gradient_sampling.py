@@ -132,8 +132,8 @@ print("features and their gradient [B, C, N]:", list(features.shape), list(gradi
 print(f"norms from {norms.min():.2f} to {norms.max():.2f}")
 
 # %% norms-text [markdown] tags=["slide"]
-# **Predict first.** The *norm* of a snippet's feature gradient says how strongly the loss wants its
-# feature to change. Where will it be large: inside actions, at their ends, between them?
+# **Predict first.** The *norm* (length) of a snippet's feature gradient says how far the loss wants
+# its feature to change. Where will it be large: inside actions, at their ends, between them?
 
 # %% norms tags=["slide-more"]
 count = 20  # of 64: a ratio of about 0.3
@@ -266,7 +266,8 @@ run.show(figure, "toy", "All 15 guesses without and with scaling, their means, a
 # %% toy-see [markdown] tags=["slide-more"]
 # **What to see.** A dot is a pair; the thick line is the average guess. The plain sum is **biased**:
 # each number is in a third of the pairs, so it counts a third. Weighted by N / n = 1 / (its chance
-# to be picked), it counts fully on average: no bias, but three times the scatter.
+# to be picked), its *Horvitz-Thompson weight*, it counts fully on average: no bias, but three times
+# the scatter.
 #
 # The variance follows survey statistics: with f = n / N the share that is drawn and
 # $S^2$ the variance of the values,
@@ -603,6 +604,8 @@ run.explore(explorer, "explorer")
 # %% compare-text [markdown] tags=["slide"]
 # ## 6 · Which strategy errs least?
 #
+# (Above: blue is picked, grey is not, orange is an action.)
+#
 # All at ratio 0.3. Where the chances are unknown (farthest, k-DPP), every pick counts N / n, as if
 # they were equal. *Foreground, N / n* shows a preference that is **not** weighted away. Squared
 # errors are relative to random sampling.
@@ -687,9 +690,9 @@ for name, times in noise.items():
     print(f"{name:6} at ratio 0.3: {times:.1f} times the noise of a step with all snippets")
 
 # %% noise-see [markdown]
-# **What to see.** Random picks make a step several times as noisy; a grid, far less. Still, an
-# optimiser averages over hundreds of steps, and pass 3 costs a third as much. The price in mAP, the measure
-# of detections, only training tells: in quickstart, a few points.
+# **What to see** (`laptop`). Random picks make a step four times as noisy, a grid twice. Still, an
+# optimiser averages over hundreds of steps, and pass 3 costs a third as much. The price in mAP,
+# the measure of detections, only training tells: about one point in quickstart (three seeds).
 
 # %% guesses
 f = count / cells
