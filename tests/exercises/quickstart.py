@@ -38,9 +38,10 @@ def drawn_with_repetition(context, count):
 
 WRONG = {
     "tiou": [
-        (over_the_first, "they share 5 s of the 15 s"),
-        (over_both_lengths, "they share 5 s of the 15 s"),
+        (over_the_first, "a share of one segment"),
+        (over_both_lengths, "counts the shared time twice"),
         (negative_apart, "can yours go negative?"),
+        (lambda a, b: max(0, min(a[1], b[1]) - max(a[0], b[0])), "they share 5 s of the 15 s"),
         (lambda a, b: 1 / 0, "raised ZeroDivisionError"),
     ],
     "step_cost": [

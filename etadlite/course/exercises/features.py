@@ -26,7 +26,12 @@ def recall_at(attempt: Callable) -> Iterator[str]:
     segments = torch.tensor([[0.0, 10.0], [0.0, 9.0], [20.0, 26.0], [40.0, 50.0]])
     actions = torch.tensor([[0.0, 10.0], [20.0, 30.0]])
     cases = [
-        (1, 0.5, 0.5, "the best segment finds the first action and not the second"),
+        (
+            1,
+            0.5,
+            0.5,
+            "of the two actions the best segment finds one; only the first k segments count",
+        ),
         (2, 0.5, 0.5, "both segments find the same action, which counts once"),
         (3, 0.5, 1.0, "the third finds the second action (tIoU 0.6): both of two are found"),
         (4, 0.5, 1.0, "the fourth finds nothing, but recall is a share of the actions"),
@@ -48,8 +53,20 @@ def hard_nms(attempt: Callable) -> Iterator[str]:
     segments = torch.tensor([[0.0, 10.0], [4.0, 14.0], [8.0, 18.0], [30.0, 40.0]])
     same = torch.tensor([[0.0, 5.0], [0.0, 10.0]])
     cases = [
-        (segments, [0.9, 0.5, 0.3, 0.2], 0.9, [0, 1, 2, 3], "no tIoU reaches 0.9, so all stay"),
-        (segments, [0.2, 0.3, 0.5, 0.9], 0.9, [3, 2, 1, 0], "the best goes first, in any row"),
+        (
+            segments,
+            [0.9, 0.5, 0.3, 0.2],
+            0.9,
+            [0, 1, 2, 3],
+            "no tIoU reaches 0.9, so all stay, the best first",
+        ),
+        (
+            segments,
+            [0.2, 0.3, 0.5, 0.9],
+            0.9,
+            [3, 2, 1, 0],
+            "the best goes first, wherever it stands in the list",
+        ),
         (
             segments,
             [0.9, 0.5, 0.3, 0.2],

@@ -22,7 +22,11 @@ def seconds(attempt: Callable) -> Iterator[str]:
         ("90:00", 5400.0, "the first part has no limit: a film may last 90 minutes"),
     ]
     for text, expected, reason in cases:
-        given = float(answer(attempt(text)))
+        try:
+            given = float(answer(attempt(text)))
+        except ValueError as error:
+            yield f'my_seconds("{text}") should be {expected:g}, yours fails ({error}): {reason}.'
+            return
         same = isnan(given) if isnan(expected) else abs(given - expected) < 1e-6
         if not same:
             yield f'my_seconds("{text}") should be {expected:g}, yours gives {given:g}: {reason}.'
@@ -31,7 +35,15 @@ def seconds(attempt: Callable) -> Iterator[str]:
 def best_threshold(attempt: Callable) -> Iterator[str]:
     """Of the score to be reached at least cost, from (scores, right, actions, alarm, miss)."""
     scores, right = [0.9, 0.8, 0.6, 0.5, 0.3, 0.2], [True, False, True, True, False, True]
+    few, good = [0.9, 0.8, 0.6], [True, False, True]
     cases = [
+        (
+            ([0.9, 0.4], [True, False], 1, 1, 1),
+            0.9,
+            "a threshold of 0.9 keeps the detection that scores 0.9, for it reaches it",
+        ),
+        ((few, good, 2, 4, 1), 0.9, "an alarm costs 4 and a miss 1, not the other way round"),
+        ((few, good, 2, 1, 4), 0.6, "0.9 would miss an action, and a miss costs 4"),
         ((scores, right, 4, 1, 0.8), 0.5, "one false alarm and one miss cost 1.8 together"),
         ((scores, right, 4, 1, 10), 0.2, "a miss is dear, so all right ones should be kept"),
         ((scores, right, 4, 4, 1), 0.9, "a false alarm is dear, so stop before the first one"),
