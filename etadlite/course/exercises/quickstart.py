@@ -22,12 +22,13 @@ def tiou(attempt: Callable) -> Iterator[str]:
         given = float(answer(attempt(a, b)))
         lengths = a[1] - a[0], b[1] - b[0]
         shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
+        why = reason
+        if abs(given - shared / sum(lengths)) < 1e-6:
+            why = "the sum of both lengths counts the shared time twice"
+        elif any(abs(given - shared / length) < 1e-6 for length in lengths):
+            why = "that is a share of one segment; divide by what both cover together"
         if abs(given - expected) > 1e-6:
-            if abs(given - shared / sum(lengths)) < 1e-6:
-                reason = "the sum of both lengths counts the shared time twice"
-            elif any(abs(given - shared / length) < 1e-6 for length in lengths):
-                reason = "that is a share of one segment; divide by what both cover together"
-            yield f"tiou({a}, {b}) should be {expected:.3f}, yours gives {given:.3f}: {reason}."
+            yield f"tiou({a}, {b}) should be {expected:.3f}, yours gives {given:.3f}: {why}."
 
 
 def step_cost(attempt: Callable) -> Iterator[str]:
