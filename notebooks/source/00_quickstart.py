@@ -2,13 +2,13 @@
 # # 0 · Quickstart: a detector that learns from raw video, on a laptop
 #
 # **The question.** A *temporal action detector* watches a long video and answers: *what happens,
-# from when to when?* Most detectors learn from features that a frozen network computed once. What
-# is gained when the network that sees the pixels learns, too? And how can that fit into a laptop's
-# memory?
+# from when to when?* Most never see the pixels when they learn: they read *features*, numbers that
+# another network computed once. What is gained when that network, the *encoder*, learns, too? And
+# how can that fit into a laptop's memory?
 #
-# **You will** generate a small set of videos, build a detector, train its video encoder *end to
-# end* with **ETAD**'s sequential encoding, and compare three systems. On the way you predict what
-# each step costs, then measure it.
+# **You will** generate a small set of videos, build a detector, train it *end to end*, from pixels
+# to detections, with **ETAD**'s sequential encoding, and compare three systems. On the way you
+# predict what each step costs, then measure it.
 #
 # **You need** PyTorch (`nn.Module`, `backward()`), no knowledge of video, no graphics card and no
 # download.
@@ -91,6 +91,8 @@ figure = draw_timeline(pictures, video.duration, rows, title=video.name, labels=
 run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
 
 # %% pairs-text [markdown] tags=["slide"]
+# **What to see.** A few short actions, and much time between them.
+#
 # **Predict first.** *Throw* and *catch* use the same poses; a catch is a throw played backwards.
 # Could you name the action from one frame? From how many?
 
@@ -271,7 +273,7 @@ for what, count in (
 # %% passes-text [markdown] tags=["slide"]
 # **Sequential encoding** splits a training step into three passes:
 #
-# 1. encode all snippets, chunk by chunk, *without* keeping activations;
+# 1. encode all snippets, a few at a time (a **chunk**), *without* keeping activations;
 # 2. run the detector and its backward pass as usual, as far as the features: their gradient is now
 #    known;
 # 3. encode the snippets again, chunk by chunk, *with* activations, and push the stored feature
@@ -369,7 +371,7 @@ run.show(figure, "memory", "Activation memory: plain grows with N, sequential st
 
 # %% grow-see [markdown] tags=["slide-more"]
 # **What to see.** The plain line climbs with every snippet; the sequential one stays level at one
-# chunk. A video of any length now fits, for the price of encoding twice.
+# chunk. For the price of encoding twice, a longer video adds only its frames and features.
 #
 # That price can be lowered. Neighbouring snippets look much the same, so ETAD sends the gradient of
 # only a random **part of the snippets** (the *ratio*) into the encoder in pass 3. A training step,
@@ -436,8 +438,8 @@ run.show(figure, "dial", "Cosine between sampled and full gradient over the shar
 # little differently in each draw. If all snippets pulled in unrelated directions, the cosine would
 # be about the square root of the ratio (dashed). Above that line, snippets agree with each other;
 # below it, they pull against each other. But the noise has no preferred direction: averaged over
-# many draws, the sampled gradient is the full one times the ratio. Such noise is what stochastic
-# gradient descent lives with anyway. Whether it costs accuracy, only training can tell.
+# many draws, the sampled gradient is the full one times the ratio. Whether noise costs accuracy,
+# only training can tell.
 
 # %% train-text [markdown]
 # ## 6 · Three systems, trained and compared
@@ -447,8 +449,6 @@ run.show(figure, "dial", "Cosine between sampled and full gradient over the shar
 # - **feature-based**: the frozen encoder's features (of augmented training videos, too);
 # - **end to end, 30 %**: the encoder learns from 30 % of the snippets, drawn anew in each step;
 # - **end to end, all**: it learns from every snippet.
-#
-# This is the code that the command `etadlite demo` runs.
 
 # %% train-one
 from etadlite.encoders.extract import extract_features
@@ -520,10 +520,13 @@ pictures = draw_test_videos(settings, predictions, run.out / "pictures")
 run.show_file(pictures[0], "Detections of three systems below the true actions")
 
 # %% slider-text [markdown]
+# **What to see.** The better a system, the more its row looks like the top one: same places, same
+# classes.
+#
 # A detector never says "this is all": it gives a long list with scores. Which of them you act on is
 # your **threshold**: a high one misses actions, a low one raises false alarms. In JupyterLab the
-# next cell shows a slider; otherwise, four of its positions. As the threshold rises, false alarms
-# should go first, true actions last. mAP judges the whole list, and so all thresholds at once.
+# next cell shows a slider; otherwise, four of its positions. mAP judges the whole list, and so all
+# thresholds at once.
 
 # %% slider tags=["slide"]
 from etadlite.viz.widgets import slider
@@ -620,13 +623,12 @@ for name, values in rows.items():
 
 # %% compare-see [markdown]
 # **What to see.** Memory follows the formula almost exactly, because counting bytes is arithmetic.
-# Time follows it roughly, because a computer does other things as well. For the gain there is no
-# formula: that is why one trains.
+# Time follows it roughly: a computer does other things as well. For the gain there is no formula:
+# that is why one trains.
 #
-# The encoder here is tiny, and the detector leads a sequential step. In the paper's size it is the
-# other way round: one snippet through R(2+1)D-34 keeps 74 MiB even with its first stages frozen, as
-# much as the whole detector (70 MiB). The 128 snippets of *one* video would keep 9 GiB in a plain
-# step; a chunk of four keeps 0.3 GiB.
+# The encoder here is tiny, so the detector leads a sequential step. At the paper's size one snippet
+# through R(2+1)D-34 keeps 74 MiB, even with its first stages frozen, and the whole detector 70. The
+# 128 snippets of *one* video would keep 9 GiB in a plain step, a chunk of four keeps 0.3.
 
 # %% exercises [markdown]
 # ## 8 · Exercises
@@ -763,8 +765,7 @@ print("written to out_dir: metrics.json, table.txt, pictures, and a folder a sys
 #
 # Stick figures are not people, and one seed is one draw of the dice: differences of a few points
 # mean little. The gap between studio and video is made by us; how much end-to-end training gains on
-# real videos depends on the real gap. Half precision, other samplers and large encoders are left to
-# later notebooks.
+# real videos depends on the real gap.
 #
 # ## References
 #

@@ -5,7 +5,7 @@
 # *temporal action detector* find in it what happens, from when to when? And how do we judge what it
 # says?
 #
-# **You will** take a detector apart: list every segment that could be an action, cut each one out
+# **You will** take a detector, **ETAD**'s, apart: list every possible segment, cut each one out
 # with *RoIAlign*, score it, thin the crowd out with *soft-NMS*, and judge the rest by *mAP*. Each
 # idea is written in a few lines of PyTorch first, then shown to equal the package's.
 #
@@ -85,6 +85,8 @@ figure = draw_timeline(frames, video.duration, {"true": truth}, title=video.name
 run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
 
 # %% features-text [markdown] tags=["slide"]
+# **What to see.** A few actions, and idling between them.
+#
 # ## 2 · Features: one vector a cell
 #
 # The video is cut into T equal pieces of time, the **cells**. From the middle of each, a few
@@ -138,8 +140,8 @@ run.show(figure, "features", "Features of one video over time, with its actions 
 # **What to see.** Each column is one cell. Below the marked actions the pattern changes, more
 # clearly for some than for others. This is all the detector gets.
 #
-# **Predict first.** Write your guesses here; section 9 compares. *mAP* runs from 0 to 100 %, where
-# 100 is perfect. Leave `None` where you'd rather wait.
+# **Predict first.** Write your guesses here; section 9 compares. *mAP* (section 8) runs from 0 to
+# 100 %, where 100 is perfect. Leave `None` where you'd rather wait.
 
 # %% guess
 guess = {
@@ -389,7 +391,7 @@ for name, shape, times in (
 
 # %% stages-text [markdown] tags=["slide"]
 # **What to see.** Faster, but not by what the count says. Multiplying matrices runs near a
-# processor's peak; fetching table rows waits for memory. A count treats both alike.
+# processor's peak; fetching table rows waits for memory.
 #
 # **Refinement stages.** From this layer on, small heads predict a proposal's tIoU (twice: as a
 # yes/no question and as a number) and four **offsets**: how far to move its start, end and centre,
@@ -412,7 +414,7 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # ## 5 · Training
 #
 # Beside the stages, two small heads read every cell: **startness** and **endness** (does an action
-# start, or end, here?) and the cell's class: one of K, or *background*. The loss adds up all of
+# start, or end, here?) and the cell's class: one of the K, or *background*. The loss adds up all of
 # these: cross entropy for the yes/no questions and the class, squared error for the tIoU, a smooth
 # absolute error for the offsets of good proposals. Most proposals fit nothing, so each step draws
 # about as many bad ones as there are good ones.
@@ -629,6 +631,8 @@ axis.legend(loc="lower left", frameon=False)
 run.show(figure, "precision", "Precision over recall of five detections; AP is the area below")
 
 # %% ladder-text [markdown] tags=["slide"]
+# **What to see.** Two false alarms cost the hits below them: each is worth 0.6 instead of 1.
+#
 # **A number needs a floor and a ceiling.** Four rungs, on the same test videos:
 #
 # 1. **constant**: the same for every video. Segments as long as the median training action, every
@@ -696,8 +700,7 @@ run.show(figure, "ladder", "mAP over the tIoU threshold: constant, detector, cei
 # grid's ceiling is high: cells cost next to nothing. The gap between the two blue lines is the price
 # of wrong classes; that from the upper one to the ceiling, of missed and misplaced actions, and it
 # widens as the threshold asks for more precise ends. Part of both lies before the detector: what a
-# frozen encoder from the studio does not tell, no detector can bring back. The next notebooks train
-# the encoder, too.
+# frozen encoder from the studio does not tell, no detector can bring back.
 #
 # **One experiment on one dial.** How strong should soft-NMS be? With huge σ all duplicates stay and
 # are false alarms. With tiny σ, whatever touches a better segment is gone, right or not. Where do
@@ -839,8 +842,8 @@ if check("hard_nms", hard_nms):
 # etadlite notebook 01_feature_based_tad -p profile full --out runs/large
 # ```
 #
-# And on *real* features, TSP's of ActivityNet-1.3, without a notebook; `--resume last` goes on with
-# a stopped run:
+# And on *real* features, those of ActivityNet-1.3 by TSP, a frozen encoder, without a notebook;
+# `--resume last` goes on with a stopped run:
 #
 # ```
 # etadlite train anet_tsp

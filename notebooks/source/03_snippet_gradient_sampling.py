@@ -844,7 +844,7 @@ print("written to out_dir: metrics.json and pictures")
 # ## References
 #
 # - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
-#   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134): sampled gradients, section 3.4.
+#   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134): sampled gradients.
 # - W. Cochran, *Sampling Techniques*, 1977: the formula, stratified and systematic sampling.
 # - A. Kulesza, B. Taskar, *Determinantal Point Processes for Machine Learning*, 2012.
 # - A. Katharopoulos, F. Fleuret, *Not All Samples Are Created Equal*, ICML 2018.

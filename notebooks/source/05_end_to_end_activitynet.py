@@ -72,7 +72,8 @@ run = start(
 # - **Subsets.** 10,024 videos to train on and 4,926 to validate on; the labels of the test videos
 #   are secret, so papers report *validation*. The web forgets: 4,728 of those can still be had, and
 #   published numbers count these.
-# - **Blocked list.** A file with names of videos that are broken; they are left out.
+# - **Blocked list.** A file with names of videos that are broken; they are left out. (The published
+#   file names 31 of the 4,728, too: 4,697 remain, and `data.blocked=[]` keeps all.)
 # - **One label a video.** All actions of a video have the same class (in all but 11 of 14,377).
 # - **The 1 % rule.** Training drops actions shorter than 1 % of their video.
 # - **Score.** mAP (mean average precision, notebook 01) at ten thresholds of temporal IoU, 0.50 to
@@ -101,8 +102,9 @@ def one_label_a_video(database):
 
 # %% settings-text [markdown]
 # Settings are one checked tree. A **preset** is a function that returns a complete one, and
-# `section.key=value` changes it. `e2e_anet_tsp` is the published training. The rehearsal takes the
-# small videos and the tiny encoder of `e2e_stickfigures`, and the protocol from the other.
+# `section.key=value` changes it. `e2e_anet_tsp` is the published training; its encoder, an
+# R(2+1)D-34, comes from **TSP**, a pre-training made for detection. The rehearsal takes the small
+# videos and the tiny encoder of `e2e_stickfigures`, and the protocol from the other.
 
 # %% settings
 from etadlite.data.stickfigures import make_dataset
@@ -185,8 +187,8 @@ for number, video in enumerate(splits["training"][:4]):
 print("the package keeps the same actions")
 
 # %% short-note [markdown]
-# In the released code this filter compares with the wrong name of the subset and never takes effect.
-# This is the first of six differences; section 4 lists them.
+# In the **released code**, which the paper's authors published, this filter compares with the wrong
+# name of the subset and never takes effect. It is the first of six differences; section 4 has all.
 
 # %% ends-text [markdown] tags=["slide"]
 # ### Where the snippets lie: the rule "ends"
@@ -395,11 +397,12 @@ for speed in (10, 20, 40):
     print(f"{training_hours(10_024, 6, 128, 1, speed):4.1f} h")
 
 # %% hours-see [markdown]
-# The paper's 18 hours correspond to about 20 TFLOP/s, which graphics cards of 2022 reach in practice.
-# The detector is left out here: it costs little beside the encoder.
+# By this count the paper's 18 hours are about 23 TFLOP/s (10¹² operations a second) all the while.
+# The detector is left out: it costs little beside the encoder.
 #
-# **Differences by name.** Where this package departs from the published code, a setting takes you
-# back, and a test in `tests/test_published_differences.py` shows that it does:
+# **Differences by name.** Where this package departs from the published code (the authors' own, or
+# **OpenTAD**, a toolbox that holds ETAD, too), a setting takes you back, and a test in
+# `tests/test_published_differences.py` shows that it does:
 #
 # | published code | setting that does the same |
 # |---|---|
@@ -507,8 +510,12 @@ curves = draw_curves({settings.name: records})
 run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP on test videos")
 
 # %% result-text [markdown]
-# The published result is 56.2 / 39.9 / 10.2 at tIoU 0.5 / 0.75 / 0.95 and 38.7 on average (released
-# code); trained on stored features, 37.8. A difference of some tenths between two seeds is usual.
+# **What to see.** Left, the loss: single steps faint, their mean bold. Right, mAP on test videos:
+# it, and not the loss, tells when to stop.
+#
+# On ActivityNet, 56.2 / 39.9 / 10.2 at tIoU 0.5 / 0.75 / 0.95 and 38.7 on average are published
+# (released code); OpenTAD reports 55.8 / 40.1 / 10.3 and 38.8 for the same training. So some tenths
+# mean nothing. Trained on stored features, it is 37.8.
 
 # %% result
 for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
@@ -519,6 +526,9 @@ pictures = sorted((folder / "pictures").glob("timeline_*.png"))
 run.show_file(pictures[0], "Detections of the trained system below the true actions of a video")
 
 # %% breakdown-text [markdown] tags=["slide"]
+# **What to see.** The number on a bar is its score, and paler means lower. Where a bar has the
+# right ends and the wrong name, it is the classifier that erred.
+#
 # ## 7 · Where is it good?
 #
 # One number hides much. The **breakdown** gives precision and recall by class and by length of the
@@ -603,8 +613,8 @@ axis.fill_between(accuracies, low, high, color=COLOURS[0], alpha=0.2, label="ran
 axis.set(xlabel="share of videos named right", ylabel="average mAP (%)", ylim=(0, None))
 axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False)
-run.show(figure, "dial", "Average mAP against the share of videos that the classifier names right")
 assert means[1.0] >= means[0.0]
+run.show(figure, "dial", "Average mAP against the share of videos that the classifier names right")
 
 # %% dial-see [markdown]
 # **What to see.** About a straight line: end-to-end training improves *where*, the classifier limits
@@ -664,6 +674,8 @@ assert 0.7 < ratio < 1.4
 run.show(draw_memory(bars), "memory", "Memory of a step by part: predicted beside measured")
 
 # %% exercises [markdown]
+# **What to see.** Two bars of about the same height, part by part.
+#
 # ## 10 · Exercises
 #
 # Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
@@ -732,7 +744,7 @@ check("fuse", fuse)
 # All resume: the notebook when it is run again with the same `out_dir`, the command with
 # `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
 # of a step. Expect 38 to 39 % average mAP (published 38.7; this project has not run it), and by the
-# formula above 15 to 35 hours on one GPU.
+# formula above 10 to 40 hours on one GPU.
 
 # %% metrics
 run.finish(
