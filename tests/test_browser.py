@@ -1,4 +1,4 @@
-"""In a real browser: JupyterLab runs a notebook, and a moved slider changes the picture."""
+"""In a real browser: JupyterLab runs notebooks, sliders and trainings change their pictures."""
 
 import json
 import os
@@ -30,6 +30,20 @@ def draw(ratio):
 run.explore(slider(draw, [0.1, 0.3, 0.5], "ratio", "A bar as long as the ratio"), "bar")"""
 
 
+TRAINING = """import json
+import time
+
+folder = run.out / "training"
+folder.mkdir()
+with run.watching("a training", folder, 2), (folder / "metrics.jsonl").open("w") as file:
+    for step in range(1, 11):
+        record = {"step": step, "epoch": step / 5, "loss": 1 / step}
+        print(json.dumps(record), file=file, flush=True)
+        time.sleep(1)"""
+WHOLE = "06_end_to_end_thumos"
+"""Runs in seconds at smoke."""
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, or a skip that says what is missing."""
@@ -47,24 +61,26 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, browser):
-    """Address of a JupyterLab with its own settings in a folder with two notebooks."""
+    """Address of a JupyterLab with its own settings in a folder with four notebooks."""
     root = tmp_path_factory.mktemp("lab")
-    parameters, setup = (
-        cell
-        for cell in build(read_source(FOLDER / "source" / f"{NAME}.py")).cells
-        if cell.id in ("parameters", "setup")
-    )
-    parameters.source = parameters.source.replace('"laptop"', '"smoke"')
-    small = build([])
-    small.cells = [parameters, setup, new_code_cell(SLIDER, id="slider")]
     (root / "notebooks").mkdir()
-    nbformat.write(small, root / "notebooks" / "slider.ipynb")
     shutil.copy(FOLDER / f"{NAME}.ipynb", root / "notebooks")
+    whole = build(read_source(FOLDER / "source" / f"{WHOLE}.py"))
+    start = [cell for cell in whole.cells if cell.id in ("parameters", "setup")]
+    start[0].source = start[0].source.replace('"laptop"', '"smoke"')
+    nbformat.write(whole, root / "notebooks" / f"{WHOLE}.ipynb")
+    for name, code in (("slider", SLIDER), ("training", TRAINING)):
+        small = build([])
+        small.cells = [*start, new_code_cell(code, id=name)]
+        nbformat.write(small, root / "notebooks" / f"{name}.ipynb")
 
-    news = root / "settings" / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    quiet = {"fetchNews": "false", "checkForUpdates": False}
-    (news / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    for name, values in {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of view are there, too
+    }.items():
+        file = root / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(values))
     folders = {
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
@@ -102,7 +118,7 @@ def lab(tmp_path_factory, browser):
 def page(browser):
     """A page that fails the test on an error in its console."""
     errors = []
-    opened = browser.new_page(viewport={"width": 1280, "height": 2400})  # cells out of view wait
+    opened = browser.new_page(viewport={"width": 1280, "height": 1024})
     opened.set_default_timeout(120_000)
     opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -117,20 +133,42 @@ def open_notebook(page, address):
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
 
 
-def test_a_slider_that_is_moved_changes_the_picture(lab, page):
-    open_notebook(page, lab.format("slider.ipynb"))
+def run_all(page, address):
+    """Open a notebook and run all of its cells."""
+    open_notebook(page, address)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    picture = page.get_by_alt_text("A bar as long as the ratio")
-    picture.wait_for()
-    assert page.get_by_text("bars and sliders; seed 0").is_visible()
-    before = picture.get_attribute("src")
-    page.locator(".noUi-handle").press("ArrowRight")
+
+
+def wait_for_another(page, source):
+    """Wait until a cell shows a picture that is another one than before."""
     page.wait_for_function(
         "old => [...document.querySelectorAll('.jp-OutputArea img')].some(i => i.src != old)",
-        arg=before,
+        arg=source,
     )
+
+
+def test_a_slider_that_is_moved_changes_the_picture(lab, page):
+    run_all(page, lab.format("slider.ipynb"))
+    before = page.get_by_alt_text("A bar as long as the ratio").get_attribute("src")
+    assert page.get_by_text("bars and sliders; seed 0").is_visible()
+    page.locator(".noUi-handle").press("ArrowRight")
+    wait_for_another(page, before)
     assert page.locator(".widget-readout").inner_text() == "0.3"
+
+
+def test_the_curves_of_a_training_grow_while_it_trains(lab, page):
+    run_all(page, lab.format("training.ipynb"))
+    picture = page.locator(".jp-OutputArea img")
+    for _ in range(3):  # nothing yet, some steps, more of them
+        wait_for_another(page, picture.get_attribute("src"))
+    assert picture.count() == 1  # in one place
+
+
+def test_a_whole_notebook_runs(lab, page):
+    run_all(page, lab.format(f"{WHOLE}.ipynb"))
+    page.get_by_text("GiB at most").wait_for(timeout=600_000)  # the last that it prints
+    assert page.get_by_text("Traceback").count() == 0
 
 
 def test_a_notebook_of_the_course_reads_well(lab, page):

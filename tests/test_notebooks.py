@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 from functools import cache
+from types import SimpleNamespace
 
 import nbformat
 import psutil
 import pytest
 
 from etadlite.course import RealData
+from etadlite.course import notebook as course_notebook
 from etadlite.course.build import (
     LARGEST,
     MACHINE,
@@ -499,6 +501,23 @@ def test_the_full_profile_needs_its_data_and_a_gpu(given, tmp_path):
         start([], **full)
     assert not os.path.exists(given["out_dir"])
     assert start([], **full | {"profile": "smoke"}).contents == "6 + 4 videos"
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_a_training_is_watched_line_by_line_or_in_a_picture(
+    given, interactive, monkeypatch, capsys
+):
+    shown = []
+    place = SimpleNamespace(update=lambda picture: shown.append(picture.data))
+    monkeypatch.setattr(course_notebook, "display", lambda picture, display_id: place)
+    run = start([], **given | {"interactive": interactive})
+    capsys.readouterr()
+    with run.watching("mine", run.out, 2), (run.out / "metrics.jsonl").open("w") as file:
+        for step, loss in enumerate((4.0, 2.0, 1.0, 1.0), 1):
+            print(json.dumps({"step": step, "epoch": step / 2, "loss": loss}), file=file)
+    lines = ["mine: epoch  1 of 2, loss 3.00", "mine: epoch  2 of 2, loss 1.00"]
+    assert capsys.readouterr().out.splitlines() == ([] if interactive else lines)
+    assert len(shown) == interactive
 
 
 # The card

@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from etadlite.errors import InputError
 from etadlite.files import write_json
 from etadlite.runs import read_metrics
 from etadlite.training.system import resolve_device
+from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
 
@@ -120,39 +121,33 @@ class Run:
             display(self.show(explorer.grid(), name, explorer.alt))
 
     @contextmanager
-    def log_lines(
+    def watching(
         self, name: str, folder: Path, epochs: int, *, resume: bool = False
     ) -> Iterator[None]:
-        """Print a line an epoch of the training that writes its metrics to `folder` meanwhile.
+        """Show how the training goes that writes its metrics to `folder` meanwhile.
 
+        Where there is a browser, its curves, drawn again every few seconds; else a line an epoch.
         With `resume` the metrics that are there are the same training's, and kept.
         """
         done = threading.Event()
 
-        def follow() -> None:
-            said, records, over = 0, [], False
+        def follow(show: Callable[[list[dict[str, Any]]], None], pause: float) -> None:
+            over = False
             while not over:
-                over = done.wait(1.0)  # looked at once more after the end
+                over = done.wait(pause)  # looked at once more after the end
                 if (folder / "metrics.jsonl").exists():
-                    records = [r for r in read_metrics(folder) if "loss" in r]
-                for epoch in range(
-                    said + 1, int(records[-1]["epoch"] + 1e-9) + 1 if records else 0
-                ):
-                    losses = [r["loss"] for r in records if epoch - 1 < r["epoch"] <= epoch + 1e-9]
-                    print(f"{name}: epoch {epoch:2d} of {epochs}, loss {np.mean(losses):.2f}")
-                    said = epoch
+                    show(read_metrics(folder))
 
         if not resume:
             (folder / "metrics.jsonl").unlink(missing_ok=True)
-        thread = threading.Thread(target=follow, daemon=True)
-        if not self.interactive:
-            thread.start()
+        way = (_live_curves(name), 3.0) if self.interactive else (_epoch_lines(name, epochs), 1.0)
+        thread = threading.Thread(target=follow, args=way, daemon=True)
+        thread.start()
         try:
             yield
         finally:
             done.set()
-            if thread.is_alive():
-                thread.join()
+            thread.join()
 
     def finish(self, results: Mapping[str, float], **measured: Any) -> None:
         """Write what the run was, took and measured as metrics.json into `out`.
@@ -177,6 +172,40 @@ class Run:
         }
         write_json(self.out / "metrics.json", facts | measured)
         print(f"{facts['minutes']:.1f} minutes, {facts['memory_gib']} GiB at most")
+
+
+def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], None]:
+    """What prints a line for every finished epoch of a training's records, once."""
+    said = 0
+
+    def show(records: list[dict[str, Any]]) -> None:
+        nonlocal said
+        steps = [record for record in records if "loss" in record]
+        for epoch in range(said + 1, int(steps[-1]["epoch"] + 1e-9) + 1 if steps else 0):
+            losses = [r["loss"] for r in steps if epoch - 1 < r["epoch"] <= epoch + 1e-9]
+            print(f"{name}: epoch {epoch:2d} of {epochs}, loss {np.mean(losses):.2f}")
+            said = epoch
+
+    return show
+
+
+def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
+    """What draws a training's records in one place of the notebook, again when there are more."""
+
+    def picture(records: list[dict[str, Any]]) -> Image:
+        alt = f"Training loss and average mAP of {name} so far, over epochs"
+        return small(pixels(draw_curves({name: records}), DPI), alt)
+
+    place = display(picture([]), display_id=True)
+    drawn = 0
+
+    def show(records: list[dict[str, Any]]) -> None:
+        nonlocal drawn
+        if len(records) > drawn:
+            place.update(picture(records))
+            drawn = len(records)
+
+    return show
 
 
 def start(

@@ -469,7 +469,7 @@ def train_system(name):
         print(f"{name}: encoding all videos once")
         frozen = build_encoder(chosen.encoder).to(run.device)
         extract_features(chosen, frozen, chosen.data.features, progress=run.interactive)
-    with run.log_lines(name, folder, chosen.training.epochs):
+    with run.watching(name, folder, chosen.training.epochs):
         report = run_training(chosen, folder, progress=run.interactive)
     print(f"{name}: average mAP {100 * report.average:.1f} %")
     return report

@@ -429,7 +429,7 @@ if finished(settings, folder):
     print("kept from an earlier run")
     report = read_report(folder)
 else:
-    with run.log_lines("feature-based", folder, epochs):
+    with run.watching("feature-based", folder, epochs):
         report = run_training(settings, folder, progress=run.interactive)
 print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.batch_size} videos")
 

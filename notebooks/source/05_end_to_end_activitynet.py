@@ -488,8 +488,8 @@ assert np.allclose(*losses, rtol=1e-2 if run.device == "cuda" else 1e-6)
 #
 # `run_training` trains, tests and draws into one folder. With `resume=True` it goes on where that
 # folder's run stopped, so this cell can simply be executed again. In JupyterLab a bar shows the time
-# that is left; a line an epoch appears otherwise, and `tensorboard --logdir` on the folder shows the
-# curves from anywhere while it trains.
+# that is left, and the curves grow beside it; elsewhere a line an epoch appears. `tensorboard
+# --logdir` on the folder shows the curves from anywhere while it trains.
 
 # %% train
 from etadlite.runs import run_training
@@ -497,7 +497,7 @@ from etadlite.runs import run_training
 folder = run.out / f"{run.profile}_seed{run.seed}"
 folder.mkdir(parents=True, exist_ok=True)
 already = (folder / "config.json").exists()
-with run.log_lines(settings.name, folder, settings.training.epochs, resume=True):
+with run.watching(settings.name, folder, settings.training.epochs, resume=True):
     report = run_training(settings, folder, resume=True, progress=run.interactive)
 print(f"average mAP {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 

@@ -368,7 +368,7 @@ from etadlite.runs import run_training
 folder = run.out / f"{run.profile}_seed{run.seed}"
 folder.mkdir(parents=True, exist_ok=True)
 already = (folder / "config.json").exists()
-with run.log_lines(settings.name, folder, settings.training.epochs, resume=True):
+with run.watching(settings.name, folder, settings.training.epochs, resume=True):
     report = run_training(settings, folder, resume=True, progress=run.interactive)
 for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
     print(f"mAP at tIoU {tiou:.1f}: {100 * value:5.1f} %")

@@ -393,7 +393,7 @@ for number, (name, settings) in enumerate(systems.items()):
     if settings.data.features is not None:
         encoder = build_encoder(settings.encoder).to(run.device)
         extract_features(settings, encoder, settings.data.features, progress=run.interactive)
-    with run.log_lines(name, place, epochs):
+    with run.watching(name, place, epochs):
         reports[name] = run_training(settings, place, progress=run.interactive)
 print("kept from an earlier run:", ", ".join(kept) or "nothing")
 
