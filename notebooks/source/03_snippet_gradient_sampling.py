@@ -808,7 +808,7 @@ if check("stratified", my_stratified):
 # etadlite ablate snippets --seeds 1 --ratios 0.3,1 --strategies random,grid,block
 # ```
 #
-# It writes a table of mAP, memory and seconds, and a picture. Seeds differ by several points. In a
+# It writes a table of mAP, memory and seconds, and a picture. Seeds differ by a point or more. In a
 # training of your own: `sampling.snippet_strategy=grid`, and `sampling.rescale=true` for weights.
 
 # %% metrics

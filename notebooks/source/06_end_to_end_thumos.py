@@ -381,9 +381,10 @@ from etadlite.viz import draw_curves
 curves = draw_curves({settings.name: read_metrics(folder)})
 run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP on test videos")
 
-# %% merge-text [markdown] tags=["slide"]
+# %% curves-see [markdown] tags=["slide-more"]
 # **What to see.** The loss falls and mAP rises to the end: four epochs are only a beginning.
-#
+
+# %% merge-text [markdown] tags=["slide"]
 # ## 5 · Merging windows
 #
 # Each window gives detections of its own. First all of them, window by window, for the video of

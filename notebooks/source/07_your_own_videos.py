@@ -96,9 +96,10 @@ rows = {"labels": as_segments(one.actions)}
 figure = draw_timeline(frames, one.duration, rows, title=f"{name}.mp4", labels=labels)
 run.show(figure, "recording", f"Frames of {name}.mp4 above bars for the labelled actions")
 
-# %% labels-text [markdown] tags=["slide"]
+# %% folder-see [markdown] tags=["slide-more"]
 # **What to see.** A bar is a labelled action; where there is none, nothing of interest happens.
-#
+
+# %% labels-text [markdown] tags=["slide"]
 # ## 2 · Labels
 #
 # A **label** says which file, from when to when, and what: one line of a table for each action. A
@@ -463,10 +464,11 @@ for axis, picture, index in zip(
     axis.axis("off")
 run.show(figure, "annotated", "Frames of the annotated video: detections above, a time bar below")
 
-# %% player-text [markdown] tags=["slide"]
+# %% annotated-see [markdown] tags=["slide-more"]
 # **What to see.** Compare the two rows: which actions were found, how well do their ends fit, does
 # the class agree? In the frames, the detections are written above and a bar below shows the time.
-#
+
+# %% player-text [markdown] tags=["slide"]
 # **The threshold** is yours. The detector gives a long list with **scores**; which of them you act
 # on is a matter of what a false alarm costs against a miss. Scores are no probabilities: find the
 # threshold on validation videos, not by taste. In JupyterLab, move the sliders: the moment, the
