@@ -6,12 +6,15 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from etadlite.course.build import build_notebook, code_hash, known, notebooks_folder
@@ -139,9 +142,24 @@ def _failed_cell(executed: Path) -> str:
     return "unknown"
 
 
+def described(notebook: NotebookNode) -> NotebookNode:
+    """A copy whose pictures carry their alternative texts as HTML, which nbconvert passes over."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        for output in cell.get("outputs", ()):
+            for kind in [k for k in output.get("data", {}) if k.startswith("image/")]:
+                if alt := output.metadata.get(kind, {}).get("alt"):
+                    source = f"data:{kind};base64,{''.join(output.data[kind].split())}"
+                    output.data["text/html"] = f'<img alt="{escape(alt)}" src="{source}">'
+                    del output.data[kind]
+    return copy
+
+
 def _write_page(done: Executed) -> None:
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter().from_filename(str(done.notebook))
+    page, _ = HTMLExporter().from_notebook_node(
+        described(nbformat.read(done.notebook, as_version=4))
+    )
     with written_whole(done.page) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from etadlite.viz.style import COLOURS
 
@@ -34,8 +35,10 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
         if tests:
             map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
     loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
-    map_axis.set(xlabel="epoch", ylabel="average mAP (%)", title="Test videos", ylim=(0, None))
+    map_axis.set(xlabel="epoch", ylabel="average mAP (%)", title="Test videos")
+    map_axis.set_ylim(0, 1.05 * map_axis.get_ylim()[1])  # clear of the highest marker
     for axis in (loss_axis, map_axis):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         if axis.get_legend_handles_labels()[1]:

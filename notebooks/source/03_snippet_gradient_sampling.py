@@ -304,6 +304,16 @@ assert difference < 1e-5
 # Now thousands of draws. A draw is a row of N **weights**, 0 for what was not picked. Its error is
 # $\sum_i (w_i - 1)\, g_i$, and the squared length of that needs only the N × N products $g_i \cdot
 # g_j$. The unit from here on is the full gradient: an error of 1 is as long as the gradient itself.
+#
+# **Predict first**: three numbers that this and the next section measure; leave `None` where you'd
+# rather wait.
+
+# %% guess
+guess = {
+    "scale": None,  # average of the sampled gradient without weights at ratio 0.3 (1: the full one)
+    "halved": None,  # the ratio that halves the squared error of ratio 0.3 (0.6?)
+    "grid": None,  # equal steps from a random start: their squared error, as a share of random's
+}
 
 # %% draws
 products = own @ own.T  # [N, N]
@@ -357,14 +367,7 @@ run.show(figure, "scale", "Histograms of sampled gradients with and without weig
 
 # %% dial-text [markdown] tags=["slide"]
 # **One dial: the ratio.** The formula, with vectors, predicts the error at every ratio from the rows
-# alone. **Predict first**: leave `None` where you'd rather wait.
-
-# %% guess
-guess = {
-    "scale": None,  # average of the sampled gradient without weights at ratio 0.3 (1: the full one)
-    "halved": None,  # the ratio that halves the squared error of ratio 0.3 (0.6?)
-    "grid": None,  # equal steps from a random start: their squared error, as a share of random's
-}
+# alone.
 
 # %% dial
 spread = (own - own.mean(dim=0)).square().sum() / (cells - 1)  # S²

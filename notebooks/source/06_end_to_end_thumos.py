@@ -326,10 +326,10 @@ for colour, overlap in zip(COLOURS, overlaps, strict=False):
 axis.set(xlabel="length of the action (windows)", ylabel="share kept by a window")
 axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False)
-run.show(figure, "overlap", "Share of actions that some window keeps, against their length")
 for overlap in overlaps:
     expected = [chance_to_be_kept(round(p * size), size, overlap) for p in parts]
     assert np.abs(np.subtract(expected, measured[overlap])).max() < 0.05
+run.show(figure, "overlap", "Share of actions that some window keeps, against their length")
 
 # %% dial-see [markdown]
 # **What to see.** With half an overlap every action up to 62 % of a window (10.7 s in THUMOS-14) is

@@ -5,8 +5,8 @@
 Counted, in multiplications and additions: one snippet of 16x112x112 through R(2+1)D-34, and the
 part of it that is trained. With them, what a video of a training costs as published (all snippets
 without gradient, the sampled ones whole with gradient) and here (their frozen part only once).
-From the published 18 hours on ActivityNet-1.3 follows how fast that GPU was, and from this the hours
-of other trainings on it: predicted, of the encoder alone, fp32, provided that decoding keeps up.
+From the published 18 hours on ActivityNet-1.3 follows how fast that GPU was, and from this the
+hours of other trainings on it: predicted, of the encoder alone, if decoding keeps up.
 """
 
 import argparse
