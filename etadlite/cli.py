@@ -1,5 +1,6 @@
 """The `etadlite` command: every verb calls one public function."""
 
+import errno
 import json
 import os
 import shlex
@@ -490,15 +491,19 @@ def main() -> None:
     except InputError as error:
         # One that a data loading process raised arrives wrapped in that process's traceback.
         sentence = str(error).rpartition("InputError: ")[2].strip()
+        speaks |= error.everywhere
     except StoppedError as error:
         sentence, code = str(error), error.code
         if error.folder is not None:
             sentence += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
         speaks |= error.everywhere
     except OSError as error:
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not full:
             raise
-        sentence, speaks = f"{error.filename}: {error.strerror}", True
+        sentence, speaks = f"{error.filename or 'the disk'}: {error.strerror}", True
+        if full:
+            sentence += "; make room and run the same command again, what is finished is kept"
     else:
         return
     if speaks:

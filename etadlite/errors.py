@@ -7,7 +7,14 @@ class InputError(ValueError):
     """Something given from outside cannot be used: one sentence that names it and the remedy.
 
     The command line prints the sentence and ends with exit code 2; nothing else does.
+
+    Attributes:
+        everywhere: whether each of several processes tells it, as each has its own.
     """
+
+    def __init__(self, *sentence: str, everywhere: bool = False) -> None:
+        super().__init__(*sentence)
+        self.everywhere = everywhere
 
 
 class StoppedError(Exception):

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -20,12 +21,21 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Yields:
         Where to write; it has the suffix of `path`, by which some writers know the format.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, and has a number.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield draft
         draft.replace(path)
+    except OSError as error:
+        # NumPy tells in words alone that a disk took less than it was given.
+        code = error.errno or (errno.ENOSPC if " requested and " in str(error) else None)
+        if code is None or error.filename not in (None, str(draft)):
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -343,6 +343,23 @@ def test_an_output_that_cannot_be_written_is_one_sentence_too(tiny, trained, tmp
     assert refused(etadlite("make-data", target, "--quiet"), "file", "directory")
 
 
+def test_a_full_disk_is_said_with_the_file_and_by_each_process(
+    tiny, tmp_path, etadlite, monkeypatch
+):
+    out = tmp_path / "features"
+    arguments = ("e2e_stickfigures", f"data.videos={tiny.data / 'videos'}", "data.workers=0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, name in (("0", "manifest.json"), ("1", "training_00001.npy")):
+        monkeypatch.setenv("RANK", rank)
+        out.mkdir(exist_ok=True)
+        stem, _, suffix = name.partition(".")
+        (out / f"{stem}.{os.getpid()}.part.{suffix}").symlink_to("/dev/full")
+        result = etadlite(
+            "extract", *arguments, "data.workers=0", "--stride", 64, "--out", out, "--quiet"
+        )
+        assert refused(result, f"{name}: No space left on device; make room and run the same")
+
+
 # Bad settings and data
 
 

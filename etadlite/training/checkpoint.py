@@ -4,15 +4,17 @@ Random states are not part of it: every draw follows from the run's seed and the
 training, see `etadlite.draws` and `etadlite.data.order`.
 """
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -86,6 +88,8 @@ class Training:
         optimizer: what trains it.
         samples: number of samples of an epoch.
         progress: how far it is.
+        explain: what is known of the memory of a step with each of some numbers of snippets at
+            once, said where memory runs out; whoever starts a training may know it.
     """
 
     settings: Settings
@@ -94,6 +98,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     samples: int
     progress: Progress
+    explain: Callable[[Settings, Sequence[int]], str] = lambda settings, chunks: ""
 
 
 def save_state(path: Path, training: Training) -> None:
@@ -114,7 +119,12 @@ def save_state(path: Path, training: Training) -> None:
     metadata = {"settings": training.settings.model_dump_json()}
     metadata |= {name: json.dumps(value) for name, value in about.items()}
     with written_whole(path) as draft:
-        save_file(tensors, draft, metadata)
+        try:
+            save_file(tensors, draft, metadata)
+        except SafetensorError as error:  # so it says that the disk is full, or gone
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
         with draft.open("rb") as file:
             os.fsync(file.fileno())
 

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from etadlite.files import written_whole
+
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB")
 
@@ -19,8 +21,8 @@ def colours_of(labels: Iterable[str]) -> dict[str, str]:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    with written_whole(path) as draft:
+        figure.savefig(draft, dpi=120, bbox_inches="tight")
     return path
 
 
