@@ -13,6 +13,7 @@ from etadlite.cli import main
 from etadlite.data import check as module
 from etadlite.data.check import check_data, folder_settings, report
 from etadlite.data.datasets import open_dataset
+from etadlite.data.isolated import Outcome
 from etadlite.data.manifest import broken_files, manifest_file, read_manifest
 from etadlite.data.stickfigures import CLASSES
 from etadlite.errors import InputError
@@ -77,7 +78,7 @@ def test_sound_data_are_called_so(root):
     assert [(split.annotated, split.usable) for split in checked.splits] == [(6, 6), (2, 2)]
     assert "8 files of features" in report(checked)
     assert report(checked).endswith("fit for training")
-    assert broken_files(root / "features") == {}
+    assert broken_files(root / "features", CHANNELS) == {}
 
 
 def cut(folder):
@@ -177,10 +178,10 @@ def test_training_is_told_what_is_broken_until_it_is_replaced(root):
     folder = root / "features"
     cut(folder)
     check(root)
-    assert list(broken_files(folder)) == ["clip_a.npy"]
-    assert "no readable NumPy file" in broken_files(folder)["clip_a.npy"]
+    assert list(broken_files(folder, CHANNELS)) == ["clip_a.npy"]
+    assert "no readable NumPy file" in broken_files(folder, CHANNELS)["clip_a.npy"]
     save(folder, "clip_a", (20, CHANNELS))
-    assert broken_files(folder) == {}
+    assert broken_files(folder, CHANNELS) == {}
 
 
 def test_what_the_check_found_broken_counts_as_missing_in_training(root):
@@ -191,11 +192,60 @@ def test_what_the_check_found_broken_counts_as_missing_in_training(root):
     ).data
     assert len(open_dataset(settings, CLASSES, CHANNELS, training=True)) == 6  # nobody knows
     check(root)
-    with pytest.raises(InputError, match="clip_b"):
+    words = r"1 of the 6 .* no usable file .*clip_b, as check-data found: .*no readable NumPy file"
+    with pytest.raises(InputError, match=words):
         open_dataset(settings, CLASSES, CHANNELS, training=True)
+    # The check was for another width; what does not fit this one shows when it is read.
+    assert len(open_dataset(settings, CLASSES, 2 * CHANNELS, training=True)) == 6
     allowed = settings.model_copy(update={"allow_missing": True})
     with pytest.warns(match="clip_b"):
         assert len(open_dataset(allowed, CLASSES, CHANNELS, training=True)) == 5
+
+
+def test_where_nothing_belongs_training_says_where_to_look(root):
+    settings = preset("stickfigures", (f"data.annotations={root / 'annotations.json'}",)).data
+    (root / "empty").mkdir()
+    for name, words in (("empty", "6 of the 6 .*check-data"), ("no", "no such folder; get the")):
+        elsewhere = settings.model_copy(update={"features": root / name, "allow_missing": True})
+        with pytest.raises(InputError, match=words):
+            open_dataset(elsewhere, CLASSES, CHANNELS, training=True)
+
+
+def test_files_in_a_folder_below_are_found(root):
+    folder = root / "features"
+    (root / "all").mkdir()
+    folder.rename(root / "all" / "unpacked")
+    (root / "all").rename(folder)
+    checked = check(root)
+    assert found(checked)["files in a folder below"] == 1
+    assert f"{folder / 'unpacked'}: 8 files" in report(checked)
+
+
+def test_a_check_that_is_ended_goes_on_where_it_was(root, monkeypatch):
+    real, opened = module.open_features, []
+
+    def end_at(number):
+        def open_one(path, *arguments, **options):
+            opened.append(path.name)
+            if len(opened) == number:
+                raise KeyboardInterrupt
+            return real(path, *arguments, **options)
+
+        return open_one
+
+    cut(root / "features")
+    check(root)
+    monkeypatch.setattr(module, "KEPT_EVERY", -1.0)
+    monkeypatch.setattr(module, "open_features", end_at(4))
+    with pytest.raises(KeyboardInterrupt):
+        check(root, deep=True, workers=1)
+    kept, how = read_manifest(root / "features")
+    assert (how["deep"], sorted(kept)) == (True, ["clip_a.npy", "clip_b.npy", "clip_c.npy"])
+    assert list(broken_files(root / "features", CHANNELS)) == ["clip_a.npy"]
+    opened.clear()
+    monkeypatch.setattr(module, "open_features", end_at(0))
+    assert found(check(root, deep=True, workers=1)) == {"unusable files": 1}
+    assert sorted(opened) == [f"clip_{letter}.npy" for letter in "defgh"]
 
 
 def test_unchanged_files_are_not_opened_again(root, monkeypatch):
@@ -266,12 +316,12 @@ def test_thumos_follows_its_protocol(thumos):
     wrong = check(thumos, "detector.in_channels=4", "data.window_stride=16", name="thumos_i3d")
     assert not wrong.sound
     assert found(wrong)["wrong length"] > 300
-    broken = broken_files(thumos / "features")
+    broken = broken_files(thumos / "features", 4)
     assert len(broken) == found(wrong)["wrong length"]
     assert wrong.splits[0].usable < 50
     again = check(thumos, "detector.in_channels=4", name="thumos_i3d")
     assert again.splits == checked.splits
-    assert not broken_files(thumos / "features")
+    assert not broken_files(thumos / "features", 4)
 
 
 def test_counts_are_compared_with_activitynets(shared, tmp_path):
@@ -331,6 +381,37 @@ def test_bad_videos_are_found(videos, monkeypatch):
     assert "clip_b.mp4: 10 s, annotated 2" in text
     assert "clip_c.mp4: 25 fps, short side 32" in text
     assert list(broken_files(folder)) == ["clip_a.mp4"]
+
+
+def test_videos_that_are_not_converted_are_counted_however_many(videos, monkeypatch):
+    monkeypatch.setattr(module, "CONVERTED", (15, 16))
+    settings = folder_settings(videos)
+    of_activitynet = settings.model_copy(update={"name": "e2e_anet_tsp"})
+    folder = videos / "videos"
+    for count, letters in ((3, "abc"), (6, "def"), (8, "gh")):
+        for letter in letters:
+            film(folder / f"clip_{letter}.mp4", frames=50, fps=25, size=(16, 16))
+        own = {f.what: f for f in check_data(settings, progress=False).findings}
+        ours = {f.what: f for f in check_data(of_activitynet, progress=False).findings}
+        # Of one's own videos none need be converted, but then none may be.
+        assert ("videos not converted" in own) == (count < 8)
+        assert count == 8 or own["videos not converted"].problem == (count < 4)
+        assert ours["videos not converted"].problem
+        assert len(ours["videos not converted"].items) == count
+        assert f"{8 - count} others have 15 fps" in ours["videos not converted"].remedy
+
+
+def test_a_file_whose_process_was_lost_is_opened_again(videos, monkeypatch):
+    def late(function, items, **options):
+        yield from (Outcome(item, None, "it took longer than 120 s") for item in items)
+
+    settings = folder_settings(videos)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "in_processes", late)
+        assert found(check_data(settings, progress=False))["unusable files"] == 8
+    assert len(broken_files(videos / "videos")) == 8  # until then nobody else shall hang on them
+    assert check_data(settings, progress=False).sound
+    assert not broken_files(videos / "videos")
 
 
 def test_damage_inside_frames_is_found_by_a_deep_check(shared, tmp_path):

@@ -4,9 +4,11 @@ import difflib
 import hashlib
 import os
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan
@@ -29,6 +31,7 @@ from etadlite.data.manifest import (
 )
 from etadlite.data.split import VIDEO_SUFFIXES, read_split, video_file
 from etadlite.errors import InputError
+from etadlite.presets import preset
 
 SHOWN = 3
 """Items that a finding names."""
@@ -44,6 +47,9 @@ SYSTEMATIC = 0.01
 
 CONVERTED = (15, 256)
 """Frames a second and short side of converted videos, as published for end-to-end training."""
+
+KEPT_EVERY = 60.0
+"""Seconds after which what is known so far is written: a deep check may take hours."""
 
 SECONDS_A_VIDEO = {False: 120.0, True: 1800.0}
 """Time limit of a video, by whether all of it is decoded."""
@@ -160,7 +166,7 @@ def check_data(
     known = set(read_annotations(data.annotations, as_published=data.as_published))
     paths = {name: path for name in videos if (path := find(name)) is not None}
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    present = [n for n in names if n.endswith(suffixes) and not _is_draft(n)]
+    present = [n for n in names if n.lower().endswith(suffixes) and not _is_draft(n)]
 
     how = {"deep": deep, "channels": settings.detector.in_channels if features else None}
     examine = _examine_features if features else _examine_videos
@@ -173,12 +179,13 @@ def check_data(
 
     findings = [
         *_of_another_set(videos, paths, present),
+        *_further_below(folder, present, suffixes),
         *_counts(PROTOCOLS.get(settings.name), splits, data.annotations),
         *_missing(splits, paths, folder),
         *_unusable(files),
         *_misnamed(present, used, known, videos.keys() - paths.keys()),
         *_unfinished(names),
-        *_half_converted(files),
+        *_half_converted(files, PROTOCOLS.get(settings.name)),
         *lengths,
         *_duplicates(folder, files, present, videos),
         *_damaged(files),
@@ -199,11 +206,16 @@ def check_data(
 
 
 def folder_settings(root: Path) -> Settings:
-    """Settings of a data set of one's own: annotations.json beside videos/ or features/.
+    """Settings of a data set of one's own.
+
+    They are those that `etadlite init-dataset` wrote there, or made for annotations.json beside
+    videos/ or features/.
 
     Raises:
         InputError: the folder is laid out in another way.
     """
+    if (root / "settings.json").is_file():
+        return preset(str(root / "settings.json"))
     annotations, videos, features = (root / n for n in ("annotations.json", "videos", "features"))
     if not annotations.is_file() or not (videos.is_dir() or features.is_dir()):
         raise InputError(
@@ -270,18 +282,26 @@ def _examined(
 ) -> dict[str, CheckedFile]:
     """What each file holds: as known from an equal or deeper check, or by opening it."""
     before, checked = read_manifest(folder)
+    broken = {
+        n: f for n, f in before.items() if f.problem and checked.get("channels") == how["channels"]
+    }
     if checked not in (how, {**how, "deep": True}):
         before = {}
     files = {
         # What could be read is compared with the annotations anew.
         name: replace(before[name], problem="") if before[name].frames else before[name]
         for name in names
-        if name in before and before[name].still_describes(folder / name)
+        if name in before and before[name].still_describes(folder / name) and not before[name].lost
     }
     rest = [folder / name for name in names if name not in files]
     silent = not (progress and rest)
+    written = time.monotonic()
     for name, file in tqdm(examine(rest, how), "check", len(rest), unit="file", disable=silent):
         files[name] = file
+        if time.monotonic() - written > KEPT_EVERY:
+            with suppress(OSError):
+                write_manifest(folder, broken | files, how, [])
+            written = time.monotonic()
     return files
 
 
@@ -314,7 +334,7 @@ def _examine_videos(
 def _lost(path: Path, error: str) -> CheckedFile:
     stat = path.stat()
     why = f"{path} cannot be read: {error}; copy or download the video again"
-    return CheckedFile(stat.st_size, stat.st_mtime_ns, problem=why)
+    return CheckedFile(stat.st_size, stat.st_mtime_ns, problem=why, lost=True)
 
 
 # What is looked for
@@ -334,6 +354,24 @@ def _of_another_set(
         (f"{len(paths):,} of {len(present):,} files belong to an annotated video, {like}",),
         "give the folder of this data set, or the annotations of that one",
     )
+
+
+def _further_below(
+    folder: Path, present: Sequence[str], suffixes: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Folders in an empty folder that have the files, as archives unpack them."""
+    if present:
+        return
+    below = Counter(
+        path.parent for path in folder.rglob("*") if path.name.lower().endswith(suffixes)
+    )
+    if below:
+        yield Finding(
+            "files in a folder below",
+            True,
+            tuple(f"{place}: {count:,} files" for place, count in below.most_common()),
+            "give that folder, or move its files up: folders in the folder are not looked into",
+        )
 
 
 def _counts(
@@ -427,18 +465,22 @@ def _unfinished(names: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _half_converted(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
+def _half_converted(
+    files: Mapping[str, CheckedFile], protocol: Protocol | None
+) -> Iterator[Finding]:
+    """Videos of another rate or size: ActivityNet's are converted, of others all or none."""
     shapes = {
         n: (round(file.fps), file.short_side) for n, file in files.items() if file.fps is not None
     }
     others = {name: shape for name, shape in shapes.items() if shape != CONVERTED}
-    if others and len(others) < len(shapes) / 2:
+    rest = len(shapes) - len(others)
+    if others and (rest or protocol is ACTIVITYNET):
         yield Finding(
             "videos not converted",
-            True,
+            protocol is ACTIVITYNET or rest > len(others),
             tuple(f"{name}: {fps} fps, short side {side}" for name, (fps, side) in others.items()),
-            f"{len(shapes) - len(others):,} others have {CONVERTED[0]} fps and a short side of "
-            f"{CONVERTED[1]}; finish data_scripts/convert_videos.py",
+            f"{rest:,} others have {CONVERTED[0]} fps and a short side of {CONVERTED[1]}; finish "
+            "data_scripts/convert_videos.py",
         )
 
 

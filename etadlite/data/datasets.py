@@ -87,6 +87,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class AnnotatedVideos(Dataset):
     """Videos of one subset; a subclass says what is read of a video.
 
+    Attributes:
+        channels: C of features; None of snippets.
+
     Args:
         settings: where the data lie and how they are read.
         classes: names of the classes; empty where the detector tells none.
@@ -96,17 +99,21 @@ class AnnotatedVideos(Dataset):
         InputError: the subset is empty, a label is no class, or videos have no file.
     """
 
+    channels: int | None = None
+
     def __init__(self, settings: DataSettings, classes: Sequence[str], *, training: bool) -> None:
         self.settings = settings
         self.classes = tuple(classes)
         self.training = training
         videos = read_split(settings, training=training, classes=classes)
-        broken = broken_files(self.folder)  # as `etadlite check-data` found them
-        missing = [
-            video.name
-            for video in videos
-            if (path := self.find(video.name)) is None or path.name in broken
-        ]
+        # As `etadlite check-data` found them.
+        broken = broken_files(self.folder, self.channels)
+        paths = {video.name: self.find(video.name) for video in videos}
+        missing = {
+            name: broken[path.name] if path else ""
+            for name, path in paths.items()
+            if path is None or path.name in broken
+        }
         self.videos = without_missing(videos, missing, self.folder, allow=settings.allow_missing)
 
     @property

@@ -25,6 +25,12 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
+START_SECONDS = 600.0
+"""Time limit of a process's start, which takes long on a busy machine, and is no item's fault."""
+
+_READY = "ready"
+
+
 class _Worker(NamedTuple):
     process: BaseProcess
     connection: Connection
@@ -42,7 +48,7 @@ def in_processes(
         function: what to call; it, its items and its results must be picklable.
         items: what to call it on.
         workers: number of processes.
-        seconds: time limit of an item.
+        seconds: time limit of an item; the start of a process does not count.
 
     Yields:
         The outcomes, as they come.
@@ -57,25 +63,22 @@ def in_processes(
                     item = next(waiting)
                 except StopIteration:
                     break
-                worker = idle.pop() if idle else None
+                worker, limit = (idle.pop() if idle else None), seconds
                 if worker is None or not worker.process.is_alive():
-                    worker = _start(context, function)
+                    worker, limit = _start(context, function), START_SECONDS + seconds
                 worker.connection.send(item)
-                busy[worker.connection] = (worker, item, time.monotonic() + seconds)
+                busy[worker.connection] = (worker, item, time.monotonic() + limit)
             if not busy:
                 return
             next_limit = min(limit for _, _, limit in busy.values())
             ready = wait(list(busy), timeout=max(0.0, next_limit - time.monotonic()))
             for connection in ready:
                 worker, item, _ = busy.pop(connection)
-                try:
-                    outcome = Outcome(item, *connection.recv())
-                except (EOFError, OSError):
-                    worker.process.join()
-                    code = worker.process.exitcode
-                    outcome = Outcome(item, None, f"its process died (exit code {code})")
-                    connection.close()
-                else:
+                outcome = _heard(worker, item)
+                if outcome is None:
+                    busy[connection] = (worker, item, time.monotonic() + seconds)
+                    continue
+                if not connection.closed:
                     idle.append(worker)
                 yield outcome
             now = time.monotonic()
@@ -97,6 +100,17 @@ def _start(context: Any, function: Callable[[Any], Any]) -> _Worker:
     return _Worker(process, ours)
 
 
+def _heard(worker: _Worker, item: Any) -> Outcome | None:
+    """What a process says of its item; None where it has only just started."""
+    try:
+        answer = worker.connection.recv()
+    except (EOFError, OSError):
+        worker.process.join()
+        worker.connection.close()
+        return Outcome(item, None, f"its process died (exit code {worker.process.exitcode})")
+    return None if answer == _READY else Outcome(item, *answer)
+
+
 def _end(worker: _Worker) -> None:
     worker.process.kill()
     worker.process.join()
@@ -106,6 +120,7 @@ def _end(worker: _Worker) -> None:
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """In the process: answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    connection.send(_READY)
     while True:
         try:
             item = connection.recv()

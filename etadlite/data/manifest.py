@@ -28,6 +28,8 @@ class CheckedFile:
         short_side: shorter side of a video in pixels.
         note: damage that training can live with, in words.
         problem: why training cannot use the file, in words; empty if it can.
+        lost: whether the process that opened it died or took too long; that may be no fault of the
+            file, so the next check opens it again.
     """
 
     bytes: int
@@ -38,6 +40,7 @@ class CheckedFile:
     short_side: int | None = None
     note: str = ""
     problem: str = ""
+    lost: bool = False
 
     def still_describes(self, path: Path) -> bool:
         """Whether the file is the one that was checked: same size, not changed since."""
@@ -92,15 +95,22 @@ def read_manifest(folder: Path) -> tuple[dict[str, CheckedFile], dict[str, Any]]
         ) from None
 
 
-def broken_files(folder: Path) -> dict[str, str]:
+def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
     """Which files of a folder training cannot use, by file name, and why.
 
-    A file that was replaced since the check is given another chance.
+    A file that was replaced since the check is given another chance, and so are all where the check
+    was for features of another width.
+
+    Args:
+        folder: of videos or features.
+        channels: the width of features; None of videos.
 
     Raises:
         InputError: there is a manifest, but it cannot be read.
     """
-    files, _ = read_manifest(folder)
+    files, how = read_manifest(folder)
+    if how.get("channels") != channels:
+        return {}
     return {
         name: file.problem
         for name, file in files.items()
@@ -140,4 +150,5 @@ def examine_video(path: Path, *, decode: bool = False) -> CheckedFile:
 
 
 def _without_defaults(file: CheckedFile) -> dict[str, Any]:
-    return {name: value for name, value in asdict(file).items() if value not in (None, "")}
+    told = asdict(file).items()
+    return {name: v for name, v in told if v not in (None, "") and v is not False}

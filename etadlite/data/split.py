@@ -1,7 +1,7 @@
 """The videos of a split, and which of them have a file."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,13 +92,13 @@ def is_video(path: Path) -> bool:
 
 
 def without_missing(
-    videos: Sequence[VideoAnnotation], missing: Collection[str], folder: Path, *, allow: bool
+    videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:
     """The videos of a split that have a file.
 
     Args:
         videos: all of the split.
-        missing: names of those without a file.
+        missing: those without a usable file, and what is wrong with it; empty where none is there.
         folder: where the files should be.
         allow: whether some may be missing.
 
@@ -110,18 +110,22 @@ def without_missing(
     """
     if not missing:
         return list(videos)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; get the data, or correct its name")
+    bad = [name for name, reason in missing.items() if reason]
+    usable = f"usable file in {folder} ({len(bad)} are broken)" if bad else f"file in {folder}"
     what = (
         f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
-        f"file in {folder}"
+        f"{usable}"
     )
-    first = next(iter(missing))
+    first = bad[0] if bad else next(iter(missing))
+    which = f"the first is {first}" + (f", as check-data found: {missing[first]}" if bad else "")
+    if len(missing) == len(videos):
+        raise InputError(f"{what}, {which}; `etadlite check-data` says what is there instead")
     if not allow:
         raise InputError(
-            f"{what}, the first is {first}; complete the folder, or leave them out with "
-            "data.allow_missing=true"
+            f"{what}, {which}; complete the folder, or leave them out with data.allow_missing=true"
         )
-    if len(missing) == len(videos):
-        raise InputError(f"{what}, the first is {first}; no video is left")
     names = ", ".join(list(missing)[:3]) + (", ..." if len(missing) > 3 else "")
     warnings.warn(
         f"{what} and are left out: {names}; in a test their actions count as missed",
