@@ -1,12 +1,14 @@
 """Converts videos to 15 frames a second and a short side of 256 pixels.
 
-    python data_scripts/convert_videos.py RAW data/activitynet-1.3/videos --workers 16
+    python data_scripts/convert_videos.py RAW \
+        data/activitynet-1.3/raw_data/Anet_videos_15fps_short256 --workers 16
 
 A video that was converted before is skipped after a look at it; one that is broken, takes too long
 or kills its process is listed in the report, DST.conversion.json, and costs no other.
 Run the command again to continue.
 """
 
+import errno
 import json
 import os
 import sys
@@ -30,6 +32,17 @@ from etadlite.files import write_json, written_whole
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
 TOO_DAMAGED = 0.05
 """Share of a video's frames that may be undecodable; the frames before stand in for them."""
+
+FULL = "the disk is full"
+"""How the reason ends that is no fault of a video."""
+
+UPRIGHT = {  # degrees against the clock by which a picture has to be turned: FFmpeg's filters
+    90: (("transpose", "cclock"),),
+    -90: (("transpose", "clock"),),
+    180: (("hflip", ""), ("vflip", "")),
+    -180: (("hflip", ""), ("vflip", "")),
+}
+"""Phones store pictures as the sensor lay, and the angle beside them."""
 
 
 class Job(NamedTuple):
@@ -59,10 +72,12 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
     """Convert a video without its sound, or find that this was done before.
 
     Each moment shows the frame nearest to it, as FFmpeg's filter `fps` chooses. The picture keeps
-    its shape; its longer side is rounded to an even number of pixels.
+    its shape; its longer side is rounded to an even number of pixels. One that is stored on its
+    side is turned upright.
 
     Raises:
-        InputError: the source is cut off or too damaged, or the result is not whole.
+        InputError: the source is cut off or too damaged, the result is not whole, or the disk is
+            full.
     """
     source, target = job
     info, _ = scan(source)
@@ -71,14 +86,19 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
         return Converted(made.frames, round(made.duration, 3), 0, False)
     if info.note:
         raise InputError(f"{source}: {info.note}")
-    with written_whole(target) as draft:
-        decoded = _write(source, draft, fps, _size(info, short_side))
-        damaged = max(0, info.frames - decoded)
-        if damaged > TOO_DAMAGED * info.frames:
-            raise InputError(f"{source}: {damaged} of {info.frames} frames cannot be decoded")
-        if wrong := _misfit(draft, info, fps, short_side):
-            raise InputError(f"{source}: the converted video {wrong}")
-        made, _ = scan(draft)
+    try:
+        with written_whole(target) as draft:
+            decoded = _write(source, draft, fps, _size(info, short_side))
+            damaged = max(0, info.frames - decoded)
+            if damaged > TOO_DAMAGED * info.frames:
+                raise InputError(f"{source}: {damaged} of {info.frames} frames cannot be decoded")
+            if wrong := _misfit(draft, info, fps, short_side):
+                raise InputError(f"{source}: the converted video {wrong}")
+            made, _ = scan(draft)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"{target}: {FULL}") from None
     return Converted(made.frames, round(made.duration, 3), damaged, True)
 
 
@@ -102,6 +122,8 @@ def _write(source: Path, draft: Path, fps: int, size: tuple[int, int]) -> int:
         for frame in _decodable(container, stream):
             if graph is None:
                 graph = _graph(stream, frame, fps, size)
+                if frame.rotation % 180:
+                    made.height, made.width = size
             graph.push(frame)
             decoded += 1
             _encode(graph, made, out)
@@ -128,7 +150,7 @@ def _decodable(container: Any, stream: Any) -> Iterable[av.VideoFrame]:
 
 
 def _graph(stream: Any, frame: av.VideoFrame, fps: int, size: tuple[int, int]) -> Graph:
-    """Filters: the frame nearest to each moment, at the size wanted."""
+    """Filters: the frame nearest to each moment, at the size wanted, upright."""
     graph = Graph()
     start = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
@@ -136,7 +158,8 @@ def _graph(stream: Any, frame: av.VideoFrame, fps: int, size: tuple[int, int]) -
     chosen = graph.add("fps", f"fps={fps}")
     scaled = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic")
     pixels = graph.add("format", "yuv420p")
-    graph.link_nodes(start, chosen, scaled, pixels, graph.add("buffersink")).configure()
+    turned = [graph.add(*turn) for turn in UPRIGHT.get(frame.rotation, ())]
+    graph.link_nodes(start, chosen, scaled, pixels, *turned, graph.add("buffersink")).configure()
     return graph
 
 
@@ -206,11 +229,14 @@ def convert_all(
 ) -> dict[str, dict[str, Any]]:
     """Convert the videos of a folder in parallel, and write the report.
 
+    What earlier runs told of videos that this one did not come to stays in the report, under
+    "not reached".
+
     Returns:
         "converted" and "skipped" (frames, duration, damaged frames) and "broken" (why), by file.
 
     Raises:
-        InputError: the folder has no videos, or two would become one file.
+        InputError: the folder has no videos, two would become one file, or the disk is full.
     """
     jobs = jobs_of(source, target)
     report: dict[str, dict[str, Any]] = {"converted": {}, "skipped": {}, "broken": {}}
@@ -222,17 +248,23 @@ def convert_all(
         with tqdm(work, "convert", len(jobs), unit="video", disable=not progress) as bar:
             for job, made, error in bar:
                 name = job.source.name
+                if error.endswith(FULL):
+                    raise InputError(f"{error}; make room and run this again, the rest is kept")
                 if made is None:
                     report["broken"][name] = error
-                    for draft in target.glob(f"{job.target.stem}.*.part.mp4"):
-                        draft.unlink(missing_ok=True)  # of a process that was killed
                 elif made.new:
                     report["converted"][name] = _entry(made)
                 else:
                     report["skipped"][name] = before.get(name) or _entry(made)
                 bar.set_postfix({kind: len(entries) for kind, entries in report.items()})
     finally:
-        write_json(report_file(target), {"fps": fps, "short_side": short_side, **report})
+        work.close()
+        for draft in target.glob("*.part.mp4"):
+            draft.unlink(missing_ok=True)  # of a process that was killed
+        told = {name for entries in report.values() for name in entries}
+        left = {name: entry for name, entry in before.items() if name not in told}
+        content = {"fps": fps, "short_side": short_side, **report}
+        write_json(report_file(target), content | ({"not reached": left} if left else {}))
     return report
 
 
@@ -245,7 +277,7 @@ def _earlier(target: Path) -> dict[str, Any]:
     """What earlier runs told of the videos that they converted."""
     try:
         report = json.loads(report_file(target).read_text(encoding="utf-8"))
-        return report["skipped"] | report["converted"]
+        return report.get("not reached", {}) | report["skipped"] | report["converted"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

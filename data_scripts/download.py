@@ -173,13 +173,14 @@ ASK = (
         "fill in https://docs.google.com/forms/d/e/"
         "1FAIpQLSdxhNVeeSCwB2USAfeNWCaI9saVT6i2hpiiizVYfa3MsTyamg/viewform, which opens a shared "
         "folder for seven days. Take Anet_videos_15fps_short256.zip from it, already converted, "
-        f"and unpack it into {ANET}/videos; or the originals, and run convert_videos.py",
+        f"and unpack it so that its videos lie in {ANET}/raw_data/Anet_videos_15fps_short256; or "
+        "the originals, and let convert_videos.py write them there",
     ),
     (
         "THUMOS-14 videos",
         "follow https://www.crcv.ucf.edu/THUMOS14/download.html: the validation videos are open, "
         "the zip of the test videos needs the password that the site gives to those who register; "
-        f"unpack both into {THUMOS}/videos",
+        f"unpack both so that their videos lie in {THUMOS}/raw_data/video",
     ),
     (
         "cuhk_val_simp_7.json, the classifier behind the published ActivityNet numbers",
@@ -188,6 +189,16 @@ ASK = (
         f"{ANET}/classifiers; or use anet-cuhk with inference.classifier=FILE",
     ),
 )
+
+NEXT = (
+    f"etadlite convert {{root}}/{WEIGHTS}/{TSP_ON_ANET} "
+    "{root}/pretrained/r2plus1d_34_tsp_anet.safetensors",
+    f"etadlite convert {{root}}/{WEIGHTS}/{TSP_ON_THUMOS} "
+    "{root}/pretrained/r2plus1d_34_tsp_thumos.safetensors",
+    f"python data_scripts/make_thumos_annotations.py {{root}}/{THUMOS}/annotations",
+    "etadlite check-data PRESET",
+)
+"""What makes of the downloaded files those that the presets name."""
 
 
 def describe() -> str:
@@ -244,7 +255,14 @@ def download(
         except InputError as error:
             entry = {"state": "failed", "reason": str(error), "url": url}
         report[source.name] = entry
-        write_json(root / REPORT, before | report)
+        try:
+            write_json(root / REPORT, before | report)
+        except OSError as error:
+            raise InputError(
+                entry.get("reason")
+                or f"{root / REPORT} cannot be written ({error.strerror}); make room for it and "
+                "run this again"
+            ) from None
     return report
 
 
@@ -296,7 +314,7 @@ def main(
         print(f"{name:<26}{entry['state']:<12}{entry.get('reason', size + files)}")
     failed = [name for name, entry in report.items() if entry["state"] == "failed"]
     print(f"\nreport: {root / REPORT}\n")
-    print("\n".join(_asking()))
+    print("\n".join([*_asking(), "", "then:", *(f"  {line.format(root=root)}" for line in NEXT)]))
     if failed:
         sys.exit(f"\n{len(failed)} of {len(report)} failed: run this again to continue")
 

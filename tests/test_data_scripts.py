@@ -1,10 +1,12 @@
 """The scripts that get the data: downloads over a bad line, conversion, THUMOS-14's annotations."""
 
+import errno
 import functools
 import hashlib
 import io
 import json
 import math
+import multiprocessing
 import operator
 import os
 import shutil
@@ -13,6 +15,7 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import av
 import convert_videos
@@ -25,9 +28,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfer import Patience, fetch, unpack
 
+from etadlite.data import isolated
 from etadlite.data.decoding import scan
-from etadlite.data.isolated import in_processes
+from etadlite.data.isolated import Outcome, in_processes
+from etadlite.data.video import read_frames
 from etadlite.errors import InputError
+from etadlite.presets import preset
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8))
 QUICK = Patience(attempts=3, timeout=0.4, wait=0.0)
@@ -252,6 +258,24 @@ def test_a_full_disk_is_said_before_the_download(server, tmp_path, monkeypatch):
     assert not (tmp_path / "file").exists()
 
 
+def test_a_disk_that_fills_up_is_said_even_where_no_report_can_be_written(
+    server, tmp_path, monkeypatch
+):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.part").symlink_to("/dev/full")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(download, "write_json", full)
+    source = download.Source("a", "set/a", f"{server.url}/a")
+    with pytest.raises(InputError, match=r"the disk of .*set is full; 0 bytes are kept in .*part"):
+        download.download(tmp_path, (source,), patience=QUICK, progress=False)
+    (tmp_path / "set" / "a.part").unlink()
+    with pytest.raises(InputError, match=r"download\.json cannot be written \(No space left"):
+        download.download(tmp_path, (source,), patience=QUICK, progress=False)
+
+
 # Archives
 
 
@@ -385,6 +409,22 @@ def test_the_list_names_every_source_and_who_to_ask(capsys):
     assert all(what in out for what in ("THUMOS14/download.html", "docs.google.com/forms"))
 
 
+def test_what_is_asked_for_and_made_lies_where_the_presets_look():
+    told = "\n".join([*(how for _, how in download.ASK), *download.NEXT]).format(root="data")
+    paths = [source.path for source in download.SOURCES] + [
+        source.unpack for source in download.SOURCES if source.unpack
+    ]
+    for name in ("anet_tsp", "e2e_anet_tsp", "thumos_i3d", "e2e_thumos_tsp"):
+        settings = preset(name)
+        for where in (settings.data.videos, settings.data.features, settings.encoder.weights):
+            there = where and str(where.relative_to("data"))
+            assert not there or there in paths or there in told
+    weights = [word for line in download.NEXT for word in line.split() if word.endswith(".pth")]
+    assert [word.removeprefix("{root}/") for word in weights] == [
+        path for path in paths if path.endswith(".pth")
+    ]
+
+
 # Processes that may be lost
 
 
@@ -404,6 +444,27 @@ def test_a_process_that_hangs_is_ended():
     hanging = threading.TIMEOUT_MAX
     (found,) = in_processes(time.sleep, [hanging / 10], workers=1, seconds=0.1)
     assert found.error == "it took longer than 0.1 s"
+
+
+def test_the_start_of_a_process_is_no_items_fault(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    clock, really = [0.0], isolated.wait
+
+    def wait(connections, timeout):
+        if not clock[0]:  # three hundred seconds pass before the process answers
+            clock[0] = 300.0
+            return []
+        theirs.send(isolated._READY)
+        theirs.send((7, ""))
+        return really(connections, 0)
+
+    process = SimpleNamespace(is_alive=lambda: True, kill=bool, join=bool)
+    worker = isolated._Worker(process, ours)
+    monkeypatch.setattr(isolated, "_start", lambda *_: worker)
+    monkeypatch.setattr(isolated, "wait", wait)
+    monkeypatch.setattr(isolated.time, "monotonic", lambda: clock[0])
+    (found,) = in_processes(abs, [-7], workers=1, seconds=1.0)
+    assert found == (-7, 7, "")
 
 
 # Conversion
@@ -489,6 +550,79 @@ def test_a_damaged_video_is_converted_and_the_damage_told(shared, tmp_path):
         entry = {"frames": 75, "duration": 5.0, "damaged_frames": 1}
         assert report[kind] == {"corrupted.mp4": entry}
         assert not report["broken"]
+
+
+def test_a_video_stored_on_its_side_is_turned_upright(tmp_path):
+    source = film(tmp_path / "a.mp4", size=(96, 64))
+    with av.open(str(source)) as given, av.open(str(tmp_path / "b.mp4"), "w") as container:
+        stream = container.add_stream_from_template(given.streams.video[0])
+        stream.set_display_rotation(90)
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    job = convert_videos.Job(tmp_path / "b.mp4", tmp_path / "c.mp4")
+    assert convert_videos.convert(job, 15, 32).frames == 30
+    info, _ = scan(job.target)
+    assert (info.width, info.height) == (32, 48)
+    assert not convert_videos.convert(job, 15, 32).new
+
+
+def test_an_upright_picture_shows_what_a_player_shows(tmp_path):
+    halves = np.zeros((64, 96, 3), np.uint8)
+    halves[:, :48] = 200  # bright on the left
+    for degrees, bright in ((90, np.s_[24:]), (-90, np.s_[:24]), (180, np.s_[:, 24:])):
+        path = tmp_path / f"{degrees}.mp4"
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("libx264", rate=15)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            stream.set_display_rotation(degrees)
+            for _ in range(30):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(halves, "rgb24")))
+            out.mux(stream.encode(None))
+        upright = read_frames(path, np.array([4]), (48, 32) if degrees != 180 else (32, 48))[0]
+        job = convert_videos.Job(path, tmp_path / "out" / path.name)
+        convert_videos.convert(job, 15, 32)
+        with av.open(str(job.target)) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        assert picture[bright].mean() > 150
+        assert np.abs(picture.transpose(2, 0, 1) - upright.numpy().astype(int)).mean() < 12
+
+
+def test_a_full_disk_ends_a_conversion_and_is_no_videos_fault(tmp_path, monkeypatch):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for folder in (raw, out):
+        folder.mkdir()
+    jobs = [convert_videos.Job(film(raw / f"{name}.mp4"), out / f"{name}.mp4") for name in "ab"]
+    (out / f"a.{os.getpid()}.part.mp4").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"a\.mp4: the disk is full") as error:
+        convert_videos.convert(jobs[0], 15, 32)
+    assert not list(out.iterdir())
+    full = Outcome(jobs[0], None, str(error.value))
+    monkeypatch.setattr(convert_videos, "in_processes", lambda *_, **__: (o for o in (full, None)))
+    with pytest.raises(InputError, match="a.mp4: the disk is full; make room and run this again"):
+        convert_videos.convert_all(raw, out, progress=False)
+
+
+def test_what_earlier_runs_told_outlives_one_that_is_interrupted(shared, tmp_path, monkeypatch):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    shutil.copy(shared / "realdata" / "videos" / "corrupted.mp4", raw)
+    options = {"short_side": 64, "workers": 1, "progress": False}
+    first = convert_videos.convert_all(raw, out, **options)["converted"]
+
+    def interrupted(*_, **__):
+        (out / "x.1.part.mp4").touch()
+        raise KeyboardInterrupt
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert_videos, "in_processes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            convert_videos.convert_all(raw, out, **options)
+    assert [path.name for path in out.iterdir()] == ["corrupted.mp4"]
+    assert json.loads(convert_videos.report_file(out).read_text())["not reached"] == first
+    assert convert_videos.convert_all(raw, out, **options)["skipped"] == first
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path):
