@@ -363,6 +363,20 @@ def test_extraction_writes_views_of_training_videos_and_only_what_is_missing(tin
     assert features_of(tiny, tmp_path, views)[0] == 1
 
 
+def test_a_video_that_cannot_be_read_costs_no_other_its_features(tiny, tmp_path):
+    shutil.copytree(tiny.data / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / "training_00000.mp4").write_bytes(b"no video")
+    changes = (f"data.videos={tmp_path / 'videos'}", "data.cache=null")
+    chosen = preset("stickfigures", [*tiny.assignments, *changes])
+    out, encoder = tmp_path / "features", build_encoder(chosen.encoder)
+    words = r"1 videos have no features, .*training_00000\.mp4 cannot be .*others are written"
+    with pytest.raises(InputError, match=words) as error:
+        extract_features(chosen, encoder, out, progress=False)
+    assert error.value.everywhere
+    assert {path.stem for path in out.glob("*.npy")} >= {"training_00001", "validation_00000"}
+    assert not (out / "training_00000.npy").exists()
+
+
 def test_features_of_other_settings_or_other_weights_are_not_mixed(tiny, tmp_path):
     _, chosen, encoder = features_of(tiny, tmp_path)
     with pytest.raises(InputError, match="holds features of other videos or of another encoder"):

@@ -140,7 +140,8 @@ def extract_dense(
     if failed:
         raise InputError(
             f"{len(failed)} of {len(mine)} videos have no features, the first since {failed[0]}; "
-            "the others are written; repair these and run the same command again"
+            "the others are written; repair these and run the same command again",
+            everywhere=True,
         )
     return len(mine)
 

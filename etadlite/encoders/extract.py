@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from etadlite.config import Settings
-from etadlite.data.datasets import VideoDataset, collate
+from etadlite.data.datasets import VideoDataset
 from etadlite.data.features import feature_file, write_features
+from etadlite.data.unreadable import Readable, collate_readable
 from etadlite.encoders.chunks import encode_in_chunks
 from etadlite.errors import InputError
 from etadlite.files import write_json
@@ -37,14 +38,15 @@ def extract_features(
         The number of files that this process wrote.
 
     Raises:
-        InputError: videos are missing, or the folder holds features of other settings.
+        InputError: videos are missing, the folder holds features of other settings, or videos
+            could not be read; then all others are written, and the first of those is named.
     """
     claim(folder, _manifest(settings, encoder))
     rank, world = process()
     encoder.eval()
     jobs = [(False, False, 0), (True, False, 0)]
     jobs += [(True, True, view) for view in range(1, settings.data.feature_views)]
-    written = 0
+    written, failed = 0, {}
     for of_training, augmented, view in jobs:
         data = VideoDataset(settings.data, settings.detector.classes, training=of_training)
         data.training = augmented
@@ -53,12 +55,23 @@ def extract_features(
         if not data.videos:
             continue
         torch.manual_seed(settings.seed + view)
-        batches = DataLoader(data, collate_fn=collate, num_workers=settings.data.workers)
+        batches = DataLoader(
+            Readable(data), collate_fn=collate_readable, num_workers=settings.data.workers
+        )
         title = f"features ({'training' if of_training else 'test'}, view {view})"
         for batch in tqdm(batches, desc=title, unit="video", disable=not progress):
+            failed |= batch.failed
+            if not batch.names:
+                continue
             features = encode_in_chunks(encoder, batch.inputs, settings.encoder.chunk_size)
             write_features(feature_file(folder, batch.names[0], view), features[0])
             written += 1
+    if failed:
+        raise InputError(
+            f"{len(failed)} videos have no features, the first since {next(iter(failed.values()))};"
+            " the others are written; repair these and run the same command again",
+            everywhere=True,
+        )
     return written
 
 
