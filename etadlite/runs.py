@@ -28,10 +28,11 @@ from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
-from etadlite.memory.plan import with_chunk_size
+from etadlite.memory.plan import planned, with_chunk_size
 from etadlite.report import RunReport, read_report, report_record
 from etadlite.training.checkpoint import STATE, Training, refuse_other_settings
 from etadlite.training.loop import loader, open_split, prepare, run
+from etadlite.training.step import shortage
 from etadlite.training.system import System, resolve_device
 from etadlite.viz import draw_curves, draw_timeline
 from etadlite.viz.style import save
@@ -90,6 +91,7 @@ def run_training(
             return read_report(folder) if processes.is_first() else None
         state = folder / STATE if (folder / STATE).exists() else None
     training, data = prepare(with_chunk_size(settings), state)
+    training.explain = planned
     with processes.refused_together():
         test_data = open_split(settings, training=False)
         video_classes(settings, test_data)  # what is wrong with it shows before the training
@@ -216,14 +218,28 @@ class Recorder:
 def _tests(
     training: Training, data: AnnotatedVideos, latest: dict[str, Any], progress: bool
 ) -> Callable[[System, int], dict[str, Any] | None]:
-    """What tests a system after an epoch, if one is due, and keeps the latest result."""
+    """What tests a system after an epoch, if one is due, and keeps the latest result.
+
+    Where the test cannot be done, the training is stopped, not lost: it goes on with the test.
+    """
     settings = training.settings
 
     def after_epoch(system: System, epoch: int) -> dict[str, Any] | None:
         every, last = settings.training.test_every, settings.training.epochs
         if epoch != last and not (every and epoch % every == 0):
             return None
-        tested = test_system(system, settings, data, progress=progress)
+        try:
+            tested = test_system(system, settings, data, progress=progress)
+        except InputError as error:
+            # One that a data loading process raised arrives wrapped in that process's traceback.
+            raise StoppedError(str(error).rpartition("InputError: ")[2].strip(), 2) from error
+        except RuntimeError as error:
+            if reason := shortage(error):
+                chunk = settings.encoder.chunk_size
+                reason = f"memory does not suffice for the test ({reason}); "
+                reason += f"lower encoder.chunk_size ({chunk}) or give more memory"
+                raise StoppedError(reason, 2) from error
+            raise
         if tested is None:
             return None
         latest["predictions"], precision = tested

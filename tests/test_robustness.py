@@ -6,11 +6,13 @@ import shutil
 import warnings
 from itertools import pairwise
 from math import nan
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from etadlite import runs
 from etadlite.data.datasets import FeatureDataset, SampleKey
 from etadlite.data.unreadable import Readable, Unreadable, collate_readable
 from etadlite.errors import InputError, StoppedError
@@ -113,6 +115,24 @@ def test_too_little_memory_is_met_by_smaller_chunks(tiny, monkeypatch):
         torch.testing.assert_close(result.system.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_tells_what_the_plan_says_of_too_little_memory(tiny, tmp_path, monkeypatch):
+    encode = step.scored
+
+    def small(system, *arguments):
+        if system.encoder.chunk_size > 8:
+            raise torch.OutOfMemoryError("Tried to allocate 2 GiB")
+        return encode(system, *arguments)
+
+    monkeypatch.setattr(step, "scored", small)
+    settings = e2e(tiny, "training.epochs=1", "encoder.chunk_size=16")
+    words = r"2 GiB; the plan says [\d,]+ MiB with 16, [\d,]+ MiB with 8, of which [\d,]+ are"
+    with pytest.warns(UserWarning, match=words):
+        run_training(settings, tmp_path / "run", progress=False)
+    monkeypatch.setattr(step, "scored", lambda *_: small(SimpleNamespace(encoder=settings.encoder)))
+    with pytest.raises(InputError, match=r"2 GiB; the plan says [\d,]+ MiB, of which .*lower one"):
+        run_training(on_features(tiny), tmp_path / "other", progress=False)
+
+
 @pytest.mark.parametrize("settings", [on_features, e2e])
 def test_where_nothing_helps_the_settings_are_named(tiny, monkeypatch, settings):
     def never(*arguments):
@@ -182,8 +202,23 @@ def test_a_folder_that_is_gone_ends_the_search_and_a_full_disk_is_no_fault_of_a_
         def __getitem__(self, key):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match=r"the disk of data.cache is full; make room"):
         Readable(Full({}))[SampleKey(0, 0)]
+
+
+def test_a_full_cache_ends_a_training_with_its_state(tiny, tmp_path, monkeypatch):
+    cache, save = tmp_path / "cache", np.save
+
+    def filling(file, array):
+        if len(list(tmp_path.rglob("*.npy"))) > 1:
+            raise OSError(f"{array.size} requested and 0 written")  # as NumPy tells of it
+        save(file, array)
+
+    monkeypatch.setattr(np, "save", filling)
+    settings = e2e(tiny, f"data.cache={cache}", "data.workers=1", "training.epochs=2")
+    with pytest.raises(StoppedError, match=r"^.*cache/.*npy: the disk of data.cache is full; make"):
+        run_training(settings, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "state.safetensors").exists()
 
 
 def test_a_batch_of_nothing_readable_is_empty():
@@ -281,8 +316,25 @@ def test_a_test_video_that_cannot_be_read_counts_as_missed(tiny, tmp_path, featu
 def test_a_test_of_nothing_readable_is_refused(tiny, tmp_path, features):
     folder, change = features
     (folder / "validation_00000.npy").write_bytes(b"broken")
-    with pytest.raises(InputError, match="none of the 1 test videos can be read; validation_00000"):
+    words = "none of the 1 test videos can be read; validation_00000.* goes on from its last"
+    with pytest.raises(StoppedError, match=words):
         run_training(on_features(tiny, change), tmp_path / "run", progress=False)
+    steps = len(read_metrics(tmp_path / "run"))
+    shutil.copy(tiny.features / "validation_00000.npy", folder)
+    run_training(on_features(tiny, change), tmp_path / "run", resume=True, progress=False)
+    records = read_metrics(tmp_path / "run")
+    assert ["mAP" in record for record in records] == [False] * steps + [True]
+
+
+def test_too_little_memory_for_a_test_stops_a_run_with_its_state(tiny, tmp_path, monkeypatch):
+    def never(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    monkeypatch.setattr(runs, "predict_batches", never)
+    words = r"for the test \(CUDA .* 2 GiB\); lower encoder.chunk_size .* goes on from its last"
+    with pytest.raises(StoppedError, match=words):
+        run_training(on_features(tiny), tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "state.safetensors").exists()
 
 
 def test_every_data_set_names_its_samples(tiny):

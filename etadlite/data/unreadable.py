@@ -42,7 +42,7 @@ class Readable(Dataset):
         """What was tried for the key, and last, where there is one, the sample.
 
         Raises:
-            InputError: no video in a row of ten can be read.
+            InputError: no video in a row of ten can be read, or there is no room for their frames.
         """
         tried = [self.read(key)]
         if not isinstance(key, SampleKey):
@@ -63,8 +63,12 @@ class Readable(Dataset):
             try:
                 return self.data[key]
             except (OSError, ValueError, FFmpegError) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise  # the cache of frames has no room: no fault of the video
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    # No fault of the video; as an error that a loading process can hand on.
+                    raise InputError(
+                        f"{error.filename}: the disk of data.cache is full; make room, or leave "
+                        "the cache out with data.cache=null"
+                    ) from None
                 if attempt == 2:
                     index = key.index if isinstance(key, SampleKey) else key
                     return Unreadable(self.data.name(index), str(error) or type(error).__name__)

@@ -292,6 +292,29 @@ def table(plan: Plan, measured: Rows | None = None) -> str:
     )
 
 
+def planned(settings: Settings, chunks: Sequence[int]) -> str:
+    """What a step needs, as a part of a sentence on memory that ran out.
+
+    Args:
+        settings: of the step.
+        chunks: snippets encoded at once, for each of which it is said.
+    """
+    try:
+        rows = {
+            chunk: plan(_with(settings, **{"encoder.chunk_size": chunk})).rows for chunk in chunks
+        }
+    except (RuntimeError, MemoryError):  # too little for the plan, too
+        return ""
+    first = next(iter(rows.values()))
+    fixed = first.weights + first.gradients + first.optimiser
+    needs = ", ".join(f"{each.total / MIB:,.0f} MiB with {n}" for n, each in rows.items())
+    if settings.data.features is not None:
+        needs = f"{first.total / MIB:,.0f} MiB"
+    return (
+        f"; the plan says {needs}, of which {fixed / MIB:,.0f} are weights, gradients and optimiser"
+    )
+
+
 def advice(settings: Settings, budget: int) -> str:
     """What fits a budget in bytes, as text; raises as `largest` does."""
     found = largest(settings, budget)

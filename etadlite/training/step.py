@@ -95,6 +95,13 @@ def _nothing(system: System, settings: Settings) -> tuple[DetectorOutput, Target
     return DetectorOutput(output.boundaries[:0], stages, classes), targets
 
 
+def shortage(error: RuntimeError) -> str:
+    """What PyTorch says of memory that ran out; empty of any other error."""
+    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        return ""
+    return str(error).strip().splitlines()[0]
+
+
 @contextmanager
 def _out_of_memory_together() -> Iterator[None]:
     """When memory runs out in one process, all of them raise the same error."""
@@ -102,9 +109,9 @@ def _out_of_memory_together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        reason = shortage(error)
+        if not reason:
             raise
-        reason = str(error).strip().splitlines()[0]
     if reason := processes.any_reason(reason):
         raise OutOfMemoryError(reason)  # not from the other, which holds on to the step's tensors
 
@@ -128,18 +135,20 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if encoder is None or encoder.chunk_size == 1:
-            raise InputError(_too_little(settings, reason))
+            planned = training.explain(settings, (1,))
+            raise InputError(_too_little(settings, reason, planned))
         tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
         encoder.chunk_size = at.chunk_size
         if processes.is_first():
+            planned = training.explain(settings, (tried, at.chunk_size))
             warnings.warn(
-                f"memory ran out with {tried} snippets encoded at once ({reason}); the step is "
-                f"repeated, and the training goes on, with {at.chunk_size}",
+                f"memory ran out with {tried} snippets encoded at once ({reason}{planned}); the "
+                f"step is repeated, and the training goes on, with {at.chunk_size}",
                 stacklevel=2,
             )
 
 
-def _too_little(settings: Settings, reason: str) -> str:
+def _too_little(settings: Settings, reason: str, planned: str) -> str:
     """What to do where memory does not suffice."""
     names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
     if settings.data.features is None:
@@ -147,6 +156,6 @@ def _too_little(settings: Settings, reason: str) -> str:
     tree = settings.model_dump(mode="json")
     values = [f"{name} ({tree[name.split('.')[0]][name.split('.')[1]]})" for name in names]
     return (
-        f"memory does not suffice for a training step ({reason}); lower one of "
+        f"memory does not suffice for a training step ({reason}{planned}); lower one of "
         f"{', '.join(values)}; `etadlite plan` says what fits"
     )
