@@ -217,6 +217,15 @@ def test_labels_of_several_tiers_or_attributes_have_to_be_chosen(tmp_path):
     assert [row.label for row in read_rows(via, "action")] == ["wave", "nod", "wave"]
 
 
+def test_an_annotation_that_refers_to_itself_has_no_times(tmp_path):
+    circle = (
+        '<TIER TIER_ID="gloss"><ANNOTATION><REF_ANNOTATION ANNOTATION_ID="r1" ANNOTATION_REF="r1">'
+        "<ANNOTATION_VALUE>yes</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>"
+    )
+    (row,) = read_rows(eaf(tmp_path / "x.eaf", "a", ACTIONS[:2], second=circle), "gloss")
+    assert "is no time" in row.problem
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -229,6 +238,19 @@ def test_labels_of_several_tiers_or_attributes_have_to_be_chosen(tmp_path):
         ("a.eaf", "<a>", "no EAF file that can be read"),
         ("a.eaf", "<a/>", "no EAF file in milliseconds"),
         ("a.xls", "", "is of no known form"),
+        (
+            "a.json",
+            '{"metadata": {"1": {"vid": "1", "z": [1, 2], "av": 3}}, "view": {"1": {"fid_list": '
+            '["1"]}}, "file": {"1": {"fname": "a"}}}',
+            "a.json is not as its format asks",
+        ),
+        ("a.csv", "# CSV_HEADER = metadata_id\n# ATTRIBUTE = {\n1\n", "a.csv is not as its format"),
+        ("a.csv", "# CSV_HEADER\n1\n", "a.csv is not as its format asks"),
+        (
+            "a.eaf",
+            '<ANNOTATION_DOCUMENT><TIME_SLOT TIME_VALUE="x"/></ANNOTATION_DOCUMENT>',
+            "a.eaf is not as its format asks .*save it again from the program that wrote it",
+        ),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path, name, content, words):
@@ -300,6 +322,7 @@ def test_from_a_table_to_a_training_and_a_prediction(tiny, mine, tmp_path, monke
     assert f"etadlite train {folder / 'settings.json'}" in out
     videos = read_annotations(folder / "annotations.json")
     assert sum(len(video.actions) for video in videos.values()) == len(rows)
+    assert etadlite("check-data", folder).splitlines()[-1] == "the data are fit for training"
     settings = preset(str(folder / "settings.json"), ["training.epochs=1"])
     assert (settings.name, settings.data.snippets) == ("mine", 64)
     assert settings.detector.classes == tuple(sorted({row[3] for row in rows}))

@@ -83,7 +83,15 @@ def read_rows(path: Path, tier: str | None = None) -> list[Row]:
         raise InputError(f"{path}: there is no such annotation file") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not in UTF-8; save it again in that encoding") from None
-    rows = readers[path.suffix.lower()](path, text, tier)
+    try:
+        rows = readers[path.suffix.lower()](path, text, tier)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not as its format asks ({error!r}); save it again from the program that "
+            "wrote it"
+        ) from None
     if not rows:
         raise InputError(f"{path} holds no annotation")
     return rows
@@ -334,8 +342,9 @@ def _read_elan(path: Path, text: str, tier: str | None) -> list[Row]:
         where = f"{path}, annotation {item.get('ANNOTATION_ID')}"
         label = (item.findtext("ANNOTATION_VALUE") or "").strip()
         timed = item
-        while timed is not None and timed.tag == "REF_ANNOTATION":  # its parent's times
-            timed = everything.get(timed.get("ANNOTATION_REF"))
+        for _ in tiers:  # times are those of its parent, or of that one's parent, ...
+            if timed is not None and timed.tag == "REF_ANNOTATION":
+                timed = everything.get(timed.get("ANNOTATION_REF"))
         keys = ("TIME_SLOT_REF1", "TIME_SLOT_REF2")
         start, end = (None if timed is None else slots.get(timed.get(key)) for key in keys)
         rows.append(_row(where, {"video": video, "start": start, "end": end, "label": label}))
