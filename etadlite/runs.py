@@ -6,6 +6,7 @@ and `pictures/`; `failed_videos.json` where videos could not be read; and, until
 `state.safetensors`, from which it can be resumed.
 """
 
+import errno
 import json
 import shutil
 import warnings
@@ -31,7 +32,7 @@ from etadlite.inference.detect import predict_batches
 from etadlite.memory.plan import planned, with_chunk_size
 from etadlite.report import RunReport, read_report, report_record
 from etadlite.training.checkpoint import STATE, Training, refuse_other_settings
-from etadlite.training.loop import loader, open_split, prepare, run
+from etadlite.training.loop import TrainingResult, loader, open_split, prepare, run
 from etadlite.training.step import shortage
 from etadlite.training.system import System, resolve_device
 from etadlite.viz import draw_curves, draw_timeline
@@ -121,7 +122,26 @@ def run_training(
         if made and not training.progress.steps:  # it never began: what is there is of no use
             shutil.rmtree(folder)
         raise
-    predictions, precision = latest["predictions"], latest["precision"]
+    try:
+        return _finish(settings, folder, result, latest["predictions"], latest["precision"])
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoppedError(
+            f"the disk of {error.filename or folder} is full; all is trained, and {folder} goes on "
+            "from its last test",
+            folder=folder,
+        ) from error
+
+
+def _finish(
+    settings: Settings,
+    folder: Path,
+    result: TrainingResult,
+    predictions: dict[str, Any],
+    precision: AveragePrecision,
+) -> RunReport:
+    """Write what a finished training leaves; its state goes last."""
     unreadable = {"training": result.unreadable}
     unreadable["test"] = predictions["external_data"].get("unreadable", {})
     (folder / "failed_videos.json").unlink(missing_ok=True)

@@ -197,6 +197,20 @@ def test_a_full_disk_ends_a_run_with_the_state_before(
     assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
 
 
+def test_a_disk_full_after_the_last_test_leaves_what_was_trained(
+    tiny, tmp_path, monkeypatch, uninterrupted
+):
+    monkeypatch.setattr(runs, "draw_test_videos", full)
+    words = "the disk of metrics.jsonl is full; all is trained, and .* goes on from its last test"
+    with pytest.raises(StoppedError, match=words) as stop:
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert stop.value.folder == tmp_path
+    monkeypatch.setattr(loop, "step_in_memory", None)
+    monkeypatch.setattr(runs, "draw_test_videos", lambda *_: [])
+    run_training(on_features(tiny), tmp_path, resume=True, progress=False)
+    assert left(tmp_path) == uninterrupted
+
+
 # Resumed
 
 
