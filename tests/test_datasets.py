@@ -195,7 +195,7 @@ def test_whole_numbers_and_halves_are_features_too(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": "nowhere"}, "2 of the 2 videos in the subset training have no file in"),
+        ({"features": "nowhere"}, "nowhere: there is no such folder; get the data, or correct"),
         ({"train_subset": "train"}, 'no videos in the subset "train"; choose one of training, val'),
         ({"annotations": "nowhere.json"}, "there is no such annotation file"),
         ({"features": None}, "name no data: give data.videos or data.features"),
