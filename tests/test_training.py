@@ -253,10 +253,7 @@ def test_bf16_is_for_the_encoder_and_gives_float_features_close_by(tiny):
 
 
 def test_a_detector_in_bf16_scores_in_fp32_and_learns_the_same(tiny, tmp_path):
-    settings = {
-        kind: on_features(tiny, f"detector.precision={kind}")
-        for kind in ("fp32", "bf16")
-    }
+    settings = {kind: on_features(tiny, f"detector.precision={kind}") for kind in ("fp32", "bf16")}
     data = open_split(settings["fp32"], training=True)
     batch = collate([data[number] for number in range(len(data))])
     outputs, gradients = {}, {}
