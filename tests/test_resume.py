@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from etadlite import runs
 from etadlite.cli import main
+from etadlite.data.datasets import FeatureDataset
 from etadlite.errors import InputError, StoppedError
 from etadlite.presets import preset
 from etadlite.runs import Recorder, last_run_folder, read_metrics, run_training
@@ -195,6 +196,37 @@ def test_a_full_disk_ends_a_run_with_the_state_before(
     with pytest.raises(StoppedError, match=f"the disk of .*{where} is full; .* last saved step"):
         run_training(on_features(tiny), tmp_path, progress=False)
     assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+def test_a_lost_disk_ends_a_run_with_the_state_before(tiny, tmp_path, monkeypatch, uninterrupted):
+    def lost(*arguments):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "metrics.jsonl")
+
+    monkeypatch.setattr(Recorder, "log", at_step(3, lost))
+    words = "metrics.jsonl cannot be written any more .* goes on from its last saved step"
+    with pytest.raises(StoppedError, match=words):
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+def test_a_loading_process_that_dies_ends_a_run_with_the_state_before(
+    tiny, tmp_path, monkeypatch, uninterrupted
+):
+    last = tmp_path / "last"
+    read = FeatureDataset.read
+
+    def dying(*arguments):
+        if last.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(*arguments)
+
+    monkeypatch.setattr(FeatureDataset, "read", dying)
+    monkeypatch.setattr(Recorder, "log", at_step(2, last.touch))
+    settings = on_features(tiny, "data.workers=1")
+    with pytest.raises(StoppedError, match="a process that loads videos died .* goes on from"):
+        run_training(settings, tmp_path / "run", progress=False)
+    last.unlink()
+    assert goes_on(tiny, tmp_path / "run", uninterrupted, monkeypatch)
 
 
 def test_a_disk_full_after_the_last_test_leaves_what_was_trained(

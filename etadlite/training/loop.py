@@ -345,10 +345,21 @@ def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
     except processes.LostProcessError as error:
         reason, code, cause, lost = "another process of this training was lost", 1, error, True
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or folder
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"the disk of {where} is full"
+        elif error.errno in (errno.EIO, errno.ESTALE, errno.EROFS):
+            reason = f"{where} cannot be written any more ({error.strerror})"
+        else:
             raise
-        reason, code, cause = f"the disk of {error.filename or folder} is full", 1, error
+        code, cause = 1, error
         keep = False  # perhaps the last record is lost, so its step is done again
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # PyTorch says so wherever the step happens to be, perhaps between two of its updates.
+        reason = f"a process that loads videos died ({str(error).strip().splitlines()[0]})"
+        code, cause, keep = 1, error, False
     if folder is None:
         raise StoppedError(reason, code, everywhere=lost) from cause
     if keep and processes.is_first():
