@@ -253,7 +253,7 @@ for (subset, found), colour in zip(counts.items(), COLOURS, strict=False):
 for row, label in enumerate(labels):
     spread.plot(lengths[label], [row] * len(lengths[label]), "|", markersize=12, color=COLOURS[3])
 bars.set(xlabel="actions", title="how many")
-bars.legend(frameon=False)
+figure.legend(loc="outside lower center", ncols=2, frameon=False)
 spread.set(xlabel="length (s)", title="how long", xlim=(0, None))
 for axis in (bars, spread):
     axis.spines[["top", "right"]].set_visible(False)
