@@ -169,7 +169,10 @@ def test_missing_videos_are_refused_or_left_out_with_a_warning(five):
 
 def test_without_any_file_or_video_there_is_no_data(five, tmp_path):
     gone = five.model_copy(update={"features": tmp_path / "gone", "allow_missing": True})
-    with pytest.raises(InputError, match="5 of the 5 videos .* no video is left"):
+    with pytest.raises(InputError, match="gone: there is no such folder"):
+        opened(gone)
+    gone.features.mkdir()
+    with pytest.raises(InputError, match="5 of the 5 videos .* no file .*check-data"):
         opened(gone)
     with pytest.raises(InputError, match="data.blocked leaves no video"):
         opened(five.model_copy(update={"blocked": tuple("abcde")}))

@@ -305,8 +305,7 @@ assert difference < 1e-5
 # $\sum_i (w_i - 1)\, g_i$, and the squared length of that needs only the N × N products $g_i \cdot
 # g_j$. The unit from here on is the full gradient: an error of 1 is as long as the gradient itself.
 #
-# **Predict first**: three numbers that this and the next section measure; leave `None` where you'd
-# rather wait.
+# **Predict first** three numbers that come next; leave `None` where you'd rather wait.
 
 # %% guess
 guess = {

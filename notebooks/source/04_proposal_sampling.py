@@ -710,13 +710,12 @@ if run.profile == "laptop":
 # %% result-see [markdown]
 # **What to see** (in the `laptop` profile). **This notebook claims** that 6 % of the proposals cost
 # at most 1.5 points of mAP against all. When this was written, its three seeds lost −1.0, −0.9 and 2.7
-# points. On one thread, where sums are rounded otherwise, the same seeds lost 0.5, 1.0 and 2.0. All
-# six: 0.7 on average, with a standard error of 0.6, less than one seed differs from the next. For it,
-# a step takes a quarter of the time and a tenth of the memory.
+# points; rounded otherwise, on one thread, 0.5, 1.0 and 2.0. All six: 0.7 on average, with a standard
+# error of 0.6. For it, a step takes a quarter of the time and a tenth of the memory.
 #
 # Perhaps it is a *number* of proposals that must suffice, not a share: on a map of 64 cells and 1,552
-# proposals, where 6 % are 93, two seeds lost 2.1 points each. Here 6 % are 260, in the paper 495. A few
-# pairs of seeds do not prove it. To look further, change `own` above.
+# proposals, where 6 % are 93, two seeds lost 2.1 points each. Here 6 % are 260, in the paper 495. To
+# look further, change `own` above.
 
 # %% exercises [markdown]
 # ## 8 · Exercises
