@@ -1,6 +1,5 @@
 """The `etadlite` command: every verb calls one public function."""
 
-import errno
 import json
 import os
 import shlex
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from etadlite.errors import InputError, StoppedError
+from etadlite.files import disk_is_full
 
 app = typer.Typer(
     help="End-to-end training of temporal action detectors on a laptop.",
@@ -498,7 +498,7 @@ def main() -> None:
             sentence += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
         speaks |= error.everywhere
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = disk_is_full(error)
         if error.filename is None and not full:
             raise
         sentence, speaks = f"{error.filename or 'the disk'}: {error.strerror}", True

@@ -61,8 +61,8 @@ def read_report(folder: Path) -> RunReport:
         record["average_mAP"],
         record["peak_activation_bytes"],
         record["seconds_per_step"],
-        record["videos_per_second"],
-        record["waiting_share"],
+        record.get("videos_per_second", float("nan")),  # reports of older runs lack it
+        record.get("waiting_share", float("nan")),
         record.get("skipped_steps", 0),
         record.get("unreadable_videos", 0),
     )

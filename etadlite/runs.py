@@ -6,7 +6,6 @@ and `pictures/`; `failed_videos.json` where videos could not be read; and, until
 `state.safetensors`, from which it can be resumed.
 """
 
-import errno
 import json
 import shutil
 import warnings
@@ -26,7 +25,7 @@ from etadlite.data.split import read_split, video_file
 from etadlite.data.video import probe, read_frames
 from etadlite.errors import InputError, StoppedError
 from etadlite.evaluation import AveragePrecision, mean_average_precision
-from etadlite.files import write_json, written_whole
+from etadlite.files import disk_is_full, write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
 from etadlite.memory.plan import planned, with_chunk_size
@@ -125,7 +124,7 @@ def run_training(
     try:
         return _finish(settings, folder, result, latest["predictions"], latest["precision"])
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk_is_full(error):
             raise
         raise StoppedError(
             f"the disk of {error.filename or folder} is full; all is trained, and {folder} goes on "

@@ -1,6 +1,5 @@
 """Videos that cannot be read: tried twice, replaced in training, never lost silently."""
 
-import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from torch.utils.data import Dataset
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 from etadlite.draws import video_seed
 from etadlite.errors import InputError
+from etadlite.files import disk_is_full
 
 IN_A_ROW = 10
 """So many videos in a row that cannot be read mean that all are gone."""
@@ -63,7 +63,7 @@ class Readable(Dataset):
             try:
                 return self.data[key]
             except (OSError, ValueError, FFmpegError) as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if isinstance(error, OSError) and disk_is_full(error):
                     # No fault of the video; as an error that a loading process can hand on.
                     raise InputError(
                         f"{error.filename}: the disk of data.cache is full; make room, or leave "

@@ -20,6 +20,7 @@ from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
 from etadlite.data.order import TrainingOrder
 from etadlite.data.unreadable import Readable, collate_readable
 from etadlite.errors import InputError, StoppedError
+from etadlite.files import disk_is_full
 from etadlite.training.bar import training_bar
 from etadlite.training.checkpoint import (
     STATE,
@@ -346,7 +347,7 @@ def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
         reason, code, cause, lost = "another process of this training was lost", 1, error, True
     except OSError as error:
         where = error.filename or folder
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             reason = f"the disk of {where} is full"
         elif error.errno in (errno.EIO, errno.ESTALE, errno.EROFS):
             reason = f"{where} cannot be written any more ({error.strerror})"
