@@ -41,7 +41,7 @@ from etadlite.errors import InputError
 from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.nms import soft_nms
-from etadlite.presets import preset
+from etadlite.presets import home, placed, preset
 from etadlite.runs import evaluate
 
 VERSION = "rehearsal-1"
@@ -154,14 +154,7 @@ def make(
 
 def below(root: Path, settings: Settings) -> Settings:
     """The settings with all their data below `root`."""
-    data, inference = settings.data, settings.inference
-    paths = {k: v for k, v in data if isinstance(v, Path)}
-    return settings.model_copy(
-        update={
-            "data": data.model_copy(update={k: root / v for k, v in paths.items()}),
-            "inference": inference.model_copy(update={"classifier": root / inference.classifier}),
-        }
-    )
+    return placed(settings, root / home(settings))
 
 
 def found(folder: Path, pattern: str) -> Path:

@@ -12,6 +12,7 @@ from etadlite.config import (
     InferenceSettings,
     LossSettings,
     SamplingSettings,
+    Section,
     Settings,
     TrainingSettings,
     read_settings,
@@ -19,10 +20,11 @@ from etadlite.config import (
 from etadlite.data.stickfigures import CLASSES
 from etadlite.errors import InputError
 
-STICKFIGURES = Path("data/stickfigures")
-ACTIVITYNET = Path("data/activitynet-1.3")
-THUMOS = Path("data/thumos-14")
-PRETRAINED = Path("data/pretrained")
+DATA = Path("data")
+STICKFIGURES = DATA / "stickfigures"
+ACTIVITYNET = DATA / "activitynet-1.3"
+THUMOS = DATA / "thumos-14"
+PRETRAINED = DATA / "pretrained"
 
 
 def e2e_stickfigures() -> Settings:
@@ -235,6 +237,33 @@ def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
             "of settings)"
         )
     return PRESETS[name]().changed(assignments)
+
+
+def home(settings: Settings) -> Path:
+    """The folder of a preset's data set, such as data/thumos-14."""
+    return Path(*settings.data.annotations.parts[:2])
+
+
+def placed(settings: Settings, folder: Path) -> Settings:
+    """A preset's settings with its data set in another folder.
+
+    What the preset looks for in `data/NAME` is looked for in `folder`; what it looks for elsewhere
+    in `data`, such as pre-trained weights, beside `folder`.
+    """
+
+    def move(value: object) -> object:
+        if not isinstance(value, Path) or not value.is_relative_to(DATA):
+            return value
+        if value.is_relative_to(home(settings)):
+            return folder / value.relative_to(home(settings))
+        return folder / ".." / value.relative_to(DATA)
+
+    sections = {
+        name: section.model_copy(update={key: move(value) for key, value in section})
+        for name, section in settings
+        if isinstance(section, Section)
+    }
+    return settings.model_copy(update=sections)
 
 
 def _from_file(path: Path) -> Settings:

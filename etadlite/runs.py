@@ -18,7 +18,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from etadlite import processes
-from etadlite.config import Settings
+from etadlite.config import DataSettings, Settings
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.datasets import AnnotatedVideos
 from etadlite.data.split import read_split, video_file
@@ -309,18 +309,13 @@ def video_classes(
 def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecision:
     """The mAP of predictions for the settings' test videos.
 
-    Classes that the detector tells but no annotation has count neither for nor against it.
+    Classes that are told but no annotation has count neither for nor against it.
     """
     truth: Any = settings.data.annotations
     if not settings.detector.classes and settings.inference.classifier is None:
         truth = _without_classes(settings)
     else:
-        annotated = set(labels_of(read_annotations(truth, as_published=True)))
-        results = {
-            name: [item for item in found if item["label"] in annotated]
-            for name, found in predictions["results"].items()
-        }
-        predictions = predictions | {"results": results}
+        predictions = of_annotated_classes(predictions, truth)
     return mean_average_precision(
         truth,
         predictions,
@@ -328,6 +323,19 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
         tiou=settings.inference.tiou,
         blocked=settings.data.blocked,
     )
+
+
+def of_annotated_classes(predictions: dict[str, Any], truth: Path) -> dict[str, Any]:
+    """The predictions less those of classes that no annotation of the file `truth` has.
+
+    A classifier tells all the classes that it knows; a part of a data set need not have them all.
+    """
+    annotated = set(labels_of(read_annotations(truth, as_published=True)))
+    results = {
+        name: [item for item in found if item["label"] in annotated]
+        for name, found in predictions["results"].items()
+    }
+    return predictions | {"results": results}
 
 
 def run_test(
@@ -365,10 +373,8 @@ def draw_test_videos(
             name: one_a_moment(predictions["results"][video.name], len(truth) + 2)
             for name, predictions in systems.items()
         }
-        path = video_file(settings.data.videos, video.name) if settings.data.videos else None
-        frames = strip(path) if path else np.empty((0, 1, 1, 3), np.uint8)
         figure = draw_timeline(
-            frames,
+            frames_of(settings.data, video.name),
             video.duration,
             rows,
             title=f"test video {video.name}",
@@ -376,6 +382,12 @@ def draw_test_videos(
         )
         paths.append(save(figure, folder / f"timeline_{video.name}.png"))
     return paths
+
+
+def frames_of(data: DataSettings, name: str) -> np.ndarray:
+    """Frames of a video to look at, as `strip` gives them; none where its file is not there."""
+    path = video_file(data.videos, name) if data.videos else None
+    return strip(path) if path else np.empty((0, 1, 1, 3), np.uint8)
 
 
 def strip(path: Path, count: int = 12, height: int = 96) -> np.ndarray:

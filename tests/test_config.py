@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from etadlite.config import DataSettings, read_settings, setting_names
 from etadlite.errors import InputError
-from etadlite.presets import PRESETS, preset
+from etadlite.presets import PRESETS, home, placed, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -147,3 +147,18 @@ def test_a_tree_with_an_unknown_section_names_its_source():
     tree = preset("stickfigures").model_dump(mode="json") | {"optimiser": {}}
     with pytest.raises(InputError, match=r"old\.json: optimiser .* does not fit: extra inputs"):
         read_settings(tree, "old.json")
+
+
+def test_a_preset_is_placed_where_its_data_lie(tmp_path):
+    there = placed(preset("e2e_thumos_tsp"), tmp_path / "thumos")
+    assert there.data.videos == tmp_path / "thumos" / "raw_data" / "video"
+    assert there.inference.classifier == tmp_path / "thumos" / "classifiers" / "uNet_test.npy"
+    beside = (there.encoder.weights or tmp_path).resolve()
+    assert beside == tmp_path.resolve() / "pretrained" / "r2plus1d_34_tsp_thumos.safetensors"
+    for name in PRESETS:
+        settings = preset(name)
+        assert placed(settings, home(settings)).model_dump() | {"encoder": None} == (
+            settings.model_dump() | {"encoder": None}
+        )
+    elsewhere = preset("anet_tsp", ["data.features=/mnt/features"])
+    assert str(placed(elsewhere, tmp_path).data.features) == "/mnt/features"

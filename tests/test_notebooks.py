@@ -29,6 +29,7 @@ from etadlite.course.execute import NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
 from etadlite.course.source import build, checked, definitions, read_source, solution, solved, stub
 from etadlite.errors import InputError
+from etadlite.presets import ACTIVITYNET, placed, preset
 
 FOLDER = notebooks_folder()
 NAMES = notebook_names(FOLDER)
@@ -100,7 +101,8 @@ def test_the_parameters_are_those_of_every_notebook(name):
     (tagged,) = [c for c in cells_of(name) if "parameters" in c.tags]
     values: dict[str, object] = {}
     exec(tagged.text, values)
-    assert [key for key in values if key != "__builtins__"] == list(PARAMETERS)
+    own = ["train"] if "end_to_end" in name else []  # those with a published data set
+    assert [key for key in values if key != "__builtins__"] == [*PARAMETERS, *own]
     assert values["profile"] == "laptop"
     assert values["out_dir"] == f"../runs/{name}"
 
@@ -492,17 +494,53 @@ def test_too_little_memory_is_said_before_any_work(given, monkeypatch):
     assert not os.path.exists(given["out_dir"])
 
 
+def real_data(train="e2e_anet_tsp"):
+    return RealData("ActivityNet-1.3", ("e2e_anet_tsp", "anet_tsp"), train)
+
+
 def test_the_full_profile_needs_its_data_and_a_gpu(given, tmp_path):
-    real = RealData("ActivityNet-1.3", ("annotations.json", "videos"))
-    full = given | {"profile": "full", "full": real}
-    with pytest.raises(InputError, match="has no annotations.json"):
+    full = given | {"profile": "full", "full": real_data()}
+    with pytest.raises(InputError, match=r"min.json \(data.annotations\) is not there"):
         start([], **full)
-    (tmp_path / "annotations.json").touch()
-    (tmp_path / "videos").mkdir()
+    for setting in ("data.annotations", "data.blocked", "data.videos", "inference.classifier"):
+        section, key = setting.split(".")
+        path = getattr(getattr(preset("e2e_anet_tsp"), section), key)
+        (tmp_path / path.relative_to(ACTIVITYNET)).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"tsp_anet.safetensors \(encoder.weights\) is not there"):
+        start([], **full)
+    bare = real_data("e2e_anet_tsp encoder.weights=null")
     with pytest.raises(InputError, match="NVIDIA GPU, and the device is cpu; choose"):
-        start([], **full)
+        start([], **full | {"full": bare})
     assert not os.path.exists(given["out_dir"])
     assert start([], **full | {"profile": "smoke"}).contents == "6 + 4 videos"
+
+
+def test_the_full_profile_trains_what_it_is_told(given, tmp_path):
+    def asked(train, **changed):
+        return start([], **given | {"profile": "full", "full": real_data(train)} | changed)
+
+    for train in ("", "thumos_i3d", "training.epochs=3"):
+        with pytest.raises(
+            InputError, match="not begin with a preset .*: e2e_anet_tsp or anet_tsp"
+        ):
+            asked(train)
+    with pytest.raises(InputError, match="give seed as a parameter of the notebook"):
+        asked("anet_tsp seed=3")
+    with pytest.raises(InputError, match='did you mean "training.epochs"'):
+        asked("anet_tsp training.epoch=3")
+    with pytest.raises(InputError, match="belongs to the profile full, and the profile is smoke"):
+        asked("anet_tsp", profile="smoke")
+
+    settings = placed(preset("anet_tsp"), tmp_path)
+    for path in (settings.data.annotations, settings.data.features, settings.data.blocked):
+        path.mkdir(parents=True)
+    scores = tmp_path / "my scores.json"
+    scores.touch()
+    run = asked(f"anet_tsp training.epochs=3 'inference.classifier={scores}'", seed=5)
+    assert run.settings == settings.changed(
+        ["training.epochs=3", f"inference.classifier={scores}", "seed=5", "device=cpu"]
+    )
+    assert run.contents.startswith("ActivityNet-1.3: anet_tsp training.epochs=3")
 
 
 @pytest.mark.parametrize("interactive", [False, True])

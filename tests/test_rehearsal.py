@@ -6,13 +6,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
+from safetensors.torch import load_file
 
+from etadlite.course.execute import run_notebook
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.split import coverage
 from etadlite.data.video import probe
 from etadlite.errors import InputError
-from etadlite.presets import preset
+from etadlite.presets import home, preset
 from etadlite.runs import run_training
 
 SMALL = (
@@ -52,6 +55,7 @@ TINY = (
     "data.crop=24",
     "training.epochs=1",
 )
+WINDOWS = (*TINY, "data.window_stride=48", "data.window_inside=0.1")
 SOURCE = {"anet_tsp": "activitynet-1.3", "thumos_i3d": "thumos-14"}
 SOURCE |= {"e2e_anet_tsp": SOURCE["anet_tsp"], "e2e_thumos_tsp": SOURCE["thumos_i3d"]}
 
@@ -110,7 +114,7 @@ def test_features_tell_actions_starts_and_ends_of_unseen_videos_but_not_surely(
         ("anet_tsp", ON_FEATURES["anet_tsp"]),
         ("thumos_i3d", ON_FEATURES["thumos_i3d"]),
         ("e2e_anet_tsp", TINY),
-        ("e2e_thumos_tsp", (*TINY, "data.window_stride=48", "data.window_inside=0.1")),
+        ("e2e_thumos_tsp", WINDOWS),
     ],
 )
 def test_a_preset_trains_and_tests_on_its_rehearsal(script, shared, tmp_path, name, changes):
@@ -181,3 +185,37 @@ def test_what_is_there_is_kept_and_another_rehearsal_is_refused(script, shared, 
         script.make("anet_tsp", tmp_path / "new", tmp_path / "nowhere")
     with pytest.raises(InputError, match="no rehearsal of stickfigures"):
         script.make("stickfigures", tmp_path / "new", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "name", "changes"),
+    [
+        ("05_end_to_end_activitynet", "anet_tsp", ON_FEATURES["anet_tsp"]),
+        ("05_end_to_end_activitynet", "e2e_anet_tsp", TINY),
+        ("06_end_to_end_thumos", "thumos_i3d", ON_FEATURES["thumos_i3d"]),
+        ("06_end_to_end_thumos", "e2e_thumos_tsp", WINDOWS),
+    ],
+)
+def test_the_notebooks_train_each_preset_with_what_the_command_takes(
+    script, shared, tmp_path, notebook, name, changes
+):
+    """The profile `full`, by papermill, and the command give the same weights."""
+    settings = make(script, shared, name, tmp_path, 6, changes=changes)
+    words = [name, *SMALL[:-1], *changes]
+    parameters = {
+        "profile": "full",
+        "data_root": str(tmp_path / home(preset(name))),
+        "train": " ".join(words),
+        "device": "cpu",
+        "seed": 3,
+    }
+    done = run_notebook(notebook, parameters, out=tmp_path / "notebook")
+    assert json.loads(done.metrics.read_text())["data"].endswith(parameters["train"])
+    report = run_training(settings.changed(["seed=3"]), tmp_path / "run", progress=False)
+    folders = tmp_path / "notebook" / "full_seed3", tmp_path / "run"
+    ours, theirs = (load_file(folder / "checkpoint.safetensors") for folder in folders)
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    assert json.loads(done.metrics.read_text())["results"]["average mAP (%)"] == pytest.approx(
+        100 * report.average, abs=0.05
+    )

@@ -4,6 +4,7 @@ import ast
 import difflib
 import os
 import platform
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +21,12 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from etadlite.config import Settings
 from etadlite.course.pictures import small
 from etadlite.data.stickfigures import SIZES
 from etadlite.errors import InputError
 from etadlite.files import write_json
+from etadlite.presets import placed, preset
 from etadlite.runs import read_metrics
 from etadlite.training.system import resolve_device
 from etadlite.viz.curves import draw_curves
@@ -31,6 +34,15 @@ from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
 
 PARAMETERS = ("profile", "data_root", "out_dir", "seed", "device", "interactive")
+NEEDED = (
+    "data.annotations",
+    "data.videos",
+    "data.features",
+    "data.blocked",
+    "inference.classifier",
+    "encoder.weights",
+)
+"""Settings that name a file or folder which must be there before a training."""
 DPI = 90
 """Dots an inch of a displayed picture; twelve inches fill a page."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -64,15 +76,18 @@ def contents(size: str) -> str:
 
 
 class RealData(NamedTuple):
-    """A published data set that the profile `full` trains on, with a GPU.
+    """A published data set that the profile `full` trains on.
 
     Attributes:
         name: of the data set.
-        files: that must lie in `data_root`.
+        presets: that a notebook trains, the usual one first.
+        train: the notebook's parameter of this name: what follows `etadlite train`, one of
+            `presets` and changes to its settings.
     """
 
     name: str
-    files: tuple[str, ...]
+    presets: tuple[str, ...]
+    train: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Run:
         device: "cpu", "cuda" or "mps".
         interactive: True shows bars and sliders, False log lines and static pictures.
         changes: assignments to the settings: profile, device.
+        settings: what the profile `full` trains on a published data set, in whole; else None.
     """
 
     profile: str
@@ -100,6 +116,7 @@ class Run:
     device: str
     interactive: bool
     changes: tuple[str, ...]
+    settings: Settings | None = None
     started: float = field(default_factory=time.perf_counter)
 
     def show(self, figure: Figure, name: str, alt: str) -> Image:
@@ -229,19 +246,18 @@ def start(
         seed: governs everything random.
         device: "auto", "cpu", "cuda" or "mps".
         interactive: "auto" is True in JupyterLab and False under papermill.
-        full: the data set of the profile `full`; None is the large generated one.
+        full: the published data set of the profile `full`; None is the large generated one.
 
     Raises:
         InputError: a parameter is unknown or its value does not fit, or the profile needs data, a
             GPU or memory that is not there.
     """
+    known = PARAMETERS if full is None else (*PARAMETERS, "train")
     for name in _assigned(cells):
-        if name not in PARAMETERS:
-            near = difflib.get_close_matches(name, PARAMETERS, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
-            raise InputError(
-                f'there is no parameter "{name}"{hint} (there are {", ".join(PARAMETERS)})'
-            )
+            raise InputError(f'there is no parameter "{name}"{hint} (there are {", ".join(known)})')
     if profile not in PROFILES:
         raise InputError(f'there is no profile "{profile}"; choose one of {", ".join(PROFILES)}')
     if type(seed) is not int or seed < 0:
@@ -252,35 +268,55 @@ def start(
         raise InputError(f'there is no device "{device}"; choose one of {", ".join(DEVICES)}')
     size, changes, memory = PROFILES[profile]
     chosen = resolve_device(device).type
-    data, what = Path(data_root) / f"stickfigures_{size}", contents(size)
+    data, what, settings = Path(data_root) / f"stickfigures_{size}", contents(size), None
     if profile == "full" and full is not None:
-        _needs(full, Path(data_root), chosen)
-        data, what = Path(data_root), full.name
+        settings = _full_settings(full, Path(data_root), chosen, seed)
+        usual = full.train == full.presets[0]
+        data, what = Path(data_root), full.name if usual else f"{full.name}: {full.train}"
+    elif full is not None and full.train != full.presets[0]:
+        raise InputError(
+            f'train="{full.train}" belongs to the profile full, and the profile is {profile}; add '
+            "profile=full, or leave train out"
+        )
     _needs_memory(profile, memory)
     # JupyterLab's server names its kernels' sessions; papermill starts kernels without a server.
     in_browser = "JPY_SESSION_NAME" in os.environ if interactive == "auto" else bool(interactive)
     out = Path(out_dir)
     changes = (*changes, f"device={chosen}")
-    run = Run(profile, size, data, what, out, seed, chosen, in_browser, changes)
+    run = Run(profile, size, data, what, out, seed, chosen, in_browser, changes, settings)
     run.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     _introduce(run, device)
     return run
 
 
-def _needs(full: RealData, root: Path, device: str) -> None:
-    """Refuse `full` where its data set or a GPU is missing."""
-    absent = [name for name in full.files if not (root / name).exists()]
-    if absent:
+def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settings:
+    """What `full` trains, with its data in `root`; refused where these or a GPU are missing."""
+    name, *changes = shlex.split(full.train) or [""]
+    if name not in full.presets:
         raise InputError(
-            f"data_root {root} has no {absent[0]}: the profile full needs the data set "
-            f"{full.name} there; notebooks/README.md says what belongs where"
+            f'train="{full.train}" does not begin with a preset of {full.name}: '
+            f"{' or '.join(full.presets)}"
         )
-    if device != "cuda":
+    for own in ("seed", "device"):
+        if any(change.startswith(f"{own}=") for change in changes):
+            raise InputError(f"give {own} as a parameter of the notebook, not within train")
+    settings = placed(preset(name), root).changed([*changes, f"device={device}", f"seed={seed}"])
+    for setting in NEEDED:
+        section, _, key = setting.partition(".")
+        path = getattr(getattr(settings, section), key)
+        if isinstance(path, Path) and not path.exists():
+            raise InputError(
+                f"{path} ({setting}) is not there: the profile full needs the data set "
+                f"{full.name} in data_root; notebooks/README.md says what belongs where"
+            )
+    encodes = settings.data.features is None and settings.encoder.name != "tiny"
+    if encodes and device != "cuda":
         raise InputError(
-            f"the profile full trains on {full.name} with an NVIDIA GPU, and the device is "
-            f"{device}; choose the profile laptop, or a machine with such a GPU"
+            f"the profile full trains {settings.encoder.name} on {full.name} with an NVIDIA GPU, "
+            f"and the device is {device}; choose the profile laptop, or a machine with such a GPU"
         )
+    return settings
 
 
 def _needs_memory(profile: str, gib: float) -> None:

@@ -24,8 +24,9 @@
 #
 # Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
 # its numbers mean nothing. For `full`, `data_root` is the folder of ActivityNet-1.3, such as
-# `../data/activitynet-1.3`; `etadlite check-data e2e_anet_tsp` says what is missing there. Paths are
-# relative to `notebooks/`.
+# `../data/activitynet-1.3`, and `train` is what follows `etadlite train`: a preset (`e2e_anet_tsp`, or
+# `anet_tsp` on stored features) and changes to its settings, such as `training.epochs=3`.
+# `etadlite check-data e2e_anet_tsp` says what is missing. Paths are relative to `notebooks/`.
 
 # %% parameters tags=["parameters"]
 # Parameters of this notebook; papermill can replace each of them.
@@ -35,6 +36,7 @@ out_dir = "../runs/05_end_to_end_activitynet"  # pictures, metrics, weights
 seed = 0  # governs weights, sampling and order
 device = "auto"  # auto, cpu, cuda or mps
 interactive = "auto"  # bars and sliders: true, false or auto
+train = "e2e_anet_tsp"  # for full: a preset and changes to its settings
 
 # %% setup
 import json
@@ -45,13 +47,6 @@ import torch
 from etadlite.course import RealData, check, start
 from etadlite.viz.style import COLOURS
 
-FILES = {  # setting -> file or folder in data_root
-    "data.annotations": "annotations/activity_net.v1-3.min.json",
-    "data.videos": "raw_data/Anet_videos_15fps_short256",
-    "data.blocked": "annotations/blocked.json",
-    "inference.classifier": "classifiers/cuhk_val_simp_7.json",
-    "encoder.weights": "../pretrained/r2plus1d_34_tsp_anet.safetensors",
-}
 run = start(
     In,  # noqa: F821  (Jupyter's list of executed cells: a misspelt parameter is refused)
     profile=profile,
@@ -60,7 +55,7 @@ run = start(
     seed=seed,
     device=device,
     interactive=interactive,
-    full=RealData("ActivityNet-1.3", tuple(FILES.values())),
+    full=RealData("ActivityNet-1.3", ("e2e_anet_tsp", "anet_tsp"), train),
 )
 
 # %% protocol-text [markdown] tags=["slide"]
@@ -111,13 +106,12 @@ from etadlite.data.stickfigures import make_dataset
 from etadlite.presets import preset
 
 full, classifier_file = run.profile == "full", run.out / "classifier.json"
-paper = preset("e2e_anet_tsp")
-folders = [f"{name}={run.data / path}" for name, path in FILES.items()]
+paper, settings = preset("e2e_anet_tsp"), run.settings  # the latter in full only
 if not full:
     database = json.loads(make_dataset(run.data, run.size, progress=run.interactive).read_text())
     one_label_a_video(database["database"])
     (run.out / "annotations.json").write_text(json.dumps(database))
-    folders = [
+    changes = [
         f"data.annotations={run.out / 'annotations.json'}",
         f"data.videos={run.data / 'videos'}",
         f"data.cache={run.data / 'frames'}",
@@ -127,11 +121,13 @@ if not full:
         "detector.classes=[]",  # class-agnostic
         "data.snippet_rule=ends",
         "data.min_action=0.025",  # at 1 %, no action of these videos would be dropped
+        f"seed={run.seed}",
+        *run.changes,
     ]
-lengths = {"laptop": ["training.epochs=6", "training.test_every=2"]}.get(run.profile, [])
-name = "e2e_anet_tsp" if full else "e2e_stickfigures"
-settings = preset(name, [*folders, *run.changes, *lengths, f"seed={run.seed}"])
-print("preset", name, "with", len(folders), "changes of its data")
+    if run.profile == "laptop":
+        changes += ["training.epochs=6", "training.test_every=2"]
+    settings = preset("e2e_stickfigures", changes)
+print("preset", settings.name)
 
 # %% subsets
 from etadlite.data.split import read_split
@@ -146,13 +142,12 @@ for part, videos in splits.items():
     print(f"{part}: {len(videos):,} videos, {actions:,} actions, {max(found)} label(s) a video")
 
 # %% timeline tags=["slide"]
-from etadlite.data.split import video_file
-from etadlite.runs import strip
+from etadlite.runs import frames_of
 from etadlite.viz import draw_timeline
 
 video = splits["validation"][0]
 truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
-frames = strip(video_file(settings.data.videos, video.name))
+frames = frames_of(settings.data, video.name)
 figure = draw_timeline(frames, video.duration, {"true": truth}, title=f"test video {video.name}")
 run.show(figure, "one_label", f"Frames of {video.name} above its true actions, all of one label")
 
@@ -343,16 +338,14 @@ from etadlite.training.loop import make_optimizer
 
 torch.manual_seed(run.seed)
 system = System(settings)
-by_hand = torch.optim.AdamW(
-    [
-        {"params": system.detector.parameters(), "lr": settings.training.detector_lr},
-        {
-            "params": [p for p in system.encoder.parameters() if p.requires_grad],
-            "lr": settings.training.encoder_lr,
-        },
-    ],
-    weight_decay=settings.training.weight_decay,
-)
+rates = {"detector": settings.training.detector_lr}
+if system.encoder is not None:  # None where it is frozen and its features are stored
+    rates["encoder"] = settings.training.encoder_lr
+groups = [
+    {"params": [p for p in getattr(system, part).parameters() if p.requires_grad], "lr": rate}
+    for part, rate in rates.items()
+]
+by_hand = torch.optim.AdamW(groups, weight_decay=settings.training.weight_decay)
 packaged = make_optimizer(system, settings.training)
 for ours, theirs in zip(by_hand.param_groups, packaged.param_groups, strict=True):
     size = sum(p.numel() for p in ours["params"])
@@ -444,7 +437,8 @@ everything["database"] = {
     name: entry for name, entry in everything["database"].items() if name in kept_names
 }
 (run.out / "few.json").write_text(json.dumps(everything))
-few = settings.changed([f"data.annotations={run.out / 'few.json'}", "training.epochs=2"])
+short = [f"data.annotations={run.out / 'few.json'}", "training.epochs=2", "training.batch_size=2"]
+few = settings.changed(short)
 print(f"{len(few_files['training'])} videos, 2 epochs of steps of {few.training.batch_size}")
 
 # %% straight
@@ -537,9 +531,11 @@ run.show_file(pictures[0], "Detections of the trained system below the true acti
 
 # %% breakdown tags=["slide-more"]
 from etadlite.evaluation import breakdown
+from etadlite.runs import of_annotated_classes
 from etadlite.viz import draw_breakdown
 
-predictions = json.loads((folder / "predictions.json").read_text())
+written = json.loads((folder / "predictions.json").read_text())
+predictions = of_annotated_classes(written, settings.data.annotations)
 edges = (30.0, 60.0, 120.0, 180.0) if full else (3.0, 4.0, 5.0, 6.5)
 judged = {
     "subset": settings.data.test_subset,
@@ -626,6 +622,7 @@ run.show(figure, "dial", "Average mAP against the share of videos that the class
 # ## 9 · Predicted against measured
 #
 # We predicted how far the encoder's weights can move: no further than about the sum of its rates.
+# (Where features are stored and only the detector is trained, we look at its weights.)
 # And the plan predicted memory; here is the rehearsal's own plan beside a measured step.
 
 # %% moved
@@ -634,11 +631,12 @@ from safetensors.torch import load_file
 from etadlite.training.loop import learning_rate_factor
 
 torch.manual_seed(run.seed)
-before = System(settings).encoder.state_dict()
+part, rate = list(rates.items())[-1]
+before = getattr(System(settings), part).state_dict()
 after = load_file(folder / "checkpoint.safetensors")
 moved = torch.cat(
     [
-        (after[f"encoder.{name}"] - value).abs().flatten()
+        (after[f"{part}.{name}"] - value).abs().flatten()
         for name, value in before.items()
         if value.is_floating_point()
     ]
@@ -646,7 +644,7 @@ moved = torch.cat(
 per_epoch = sum("loss" in record for record in records) / settings.training.epochs
 places = (np.arange(round(per_epoch * settings.training.epochs)) + 0.5) / per_epoch
 factors = [learning_rate_factor(settings.training, float(place)) for place in places]
-reach = settings.training.encoder_lr * sum(factors)
+reach = rate * sum(factors)
 print(
     f"sum of the rates {reach:.2e}; moved {moved.median():.2e} (median), {moved.max():.2e} (most)"
 )
@@ -660,8 +658,9 @@ from etadlite.viz.memory import draw_memory
 
 system = System(settings).to(run.device).train()
 optimizer = make_optimizer(system, settings.training)
-batch = collate([train_data[n] for n in range(settings.training.batch_size)])
-exact = settings.changed(["training.precision=fp32"])
+count = min(settings.training.batch_size, len(train_data))
+batch = collate([train_data[n] for n in range(count)])
+exact = settings.changed(["training.precision=fp32", f"training.batch_size={count}"])
 train_step(system, batch, optimizer, exact)  # before it, there is no optimiser's state
 with measure(system, optimizer, batch.inputs) as step:
     train_step(system, batch, optimizer, exact)
@@ -733,7 +732,7 @@ check("fuse", fuse)
 # `etadlite check-data e2e_anet_tsp` counts and checks. Then, on a GPU, any one of these:
 #
 # ```
-# etadlite notebook 05_end_to_end_activitynet -p profile full -p data_root data/activitynet-1.3
+# etadlite notebook 05_end_to_end_activitynet -p profile full -p data_root ../data/activitynet-1.3
 # cd notebooks && papermill 05_end_to_end_activitynet.ipynb out.ipynb \
 #     -p profile full -p data_root ../data/activitynet-1.3
 # etadlite train e2e_anet_tsp
@@ -741,8 +740,9 @@ check("fuse", fuse)
 # sbatch data_scripts/train_slurm.sh e2e_anet_tsp
 # ```
 #
-# All resume: the notebook when it is run again with the same `out_dir`, the command with
-# `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
+# The notebook's `train` takes what stands after `etadlite train`, such as
+# `-p train "anet_tsp training.epochs=3"`: stored features need no GPU. All resume: the notebook when
+# it is run again with the same `out_dir`, the command with `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
 # of a step. Expect 38 to 39 % average mAP (published 38.7; this project has not run it), and by the
 # formula above 10 to 40 hours on one GPU.
 

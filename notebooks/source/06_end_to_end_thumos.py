@@ -24,8 +24,9 @@
 #
 # Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
 # its numbers mean nothing. For `full`, `data_root` is the folder of THUMOS-14, such as
-# `../data/thumos-14`; `etadlite check-data e2e_thumos_tsp` says what is missing there. Paths are
-# relative to `notebooks/`.
+# `../data/thumos-14`, and `train` is what follows `etadlite train`: a preset (`e2e_thumos_tsp`, or
+# `thumos_i3d` on stored features) and changes to its settings, such as `training.epochs=3`.
+# `etadlite check-data e2e_thumos_tsp` says what is missing. Paths are relative to `notebooks/`.
 
 # %% parameters tags=["parameters"]
 # Parameters of this notebook; papermill can replace each of them.
@@ -35,6 +36,7 @@ out_dir = "../runs/06_end_to_end_thumos"  # pictures, metrics, weights
 seed = 0  # governs weights, sampling and order
 device = "auto"  # auto, cpu, cuda or mps
 interactive = "auto"  # bars and sliders: true, false or auto
+train = "e2e_thumos_tsp"  # for full: a preset and changes to its settings
 
 # %% setup
 import json
@@ -46,12 +48,6 @@ from matplotlib.figure import Figure
 from etadlite.course import RealData, check, start
 from etadlite.viz.style import COLOURS
 
-FILES = {  # setting -> file or folder in data_root
-    "data.annotations": "annotations/thumos_14_anno.json",
-    "data.videos": "raw_data/video",
-    "inference.classifier": "classifiers/uNet_test.npy",
-    "encoder.weights": "../pretrained/r2plus1d_34_tsp_thumos.safetensors",
-}
 run = start(
     In,  # noqa: F821  (Jupyter's list of executed cells: a misspelt parameter is refused)
     profile=profile,
@@ -60,7 +56,7 @@ run = start(
     seed=seed,
     device=device,
     interactive=interactive,
-    full=RealData("THUMOS-14", tuple(FILES.values())),
+    full=RealData("THUMOS-14", ("e2e_thumos_tsp", "thumos_i3d"), train),
 )
 
 # %% protocol-text [markdown] tags=["slide"]
@@ -109,25 +105,26 @@ if not full:
 # %% settings
 from etadlite.presets import preset
 
-paper = preset("e2e_thumos_tsp")
-own = [f"{name}={run.data / path}" for name, path in FILES.items()]
+paper, settings = preset("e2e_thumos_tsp"), run.settings  # the latter in full only
 if not full:
     unused = [f"training_{n:05d}" for n in range(40, 100)]  # a rehearsal must be short
     unused += [f"validation_{n:05d}" for n in range(16, 40)]
     window = {"stride": 8, "offset": 4, "overlap": 0.5, "inside": 0.9}
-    own = [f"data.window_{name}={value}" for name, value in window.items()]
-    own += [
+    changes = [f"data.window_{name}={value}" for name, value in window.items()]
+    changes += [
         f"data.annotations={run.out / 'annotations.json'}",
         f"data.videos={run.data / 'videos'}",
         f"data.blocked={json.dumps(unused)}",
         "data.cache=null",  # it keeps whole videos
+        f"seed={run.seed}",
+        *run.changes,
     ]
     for key in ("nms_sigma", "nms_voting", "min_score", "max_detections"):
-        own.append(f"inference.{key}={getattr(paper.inference, key)}")
-lengths = ["training.epochs=4", "training.test_every=2"] if run.profile == "laptop" else []
-name = "e2e_thumos_tsp" if full else "e2e_stickfigures"
-settings = preset(name, [*own, *run.changes, *lengths, f"seed={run.seed}"])
-print("preset", name, "with", len(own), "changes")
+        changes.append(f"inference.{key}={getattr(paper.inference, key)}")
+    if run.profile == "laptop":
+        changes += ["training.epochs=4", "training.test_every=2"]
+    settings = preset("e2e_stickfigures", changes)
+print("preset", settings.name)
 
 # %% read
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
@@ -348,7 +345,7 @@ from etadlite.training.loop import open_split
 
 train_data = open_split(settings, training=True)
 sample = train_data[0]
-print(len(train_data), "training windows; snippets [N, 3, F, H, W]:", list(sample.inputs.shape))
+print(len(train_data), "training windows; a window is", list(sample.inputs.shape))
 for (first, last), label in zip(sample.actions.tolist(), sample.labels.tolist(), strict=True):
     told = settings.detector.classes[label] if settings.detector.classes else "action"
     print(f"{told:>7}: cells {first:5.1f} to {last:5.1f}")
@@ -477,8 +474,7 @@ for key in ("segment", "score"):
 print(f"{len(found)} detections of all windows become {len(merged)}, equal to the package's")
 
 # %% merged-picture tags=["slide"]
-from etadlite.data.split import video_file
-from etadlite.runs import one_a_moment, strip
+from etadlite.runs import frames_of, one_a_moment
 from etadlite.viz import draw_timeline
 
 truth = [{"segment": [a.start, a.end], "label": a.label} for a in shown.actions]
@@ -486,7 +482,7 @@ rows = {"true": truth}
 for number, items in enumerate(by_window[shown.name], 1):
     rows[f"window {number}"] = one_a_moment(items, 5)
 rows["merged"] = one_a_moment(merged, len(truth) + 2)
-frames = strip(video_file(settings.data.videos, shown.name))
+frames = frames_of(settings.data, shown.name)
 labels = settings.detector.classes
 figure = draw_timeline(
     frames, shown.duration, rows, title=f"test video {shown.name}", labels=labels
@@ -628,7 +624,7 @@ check("lower", lower)
 # memory. Then, on a GPU, any one of these:
 #
 # ```
-# etadlite notebook 06_end_to_end_thumos -p profile full -p data_root data/thumos-14
+# etadlite notebook 06_end_to_end_thumos -p profile full -p data_root ../data/thumos-14
 # cd notebooks && papermill 06_end_to_end_thumos.ipynb out.ipynb \
 #     -p profile full -p data_root ../data/thumos-14
 # etadlite train e2e_thumos_tsp
@@ -636,8 +632,9 @@ check("lower", lower)
 # sbatch data_scripts/train_slurm.sh e2e_thumos_tsp
 # ```
 #
-# All resume: the notebook when it is run again with the same `out_dir`, the command with
-# `--resume last`. Nobody has published a number for this training. On stored features (of *I3D*, a
+# The notebook's `train` takes what stands after `etadlite train`, such as
+# `-p train "thumos_i3d training.epochs=3"`: stored features need no GPU. All resume: the notebook
+# when it is run again with the same `out_dir`, the command with `--resume last`. Nobody has published a number for this training. On stored features (of *I3D*, a
 # frozen encoder) the toolbox *OpenTAD* reaches 55.6 on average, 67.7 at tIoU 0.3 and 38.4 at 0.7:
 # the preset `thumos_i3d`. This project has run neither on the real data.
 
