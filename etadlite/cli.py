@@ -224,8 +224,9 @@ def plan(
     ] = None,
 ) -> None:
     """Predict the memory of a training step, and what fits a budget; needs no data."""
-    from etadlite.memory.plan import advice, read_bytes, table, with_chunk_size
+    from etadlite.memory.budget import advice, read_bytes, with_chunk_size
     from etadlite.memory.plan import plan as plan_of
+    from etadlite.memory.plan import table
     from etadlite.memory.trial import measure_step
     from etadlite.presets import preset as preset_of
     from etadlite.viz.memory import draw_memory
@@ -252,7 +253,7 @@ def test(
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
     from etadlite import processes
-    from etadlite.memory.plan import with_chunk_size
+    from etadlite.memory.budget import with_chunk_size
     from etadlite.presets import preset as preset_of
     from etadlite.runs import run_test
     from etadlite.training.system import load_checkpoint

@@ -28,7 +28,8 @@ from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.files import disk_is_full, write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
-from etadlite.memory.plan import planned, with_chunk_size
+from etadlite.memory.budget import with_chunk_size
+from etadlite.memory.plan import planned
 from etadlite.report import RunReport, read_report, report_record
 from etadlite.training.checkpoint import STATE, Training, refuse_other_settings
 from etadlite.training.loop import TrainingResult, loader, open_split, prepare, run

@@ -11,6 +11,7 @@ from test_data_scripts import film
 
 from etadlite.cli import main
 from etadlite.data import check as module
+from etadlite.data import findings
 from etadlite.data.check import check_data, folder_settings, report
 from etadlite.data.datasets import open_dataset
 from etadlite.data.isolated import Outcome
@@ -367,8 +368,8 @@ def test_bad_videos_are_found(videos, monkeypatch):
     (folder / "clip_a.mp4").write_bytes(b"no video")
     film(folder / "clip_b.mp4", frames=150, fps=15, size=(16, 16))
     film(folder / "clip_c.mp4", frames=50, fps=25, size=(32, 32))
-    monkeypatch.setattr(module, "CONVERTED", (15, 16))
-    monkeypatch.setattr(module, "LENGTH_SECONDS", 1.0)
+    monkeypatch.setattr(findings, "CONVERTED", (15, 16))
+    monkeypatch.setattr(findings, "LENGTH_SECONDS", 1.0)
     checked = check_data(folder_settings(videos), progress=False)
     assert found(checked) == {
         "unusable files": 1,
@@ -384,7 +385,7 @@ def test_bad_videos_are_found(videos, monkeypatch):
 
 
 def test_videos_that_are_not_converted_are_counted_however_many(videos, monkeypatch):
-    monkeypatch.setattr(module, "CONVERTED", (15, 16))
+    monkeypatch.setattr(findings, "CONVERTED", (15, 16))
     settings = folder_settings(videos)
     of_activitynet = settings.model_copy(update={"name": "e2e_anet_tsp"})
     folder = videos / "videos"

@@ -11,14 +11,8 @@ from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.errors import InputError
 from etadlite.memory import LiveTensors, Rows, measure
-from etadlite.memory.plan import (
-    choose_chunk_size,
-    largest,
-    plan,
-    read_bytes,
-    table,
-    with_chunk_size,
-)
+from etadlite.memory.budget import choose_chunk_size, largest, read_bytes, with_chunk_size
+from etadlite.memory.plan import plan, table
 from etadlite.memory.trial import measure_step, rows_by_length
 from etadlite.presets import preset
 from etadlite.training.sequential import SequentialEncoder
