@@ -20,6 +20,7 @@ so choose a number, and a small --side.
 
 import json
 import os
+import shlex
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -54,6 +55,25 @@ SOURCES = {
 SOURCES |= {"e2e_anet_tsp": SOURCES["anet_tsp"], "e2e_thumos_tsp": SOURCES["thumos_i3d"]}
 """The files of `--annotations`: annotations first."""
 
+ON_CPU = (
+    "encoder.name=tiny",
+    "encoder.weights=null",
+    "encoder.frozen_stages=0",
+    "encoder.chunk_size=16",
+    "detector.in_channels=48",
+    "data.snippets=64",
+    "data.frames=8",
+    "data.decode_size=[52,52]",
+    "data.crop=48",
+    "training.encoder_lr=5e-4",
+    "training.detector_lr=1e-3",
+    "training.clip_norm=10",
+)
+"""What makes a training on videos small enough for a laptop: the tiny encoder and its pixels."""
+
+ON_CPU_IN_WINDOWS = ("data.window_stride=8", "detector.max_duration=32")
+"""Besides, with windows: half the snippets cover the published length."""
+
 ACTING, CLASS, BOUNDARY = 1.2, 0.8, 2.0
 """Lengths of the directions that carry the annotations; noise has 1 in each direction."""
 
@@ -85,6 +105,10 @@ def main(
         sys.exit(f"error: {error}")
     print(f"a detector that says the same for every video: average mAP {100 * reached:.1f} %")
     print(f"cd {root} && etadlite train {name}")
+    data = preset(name).data
+    if data.videos is not None:
+        changes = ON_CPU if data.window_stride is None else (*ON_CPU, *ON_CPU_IN_WINDOWS)
+        print(f"or, without a GPU: etadlite train {name} {' '.join(map(shlex.quote, changes))}")
 
 
 def make(

@@ -83,6 +83,19 @@ def test_nothing_to_show_is_a_picture_too(rows, tmp_path):
     assert save(figure, tmp_path / "empty.png").stat().st_size > 1000
 
 
+def test_a_label_that_does_not_fit_its_bar_stands_in_a_legend():
+    rows = {"true": [segment(0, 9, "run"), segment(9, 9.2, "CricketBowling")]}
+    (legend,) = draw_timeline(FRAMES, 10.0, rows).legends
+    bars = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    shown = {text.get_text(): patch.get_facecolor()[:3] for text, patch in bars}
+    _, true = draw_timeline(FRAMES, 10.0, rows).axes
+    assert shown == {
+        label: bar.get_facecolor()[:3]
+        for label, bar in zip(("run", "CricketBowling"), true.patches, strict=True)
+    }
+    assert not draw_timeline(FRAMES, 10.0, {"true": rows["true"][:1]}).legends
+
+
 def test_names_are_shown_as_they_are(tmp_path):
     rows = {"detected": [segment(0, 1, r"100 $ \frac", score=0.5)]}
     figure = draw_timeline(FRAMES, 3.0, rows, title=r"$\frac{$ video_1.mp4")
@@ -113,6 +126,14 @@ def test_curves_show_the_loss_and_the_map_in_percent():
     assert [line.get_ydata().tolist() for line in maps.lines] == [[10.0, 25.0]]
     labels = [text.get_text() for text in losses.get_legend().get_texts()]
     assert labels == ["one", "two"]
+
+
+def test_one_step_off_the_chart_does_not_flatten_the_others():
+    steps = [{"epoch": i / 100, "loss": 30.0 if i == 1 else 2.0} for i in range(300)]
+    losses, _ = draw_curves({"one": steps}).axes
+    low, high = losses.get_ylim()
+    assert low == 0
+    assert 2.0 < high < 15
 
 
 @settings(max_examples=25, deadline=None)

@@ -25,6 +25,7 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss_axis, map_axis = figure.subplots(1, 2)
+    tops = []
     for colour, (name, records) in zip(cycle(COLOURS), runs.items(), strict=False):
         steps = [(r["epoch"], r["loss"]) for r in records if "loss" in r]
         tests = [(r["epoch"], 100 * r["average_mAP"]) for r in records if "average_mAP" in r]
@@ -32,9 +33,12 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
             epochs, losses = np.array(steps).T
             loss_axis.plot(epochs, losses, color=colour, alpha=0.15, linewidth=0.8)
             loss_axis.plot(epochs, _smooth(losses), color=colour, label=name)
+            tops.append(max(np.percentile(losses, 99), 1.1 * _smooth(losses).max()))
         if tests:
             map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
     loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
+    if tops and max(tops) > 0:  # a single step off the chart does not flatten all others
+        loss_axis.set_ylim(0, 1.05 * max(tops))
     map_axis.set(xlabel="epoch", ylabel="average mAP (%)", title="Test videos")
     map_axis.set_ylim(0, 1.05 * map_axis.get_ylim()[1])  # clear of the highest marker
     for axis in (loss_axis, map_axis):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from etadlite.viz.style import colours_of
 
@@ -23,6 +24,8 @@ def draw_timeline(
 ) -> Figure:
     """Frames of a video above rows of segments on a common axis of seconds.
 
+    Where a label does not fit its bar, a legend below says what the colours mean.
+
     Args:
         frames: uint8 [n, H, W, 3], spread evenly over the video.
         duration: of the video, in seconds.
@@ -38,7 +41,8 @@ def draw_timeline(
     """
     chosen = {name: best(segments, top) for name, segments in rows.items()}
     lanes = {name: lanes_of(segments) for name, segments in chosen.items()}
-    heights = [1.2] + [0.34 * max(max(lane, default=0) + 1, 1) + 0.12 for lane in lanes.values()]
+    heights = [0.34 * max(max(lane, default=0) + 1, 1) + 0.12 for lane in lanes.values()]
+    heights = [1.2 if len(frames) else 0.01, *heights]
     figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
     axes = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
     _draw_frames(axes[0], frames, duration)
@@ -47,9 +51,19 @@ def draw_timeline(
     for axis, (name, segments) in zip(axes[1:], chosen.items(), strict=True):
         draw_row(axis, name, segments, lanes[name], colours=colours, duration=duration)
     axes[-1].set_xlabel("time (s)")
+    if any(_too_long(item, duration) for segments in chosen.values() for item in segments):
+        bars = [Patch(color=colours[label], label=label) for label in sorted(occurring)]
+        figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(bars) // 6))
+        figure.legend(handles=bars, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
+
+
+def _too_long(item: Mapping[str, Any], duration: float) -> bool:
+    """Whether a bar is narrower than its label, by about 0.06 inches a letter."""
+    start, end = item["segment"]
+    return 0.06 * len(item["label"]) > 11 * (end - start) / duration
 
 
 def draw_row(
