@@ -24,8 +24,8 @@
 #
 # Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
 # its numbers mean nothing. For `full`, `data_root` is the folder of ActivityNet-1.3, such as
-# `../data/activitynet-1.3`, and `train` is what follows `etadlite train`: a preset (`e2e_anet_tsp`, or
-# `anet_tsp` on stored features) and changes to its settings, such as `training.epochs=3`.
+# `../data/activitynet-1.3`, and `train` what follows `etadlite train`: a preset (`e2e_anet_tsp`, or
+# `anet_tsp` on stored features) and changes.
 # `etadlite check-data e2e_anet_tsp` says what is missing. Paths are relative to `notebooks/`.
 
 # %% parameters tags=["parameters"]
@@ -86,6 +86,8 @@ run = start(
 # %% rehearsal
 import collections
 
+from etadlite.data.stickfigures import make_dataset
+
 
 def one_label_a_video(database):
     for entry in database.values():
@@ -102,7 +104,6 @@ def one_label_a_video(database):
 # videos and the tiny encoder of `e2e_stickfigures`, and the protocol from the other.
 
 # %% settings
-from etadlite.data.stickfigures import make_dataset
 from etadlite.presets import preset
 
 full, classifier_file = run.profile == "full", run.out / "classifier.json"
@@ -152,8 +153,8 @@ figure = draw_timeline(frames, video.duration, {"true": truth}, title=f"test vid
 run.show(figure, "one_label", f"Frames of {video.name} above its true actions, all of one label")
 
 # %% timeline-see [markdown] tags=["slide-more"]
-# **What to see.** Several actions, one label. Which label is a question about the whole video; where
-# the bars begin and end is the detector's question.
+# **What to see.** Several actions, one label: a question about the whole video. Where the bars begin
+# and end is the detector's.
 
 # %% short-text [markdown] tags=["slide"]
 # ### The 1 % rule
@@ -391,7 +392,7 @@ for speed in (10, 20, 40):
 
 # %% hours-see [markdown]
 # By this count the paper's 18 hours are about 23 TFLOP/s (10¹² operations a second) all the while.
-# The detector is left out: it costs little beside the encoder.
+# The detector is left out; it costs little.
 #
 # **Differences by name.** Where this package departs from the published code (the authors' own, or
 # **OpenTAD**, a toolbox that holds ETAD, too), a setting takes you back, and a test in
@@ -473,9 +474,8 @@ for number, pair in enumerate(zip(*losses, strict=True), 1):
 assert np.allclose(*losses, rtol=1e-2 if run.device == "cuda" else 1e-6)
 
 # %% resume-see [markdown]
-# **What to see.** The same losses to the last digit (on a GPU, up to the order in which sums are
-# taken). `run_training(..., resume=True)` and `etadlite train ... --resume` do this with a run's
-# folder.
+# **What to see.** The same losses to the last digit (on a GPU, nearly).
+# `run_training(..., resume=True)` and `etadlite train ... --resume` do this with a run's folder.
 
 # %% train-text [markdown] tags=["slide"]
 # ## 6 · The training
@@ -622,7 +622,7 @@ run.show(figure, "dial", "Average mAP against the share of videos that the class
 # ## 9 · Predicted against measured
 #
 # We predicted how far the encoder's weights can move: no further than about the sum of its rates.
-# (Where features are stored and only the detector is trained, we look at its weights.)
+# (Where features are stored: the detector's.)
 # And the plan predicted memory; here is the rehearsal's own plan beside a measured step.
 
 # %% moved
@@ -740,9 +740,9 @@ check("fuse", fuse)
 # sbatch data_scripts/train_slurm.sh e2e_anet_tsp
 # ```
 #
-# The notebook's `train` takes what stands after `etadlite train`, such as
-# `-p train "anet_tsp training.epochs=3"`: stored features need no GPU. All resume: the notebook when
-# it is run again with the same `out_dir`, the command with `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
+# `-p train "anet_tsp training.epochs=3"` gives the notebook what stands after `etadlite train`. All
+# resume: the notebook when it is run again with the same `out_dir`, the command with
+# `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
 # of a step. Expect 38 to 39 % average mAP (published 38.7; this project has not run it), and by the
 # formula above 10 to 40 hours on one GPU.
 
