@@ -524,6 +524,8 @@ def test_the_full_profile_trains_what_it_is_told(given, tmp_path):
             InputError, match="not begin with a preset .*: e2e_anet_tsp or anet_tsp"
         ):
             asked(train)
+    with pytest.raises(InputError, match="is not understood: No closing quotation"):
+        asked("anet_tsp 'data.features=x")
     with pytest.raises(InputError, match="give seed as a parameter of the notebook"):
         asked("anet_tsp seed=3")
     with pytest.raises(InputError, match='did you mean "training.epochs"'):

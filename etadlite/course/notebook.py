@@ -292,7 +292,10 @@ def start(
 
 def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settings:
     """What `full` trains, with its data in `root`; refused where these or a GPU are missing."""
-    name, *changes = shlex.split(full.train) or [""]
+    try:
+        name, *changes = shlex.split(full.train) or [""]
+    except ValueError as error:
+        raise InputError(f"train={full.train!r} is not understood: {error}") from None
     if name not in full.presets:
         raise InputError(
             f'train="{full.train}" does not begin with a preset of {full.name}: '
