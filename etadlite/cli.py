@@ -490,8 +490,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        # One that a data loading process raised arrives wrapped in that process's traceback.
-        sentence = str(error).rpartition("InputError: ")[2].strip()
+        sentence = error.sentence
         speaks |= error.everywhere
     except StoppedError as error:
         sentence, code = str(error), error.code

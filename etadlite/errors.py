@@ -16,6 +16,11 @@ class InputError(ValueError):
         super().__init__(*sentence)
         self.everywhere = everywhere
 
+    @property
+    def sentence(self) -> str:
+        """What it says; raised by a data loading process, it arrives wrapped in a traceback."""
+        return str(self).rpartition("InputError: ")[2].strip()
+
 
 class StoppedError(Exception):
     """A training ended before its end and can go on from the state it left.

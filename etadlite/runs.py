@@ -251,8 +251,7 @@ def _tests(
         try:
             tested = test_system(system, settings, data, progress=progress)
         except InputError as error:
-            # One that a data loading process raised arrives wrapped in that process's traceback.
-            raise StoppedError(str(error).rpartition("InputError: ")[2].strip(), 2) from error
+            raise StoppedError(error.sentence, 2) from error
         except RuntimeError as error:
             if reason := shortage(error):
                 chunk = settings.encoder.chunk_size
