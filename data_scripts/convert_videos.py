@@ -8,7 +8,6 @@ or kills its process is listed in the report, DST.conversion.json, and costs no 
 Run the command again to continue.
 """
 
-import errno
 import json
 import os
 import sys
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from etadlite.data.decoding import VideoInfo, scan
 from etadlite.data.isolated import in_processes
 from etadlite.errors import InputError
-from etadlite.files import write_json, written_whole
+from etadlite.files import disk_is_full, write_json, written_whole
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
 TOO_DAMAGED = 0.05
@@ -96,7 +95,7 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
                 raise InputError(f"{source}: the converted video {wrong}")
             made, _ = scan(draft)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk_is_full(error):
             raise
         raise InputError(f"{target}: {FULL}") from None
     return Converted(made.frames, round(made.duration, 3), damaged, True)

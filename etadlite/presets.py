@@ -250,12 +250,13 @@ def placed(settings: Settings, folder: Path) -> Settings:
     What the preset looks for in `data/NAME` is looked for in `folder`; what it looks for elsewhere
     in `data`, such as pre-trained weights, beside `folder`.
     """
+    before = home(settings)
 
     def move(value: object) -> object:
         if not isinstance(value, Path) or not value.is_relative_to(DATA):
             return value
-        if value.is_relative_to(home(settings)):
-            return folder / value.relative_to(home(settings))
+        if value.is_relative_to(before):
+            return folder / value.relative_to(before)
         return folder / ".." / value.relative_to(DATA)
 
     sections = {

@@ -98,6 +98,7 @@ def check_data(
     find = partial(find_features if features else video_file, folder)
     suffixes = (".npy",) if features else VIDEO_SUFFIXES
 
+    protocol = PROTOCOLS.get(settings.name)
     splits = {training: read_split(data, training=training) for training in (True, False)}
     videos = {video.name: video for split in splits.values() for video in split}
     known = set(read_annotations(data.annotations, as_published=data.as_published))
@@ -117,18 +118,17 @@ def check_data(
     findings = [
         *look_for.of_another_set(videos, paths, present),
         *look_for.further_below(folder, present, suffixes),
-        *look_for.counts(PROTOCOLS.get(settings.name), splits, data.annotations),
+        *look_for.counts(protocol, splits, data.annotations),
         *look_for.missing(splits, paths, folder),
         *look_for.unusable(files),
         *look_for.misnamed(present, used, known, videos.keys() - paths.keys()),
         *look_for.unfinished(names),
-        *look_for.half_converted(files, PROTOCOLS.get(settings.name)),
+        *look_for.half_converted(files, protocol),
         *lengths,
         *look_for.duplicates(folder, files, present, videos),
         *look_for.damaged(files),
     ]
     findings.sort(key=lambda finding: not finding.problem)
-    protocol = PROTOCOLS.get(settings.name)
     summary = tuple(
         _split(training, videos, paths, files, protocol) for training, videos in splits.items()
     )

@@ -46,7 +46,7 @@ def with_chunk_size(settings: Settings) -> Settings:
             "training.memory=6GB"
         )
     chunk = choose_chunk_size(settings, settings.training.memory)
-    return with_values(settings, **{"encoder.chunk_size": chunk})
+    return with_values(settings, **{CHUNK: chunk})
 
 
 def choose_chunk_size(settings: Settings, budget: int) -> int:
@@ -57,7 +57,7 @@ def choose_chunk_size(settings: Settings, budget: int) -> int:
     """
 
     def beyond(chunk: int) -> int:
-        return plan(with_values(settings, **{"encoder.chunk_size": chunk})).rows.total - budget
+        return plan(with_values(settings, **{CHUNK: chunk})).rows.total - budget
 
     chunk = _largest(beyond, min(LARGEST_CHUNK, all_snippets(settings)))
     if chunk is None:

@@ -32,8 +32,9 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
         if steps:
             epochs, losses = np.array(steps).T
             loss_axis.plot(epochs, losses, color=colour, alpha=0.15, linewidth=0.8)
-            loss_axis.plot(epochs, _smooth(losses), color=colour, label=name)
-            tops.append(max(np.percentile(losses, 99), 1.1 * _smooth(losses).max()))
+            smooth = _smooth(losses)
+            loss_axis.plot(epochs, smooth, color=colour, label=name)
+            tops.append(max(np.percentile(losses, 99), 1.1 * smooth.max()))
         if tests:
             map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
     loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
