@@ -23,10 +23,10 @@ from av.error import FFmpegError
 from av.filter import Graph
 from tqdm import tqdm
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import disk_is_full, write_json, written_whole
 from etadlite.data.decoding import VideoInfo, scan
-from etadlite.data.isolated import in_processes
-from etadlite.errors import InputError
-from etadlite.files import disk_is_full, write_json, written_whole
+from etadlite.prepare.isolated import in_processes
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
 TOO_DAMAGED = 0.05

@@ -16,8 +16,8 @@ from typing import Annotated, NamedTuple
 import typer
 from transfer import Patience, digest, fetch, unpack
 
-from etadlite.errors import InputError
-from etadlite.files import write_json
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 
 GITHUB = "https://raw.githubusercontent.com"
 ETAD = f"{GITHUB}/sming256/ETAD/b973a5ff966e3ec258d4f37cfe0d12669a210b3c"

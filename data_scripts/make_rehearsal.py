@@ -34,16 +34,19 @@ import torch
 import typer
 from tqdm import tqdm
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json, written_whole
 from etadlite.config import Settings
 from etadlite.data.annotations import NOT_A_CLASS, VideoAnnotation, labels_of, read_annotations
 from etadlite.data.split import read_split
-from etadlite.data.stickfigures import CLASSES, FPS, TARGET, plan_timeline, render, write_video
-from etadlite.errors import InputError
-from etadlite.files import write_json, written_whole
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.nms import soft_nms
 from etadlite.presets import home, placed, preset
-from etadlite.runs import evaluate
+from etadlite.runs.run import evaluate
+from etadlite.stickfigures.classes import CLASSES, FPS
+from etadlite.stickfigures.dataset import write_video
+from etadlite.stickfigures.motion import plan_timeline
+from etadlite.stickfigures.scene import TARGET, render
 
 VERSION = "rehearsal-2"
 """Changes whenever the same seed gives other data."""

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from etadlite.data.stickfigures import make_dataset
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
+from etadlite.stickfigures.dataset import make_dataset
 
 
 def main(

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from etadlite.errors import InputError
-from etadlite.files import written_whole
+from etadlite.base.errors import InputError
+from etadlite.base.files import written_whole
 
 SUBSETS = {  # subset: annotations, metadata
     "training": ("val_Annotation.csv", "thumos14_valid_metadata.csv"),

@@ -19,10 +19,11 @@ from torchvision.transforms import v2
 from tqdm import trange
 
 import etadlite
-from etadlite.data.stickfigures import CLASSES, STUDIO, TARGET, SceneSettings, studio_clips
-from etadlite.data.stickfigures.dataset import VERSION
+from etadlite.base.weights import save_weights
 from etadlite.encoders import TinyR2Plus1D
-from etadlite.weights import save_weights
+from etadlite.stickfigures.classes import CLASSES
+from etadlite.stickfigures.dataset import VERSION, studio_clips
+from etadlite.stickfigures.scene import STUDIO, TARGET, SceneSettings
 
 FRAMES, SIZE, CROP = 8, 52, 48  # as in the preset `e2e_stickfigures`
 BATCH = 32

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from etadlite.errors import InputError, StoppedError
-from etadlite.files import disk_is_full
+from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.files import disk_is_full
 
 app = typer.Typer(
     help="End-to-end training of temporal action detectors on a laptop.",
@@ -39,8 +39,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Make videos, train frozen and end to end, compare: a table and pictures."""
-    from etadlite.demo import run_demo
-    from etadlite.report import table
+    from etadlite.runs.demo import run_demo
+    from etadlite.training.report import table
 
     reports = run_demo(
         out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
@@ -64,8 +64,8 @@ def ablate(
 
     What is finished is kept: the same command goes on where it was stopped.
     """
-    from etadlite.ablate import STRATEGIES, ablation_table, run_ablation
     from etadlite.evaluation import read_numbers
+    from etadlite.runs.ablate import STRATEGIES, ablation_table, run_ablation
 
     if what not in STRATEGIES:
         raise InputError(f'there is no ablation of "{what}"; there are {", ".join(STRATEGIES)}')
@@ -92,7 +92,7 @@ def make_data(
     quiet: Quiet = False,
 ) -> None:
     """Generate the stick-figure videos and their annotations."""
-    from etadlite.data.stickfigures import make_dataset
+    from etadlite.stickfigures.dataset import make_dataset
 
     print(make_dataset(root, size, seed, progress=not quiet))
 
@@ -108,8 +108,8 @@ def check_data(
     quiet: Quiet = False,
 ) -> None:
     """Check the files of a data set against its annotations and protocol; write a manifest."""
-    from etadlite.data.check import check_data as check
-    from etadlite.data.check import folder_settings, report
+    from etadlite.prepare.check import check_data as check
+    from etadlite.prepare.check import folder_settings, report
     from etadlite.presets import PRESETS
     from etadlite.presets import preset as preset_of
 
@@ -143,10 +143,11 @@ def extract(
     quiet: Quiet = False,
 ) -> None:
     """Write the features of a preset's videos, for feature-based training."""
-    from etadlite.encoders.dense import extract_dense
-    from etadlite.encoders.extract import extract_features, own_device
+    from etadlite.base.devices import resolve_device
+    from etadlite.model.system import build_encoder
+    from etadlite.prepare.dense import extract_dense
+    from etadlite.prepare.extract import extract_features, own_device
     from etadlite.presets import preset as preset_of
-    from etadlite.training.system import build_encoder, resolve_device
 
     settings = preset_of(preset, changes or ())
     folder = out or settings.data.features
@@ -182,10 +183,10 @@ def train(
 
     Several processes: torchrun --nproc_per_node=2 -m etadlite train PRESET
     """
-    from etadlite import processes
+    from etadlite.base import distributed
     from etadlite.presets import preset as preset_of
-    from etadlite.report import table
-    from etadlite.runs import last_run_folder, new_run_folder, run_training
+    from etadlite.runs.run import last_run_folder, new_run_folder, run_training
+    from etadlite.training.report import table
 
     settings = preset_of(preset, changes or ())
 
@@ -196,7 +197,7 @@ def train(
             print(f"run: {chosen}", file=sys.stderr)
         return chosen
 
-    with processes.joined(settings.device, settings.training.patience_minutes):
+    with distributed.process_group(settings.device, settings.training.patience_minutes):
         report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
     if report is not None:
         print(
@@ -252,15 +253,15 @@ def test(
     quiet: Quiet = False,
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
-    from etadlite import processes
+    from etadlite.base import distributed
     from etadlite.memory.budget import with_chunk_size
+    from etadlite.model.system import load_checkpoint
     from etadlite.presets import preset as preset_of
-    from etadlite.runs import run_test
-    from etadlite.training.system import load_checkpoint
+    from etadlite.runs.run import run_test
 
     settings = with_chunk_size(preset_of(preset, changes or ()))
     folder = out or checkpoint.parent / "test"
-    with processes.joined(settings.device, settings.training.patience_minutes):
+    with distributed.process_group(settings.device, settings.training.patience_minutes):
         system = load_checkpoint(checkpoint, settings)
         precision = run_test(system, settings, folder, progress=not quiet)
     if precision is None:
@@ -283,7 +284,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Detect actions in videos of one's own: JSON, CSV, timelines, annotated videos."""
-    from etadlite.predictions import find_videos, predict_videos
+    from etadlite.runs.predictions import find_videos, predict_videos
 
     files = find_videos(videos)
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
@@ -317,7 +318,7 @@ def init_dataset(
     quiet: Quiet = False,
 ) -> None:
     """Start a data set from videos and annotations of one's own: check, split, settings."""
-    from etadlite.own_data import init_dataset as start
+    from etadlite.prepare.own_data import init_dataset as start
 
     out = out or folder
     options = {"validation": validation, "seed": seed, "tier": tier, "fps": fps, "skip": skip}
@@ -338,8 +339,8 @@ def runs(
     ] = None,
 ) -> None:
     """Compare runs: a table of all in the folders, and with --picture their curves."""
-    from etadlite.run_table import curve_names, find_runs, runs_table
-    from etadlite.runs import compare
+    from etadlite.runs.run import compare
+    from etadlite.runs.table import curve_names, find_runs, runs_table
 
     found = find_runs(roots or [Path("runs")])
     print(runs_table(found))
@@ -404,7 +405,7 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
 ) -> None:
     """Rewrite a published checkpoint as safetensors; none of its code is run."""
-    from etadlite.convert import convert as convert_checkpoint
+    from etadlite.prepare.convert import convert as convert_checkpoint
 
     for what, value in convert_checkpoint(file, out).metadata().items():
         print(f"{what:<10} {value}")
@@ -447,7 +448,7 @@ def notebook(
 @app.command()
 def doctor() -> None:
     """Check versions, device, decoders and disk: OK, or what to do."""
-    from etadlite.doctor import examine
+    from etadlite.prepare.doctor import examine
 
     sick = False
     for finding in examine(Path.cwd()):

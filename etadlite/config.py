@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

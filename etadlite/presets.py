@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from etadlite.base.errors import InputError
 from etadlite.config import (
     DataSettings,
     DetectorSettings,
@@ -17,8 +18,7 @@ from etadlite.config import (
     TrainingSettings,
     read_settings,
 )
-from etadlite.data.stickfigures import CLASSES
-from etadlite.errors import InputError
+from etadlite.stickfigures.classes import CLASSES
 
 DATA = Path("data")
 STICKFIGURES = DATA / "stickfigures"

@@ -9,13 +9,13 @@ import hypothesis
 import pytest
 import torch
 
-from etadlite.data.stickfigures import Size, make_dataset
+from etadlite.base.weights import save_weights
 from etadlite.encoders import tiny_encoder
-from etadlite.encoders.extract import extract_features
+from etadlite.model.system import build_encoder
+from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
-from etadlite.runs import run_training
-from etadlite.training.system import build_encoder
-from etadlite.weights import save_weights
+from etadlite.runs.run import run_training
+from etadlite.stickfigures.dataset import Size, make_dataset
 
 # No test is timed: a busy machine must not fail one.
 hypothesis.settings.register_profile("etadlite", deadline=None)
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("etadlite")
 
 # Processes that train are forked from a server that has imported everything and computed nothing:
 # autograd does not work in a fork of a process that has used it.
-multiprocessing.set_forkserver_preload(["etadlite.cli", "etadlite.runs"])
+multiprocessing.set_forkserver_preload(["etadlite.cli", "etadlite.runs.run"])
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

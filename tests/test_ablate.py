@@ -8,10 +8,10 @@ import pytest
 from matplotlib.collections import PathCollection
 from test_command import etadlite, refused  # noqa: F401
 
-from etadlite import ablate
-from etadlite.errors import StoppedError
-from etadlite.files import write_json
-from etadlite.report import RunReport, report_record
+from etadlite.base.errors import StoppedError
+from etadlite.base.files import write_json
+from etadlite.runs import ablate
+from etadlite.training.report import RunReport, report_record
 from etadlite.viz.ablation import draw_ablation
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from etadlite.base.errors import InputError
 from etadlite.data.annotations import Action, labels_of, read_annotations
-from etadlite.errors import InputError
 
 GOOD = {
     "version": "1",

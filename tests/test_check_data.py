@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from test_data_scripts import film
 
+from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data import check as module
 from etadlite.data import findings
-from etadlite.data.check import check_data, folder_settings, report
 from etadlite.data.datasets import open_dataset
-from etadlite.data.isolated import Outcome
 from etadlite.data.manifest import broken_files, manifest_file, read_manifest
-from etadlite.data.stickfigures import CLASSES
-from etadlite.errors import InputError
+from etadlite.prepare.check import check_data, folder_settings, report
+from etadlite.prepare.isolated import Outcome
 from etadlite.presets import preset
+from etadlite.stickfigures.classes import CLASSES
 
 VIDEOS = {f"clip_{letter}": 20.0 + 4 * number for number, letter in enumerate("abcdefgh")}
 CHANNELS = 8

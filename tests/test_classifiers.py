@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.inference.classifiers import CUHK, THUMOS_CLASSES, LabelScores, UntrimmedNet
 
 

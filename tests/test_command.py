@@ -14,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from etadlite import __version__, demo
+from etadlite import __version__
 from etadlite.cli import main
-from etadlite.data.stickfigures import Size, dataset, write_video
 from etadlite.presets import preset
-from etadlite.runs import run_training
+from etadlite.runs import demo
+from etadlite.runs.run import run_training
+from etadlite.stickfigures import dataset
+from etadlite.stickfigures.dataset import Size, write_video
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_doctor_notices_a_broken_decoder_and_an_absent_package(etadlite, monkeyp
     def broken(*arguments):
         raise OSError("no codec")
 
-    monkeypatch.setattr("etadlite.doctor.write_video", broken)
+    monkeypatch.setattr("etadlite.prepare.doctor.write_video", broken)
     version = importlib.metadata.version
 
     def without_papermill(name):

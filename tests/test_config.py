@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, read_settings, setting_names
-from etadlite.errors import InputError
 from etadlite.presets import PRESETS, home, placed, preset
 
 

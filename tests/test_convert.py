@@ -14,15 +14,15 @@ import torch
 from parity import fixture, published_weights
 from torch import nn
 
+from etadlite.base.errors import InputError
+from etadlite.base.weights import load_weights
 from etadlite.cli import main
 from etadlite.config import DataSettings, EncoderSettings, Settings
-from etadlite.convert import convert, load_converted, read_published
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D, from_tsp
-from etadlite.errors import InputError
+from etadlite.model.system import System, build_encoder, load_checkpoint
+from etadlite.prepare.convert import convert, load_converted, read_published
 from etadlite.presets import preset
-from etadlite.training.system import System, build_encoder, load_checkpoint
-from etadlite.weights import load_weights
 
 
 class SmallEncoder(nn.Module):
@@ -41,7 +41,7 @@ def small_encoder(monkeypatch):
     """The stand-in takes R(2+1)D's place wherever an encoder is built from published weights."""
     SmallEncoder.blocks = R2Plus1D.blocks
     monkeypatch.setattr("etadlite.encoders.weights.R2Plus1D", SmallEncoder)
-    monkeypatch.setattr("etadlite.convert.R2Plus1D", SmallEncoder)
+    monkeypatch.setattr("etadlite.prepare.convert.R2Plus1D", SmallEncoder)
     return SmallEncoder()
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from etadlite.base.errors import InputError
 from etadlite.course import check
 from etadlite.course.assignment import HEADING, assignment, grader, release
 from etadlite.course.build import notebook_names, notebooks_folder
 from etadlite.course.checks import CHECKERS
 from etadlite.course.source import checked, definitions, read_source, solved, stub
-from etadlite.errors import InputError
 
 FOLDER = notebooks_folder()
 

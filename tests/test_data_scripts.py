@@ -28,11 +28,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transfer import Patience, fetch, unpack
 
+from etadlite.base.errors import InputError
 from etadlite.data import isolated
 from etadlite.data.decoding import scan
-from etadlite.data.isolated import Outcome, in_processes
 from etadlite.data.video import read_frames
-from etadlite.errors import InputError
+from etadlite.prepare.isolated import Outcome, in_processes
 from etadlite.presets import preset
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8))

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.transforms import v2
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data import datasets
 from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import augment, centre_crop
 from etadlite.data.datasets import FeatureDataset, VideoDataset, collate, open_dataset
 from etadlite.data.features import feature_file, read_features, resize_features, write_features
-from etadlite.encoders.chunks import encode_in_chunks
-from etadlite.encoders.extract import extract_features
-from etadlite.errors import InputError
+from etadlite.model.chunks import encode_in_chunks
+from etadlite.model.system import build_encoder
+from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
-from etadlite.training.system import build_encoder
 
 CLASSES = ("run", "jump")
 

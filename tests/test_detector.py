@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from parity import fixture, published_weights
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from etadlite.base.errors import InputError
 from etadlite.detector import ETADDetector, proposal_map, refine, roi_align, valid_proposals
 from etadlite.detector.roi import RoIs
-from etadlite.errors import InputError
 
 
 def close(actual: torch.Tensor, expected: np.ndarray) -> None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from parity import published_weights
 
-from etadlite.data.stickfigures import studio_clips
+from etadlite.base.errors import InputError
+from etadlite.base.weights import load_exactly, load_weights, save_weights
 from etadlite.encoders import (
     R2Plus1D,
     TinyR2Plus1D,
@@ -16,8 +17,7 @@ from etadlite.encoders import (
 from etadlite.encoders.r2plus1d import PIXEL_MEAN, PIXEL_STD, TemporalConv
 from etadlite.encoders.speed import Variant, gradient_agrees
 from etadlite.encoders.weights import TINY_WEIGHTS
-from etadlite.errors import InputError
-from etadlite.weights import load_exactly, load_weights, save_weights
+from etadlite.stickfigures.dataset import studio_clips
 
 
 def frames(n: int, f: int = 8, size: int = 48) -> torch.Tensor:

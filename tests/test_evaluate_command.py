@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from etadlite.base.errors import InputError
 from etadlite.cli import main
-from etadlite.errors import InputError
 from etadlite.evaluation import breakdown, read_numbers
 from etadlite.viz import draw_breakdown
 

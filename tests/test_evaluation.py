@@ -9,7 +9,7 @@ from benchmarks import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.evaluation import PredictionWarning, mean_average_precision
 from etadlite.evaluation.tables import read_ground_truth
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from etadlite.data.stickfigures import write_video
+from etadlite.base.errors import InputError
 from etadlite.encoders import dense
-from etadlite.encoders.dense import clip_frames, extract_dense
-from etadlite.encoders.extract import process
-from etadlite.errors import InputError
+from etadlite.prepare.dense import clip_frames, extract_dense
+from etadlite.prepare.extract import process
 from etadlite.presets import preset
+from etadlite.stickfigures.dataset import write_video
 
 # Which frames
 

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etadlite.base.errors import InputError
 from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput, StageOutput
-from etadlite.errors import InputError
 from etadlite.inference.detect import class_scores, detections_of, predict_batches
 from etadlite.inference.predict import predict
+from etadlite.model.system import System, load_checkpoint
 from etadlite.presets import preset
 from etadlite.training.loop import loader, open_split
-from etadlite.training.system import System, load_checkpoint
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data.annotations import read_annotations
-from etadlite.data.importers import plain_name, read_rows, seconds_of
-from etadlite.errors import InputError
-from etadlite.own_data import init_dataset, split_videos
+from etadlite.prepare.importers import plain_name, read_rows, seconds_of
+from etadlite.prepare.own_data import init_dataset, split_videos
 from etadlite.presets import preset
 
 # Times and names

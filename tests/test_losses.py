@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import fixture, published_weights
 
+from etadlite.base.draws import Draws
+from etadlite.base.segments import tiou
 from etadlite.config import LossSettings
 from etadlite.detector import DetectorOutput, ETADDetector, StageOutput
-from etadlite.draws import Draws
 from etadlite.training.losses import (
     balanced_bce,
     detection_loss,
@@ -17,14 +18,7 @@ from etadlite.training.losses import (
     smooth_l1,
     stage_targets,
 )
-from etadlite.training.targets import (
-    Targets,
-    boundary_targets,
-    class_targets,
-    make_targets,
-    match,
-    tiou,
-)
+from etadlite.training.targets import Targets, boundary_targets, class_targets, make_targets, match
 
 
 def close(actual, expected) -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from etadlite.encoders import tiny_encoder
-from etadlite.memory import SavedActivations
-from etadlite.training.sequential import SequentialEncoder
+from etadlite.model.sequential_encoder import SequentialEncoder
+from etadlite.training.activations import SavedActivations
 
 
 def test_a_product_keeps_both_factors_until_the_backward_pass():

@@ -9,7 +9,7 @@ from benchmarks import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.inference.nms import hard_nms, multiclass_nms, soft_nms, soft_nms_picks
 
 

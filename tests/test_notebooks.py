@@ -12,6 +12,7 @@ import nbformat
 import psutil
 import pytest
 
+from etadlite.base.errors import InputError
 from etadlite.course import RealData
 from etadlite.course import notebook as course_notebook
 from etadlite.course.build import (
@@ -28,7 +29,6 @@ from etadlite.course.card import card_table, put_card, record_run, recorded
 from etadlite.course.execute import NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
 from etadlite.course.source import build, checked, definitions, read_source, solution, solved, stub
-from etadlite.errors import InputError
 from etadlite.presets import ACTIVITYNET, placed, preset
 
 FOLDER = notebooks_folder()
@@ -226,8 +226,8 @@ how = "well"
 # %% work
 from pathlib import Path
 
-from etadlite.errors import InputError
-from etadlite.files import write_json
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 
 print(f"it goes {how} in {Path.cwd().name}")
 if how == "wrong":

@@ -1,6 +1,5 @@
 """The package's files agree with one another."""
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from rooms import PACKAGE, ROOMS, arrows, floors, imported_rooms, room_of
 
 import etadlite
+from etadlite.base.weights import load_weights
 from etadlite.encoders.weights import TINY_WEIGHTS
-from etadlite.weights import load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -84,17 +84,26 @@ def test_the_shipped_weights_are_small_safetensors_that_say_where_they_come_from
     assert any(inside.match(pattern) for pattern in patterns["package-data"]["etadlite"])
 
 
+def test_every_file_stands_in_a_room():
+    rooms_of_files = {room_of(path) for path in PACKAGE.rglob("*.py")}
+    assert rooms_of_files - {""} == set(ROOMS)
+
+
 def test_rooms_import_only_from_rooms_before_them():
-    # The house's order; modules that stand in no room are open to all.
-    order = "data encoders detector sampling training inference evaluation memory viz course"
-    rank = {room: number for number, room in enumerate(order.split())}
-    for room, own in rank.items():
-        for path in (ROOT / "etadlite" / room).rglob("*.py"):
-            for other in re.findall(r"(?:from|import) etadlite\.(\w+)", path.read_text()):
-                assert rank.get(other, -1) <= own, f"{path} imports {other}"
-            if room != "course":
-                imported = re.findall(r"(?:from|import) etadlite\.(\w+)", path.read_text())
-                assert not {"viz", "cli", "demo", "runs"} & set(imported) - {room}
+    place = {room: number for number, room in enumerate(ROOMS)}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = place.get(room_of(path), -1)
+        for other in imported_rooms(path):
+            assert place[other] <= own, f"{path} imports from {other}, which comes after its room"
+
+
+def test_the_house_stays_small():
+    found = arrows()
+    count = sum(map(len, found.values()))
+    print(f"\n{len(found)} rooms, {floors(found)} floors, {count} arrows")
+    assert len(found) <= 23
+    assert floors(found) <= 11
+    assert count <= 110
 
 
 def test_versions_are_numbers():

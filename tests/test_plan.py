@@ -6,16 +6,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from etadlite.base.errors import InputError
 from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
-from etadlite.errors import InputError
 from etadlite.memory import LiveTensors, Rows, measure
 from etadlite.memory.budget import choose_chunk_size, largest, read_bytes, with_chunk_size
 from etadlite.memory.plan import plan, table
 from etadlite.memory.trial import measure_step, rows_by_length
+from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
-from etadlite.training.sequential import SequentialEncoder
 
 SMALL = (
     "device=cpu",

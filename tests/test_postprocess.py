@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.inference.classifiers import LabelScores
 from etadlite.inference.postprocess import (
     boundary_mask,

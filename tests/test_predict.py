@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from etadlite.data.stickfigures import write_video
+from etadlite.base.errors import InputError
 from etadlite.data.video import VideoWarning, frame_times, read_frames
-from etadlite.errors import InputError
 from etadlite.inference.detect import predict_batches
 from etadlite.inference.predict import longest_trained, predict
-from etadlite.predictions import find_videos, predict_videos
+from etadlite.model.system import System, load_checkpoint, save_checkpoint
 from etadlite.presets import preset
+from etadlite.runs.predictions import find_videos, predict_videos
+from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
-from etadlite.training.system import System, load_checkpoint, save_checkpoint
 from etadlite.viz import write_annotated
 
 

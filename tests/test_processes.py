@@ -12,18 +12,19 @@ import torch.multiprocessing as mp
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from etadlite import processes, runs
+from etadlite.base import distributed
+from etadlite.base.draws import video_seed
+from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data.datasets import SampleKey, collate
 from etadlite.data.order import TrainingOrder
-from etadlite.draws import video_seed
-from etadlite.errors import InputError
+from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs import read_metrics
+from etadlite.runs import run as runs
+from etadlite.runs.run import read_metrics
 from etadlite.training import loop
 from etadlite.training.loop import make_optimizer, open_split
 from etadlite.training.step import OutOfMemoryError, train_step
-from etadlite.training.system import System
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="forks processes from a server"
@@ -83,9 +84,9 @@ def test_an_epoch_can_be_entered_anywhere():
 def test_the_shares_of_the_processes_are_the_joined_batch(monkeypatch, count):
     order = TrainingOrder(10, 4, seed=0)
     whole, shares = list(order), []
-    monkeypatch.setattr(processes, "world_size", lambda: count)
+    monkeypatch.setattr(distributed, "world_size", lambda: count)
     for rank in range(count):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(list(order))
     for step, joined in enumerate(whole):
         assert [key for share in shares for key in share[step]] == joined
@@ -108,7 +109,7 @@ def one_step(settings, indices):
     data = open_split(settings, training=True)
     samples = [data[SampleKey(index, 10 * index)] for index in indices]
     optimizer = make_optimizer(system, settings.training)
-    record = train_step(system, collate(processes.share(samples)), optimizer, settings)
+    record = train_step(system, collate(distributed.shard(samples)), optimizer, settings)
     gradients = {n: p.grad for n, p in system.named_parameters() if p.grad is not None}
     return record, gradients, system.state_dict()
 
@@ -137,13 +138,13 @@ def odd_one_fails(settings, indices):
     torch.manual_seed(0)
     system = System(settings)
     data = open_split(settings, training=True)
-    batch = collate(processes.share([data[SampleKey(index, 0)] for index in indices]))
+    batch = collate(distributed.shard([data[SampleKey(index, 0)] for index in indices]))
     optimizer = make_optimizer(system, settings.training)
     encode = system.encoder.encoder.forward
     before = {name: value.clone() for name, value in system.state_dict().items()}
 
     def fails(frames):
-        if torch.is_grad_enabled() and processes.rank() == 1:
+        if torch.is_grad_enabled() and distributed.rank() == 1:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
         return encode(frames)
 
@@ -155,7 +156,7 @@ def odd_one_fails(settings, indices):
     system.encoder.encoder.forward = encode
     train_step(system, batch, optimizer, settings)  # they still agree on what comes next
     system.load_state_dict(before)
-    if processes.rank() == 1:
+    if distributed.rank() == 1:
         system.detector.register_forward_pre_hook(lambda module, args: (args[0] / 0, args[1]))
     record = train_step(system, batch, optimizer, settings)
     same = all(torch.equal(system.state_dict()[name], before[name]) for name in before)
@@ -174,13 +175,18 @@ def refused(tiny_data):
     reasons = []
     for kind in ("good", "bad"):
         try:
-            with processes.refused_together():
-                if kind == "bad" and processes.rank() == 1:
+            with distributed.raise_together():
+                if kind == "bad" and distributed.rank() == 1:
                     raise InputError("the folder is not on this machine")
         except InputError as error:
             reasons.append(str(error))
-    total = processes.total(torch.tensor(processes.rank() + 1.0))
-    return reasons, float(total), processes.of_first(processes.rank()), processes.gathered("x")
+    total = distributed.all_reduce_sum(torch.tensor(distributed.rank() + 1.0))
+    return (
+        reasons,
+        float(total),
+        distributed.broadcast(distributed.rank()),
+        distributed.gather("x"),
+    )
 
 
 def test_one_process_that_refuses_speaks_for_all(tmp_path):

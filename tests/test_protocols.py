@@ -9,20 +9,20 @@ import torch
 from conftest import SMALL
 from parity import published_weights
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
 from etadlite.data import video as video_files
 from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.split import CoverageWarning, coverage, read_split
-from etadlite.data.stickfigures import write_video
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D
-from etadlite.errors import InputError
 from etadlite.inference.classifiers import classes_of_videos
+from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs import run_training
-from etadlite.sampling import snippet_count
+from etadlite.runs.run import run_training
+from etadlite.sampling.snippets import snippet_count
+from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import make_optimizer
-from etadlite.training.system import System
 
 
 @pytest.fixture

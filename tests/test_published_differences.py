@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 import torch
 
+from etadlite.base.draws import Draws
 from etadlite.config import DataSettings, LossSettings, Settings
 from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import probe, read_frames
 from etadlite.detector import DetectorOutput, StageOutput
-from etadlite.draws import Draws
 from etadlite.evaluation import mean_average_precision
 from etadlite.inference.classifiers import LabelScores
 from etadlite.inference.detect import detections_of
+from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 from etadlite.training.losses import detection_loss
-from etadlite.training.sequential import SequentialEncoder
 from etadlite.training.targets import Targets
 
 AS_RELEASED = ("inference.keep_last=false", "inference.keep_outside=true")

@@ -8,7 +8,7 @@ from benchmarks.plain import overlap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.evaluation import average_recall, breakdown, mean_average_precision
 
 segment = st.tuples(st.integers(0, 8), st.integers(1, 5)).map(lambda x: [x[0], x[0] + x[1]])

@@ -10,13 +10,13 @@ import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file
 
+from etadlite.base.errors import InputError
 from etadlite.course.execute import run_notebook
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.split import coverage
 from etadlite.data.video import probe
-from etadlite.errors import InputError
 from etadlite.presets import home, preset
-from etadlite.runs import run_training
+from etadlite.runs.run import run_training
 
 SMALL = (
     "detector.width=32",

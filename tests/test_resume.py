@@ -14,15 +14,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from etadlite import runs
+from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.weights import load_weights
 from etadlite.cli import main
 from etadlite.data.datasets import FeatureDataset
-from etadlite.errors import InputError, StoppedError
 from etadlite.presets import preset
-from etadlite.runs import Recorder, last_run_folder, read_metrics, run_training
-from etadlite.training import checkpoint, loop
-from etadlite.training.checkpoint import STATE
-from etadlite.weights import load_weights
+from etadlite.runs import run as runs
+from etadlite.runs.run import Recorder, last_run_folder, read_metrics, run_training
+from etadlite.training import loop
+from etadlite.training import state as checkpoint
+from etadlite.training.state import STATE
 
 CHANGES = (
     *("training.epochs=3", "training.batch_size=1", "training.test_every=1"),

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from etadlite import runs
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.data.datasets import FeatureDataset, SampleKey
 from etadlite.data.unreadable import Readable, Unreadable, collate_readable
-from etadlite.errors import InputError, StoppedError
 from etadlite.presets import preset
-from etadlite.runs import read_metrics, run_training
+from etadlite.runs import run as runs
+from etadlite.runs.run import read_metrics, run_training
 from etadlite.training import loop, step
 from etadlite.training.loop import open_split, train
 

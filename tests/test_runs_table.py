@@ -6,10 +6,10 @@ import sys
 import pytest
 from PIL import Image
 
+from etadlite.base.errors import InputError
 from etadlite.cli import main
-from etadlite.errors import InputError
 from etadlite.presets import preset
-from etadlite.run_table import curve_names, find_runs, runs_table
+from etadlite.runs.table import curve_names, find_runs, runs_table
 
 
 def make_run(folder, settings, epochs, average=None, *, finished=True):

@@ -9,25 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from etadlite.base.draws import Draws
+from etadlite.base.errors import InputError
+from etadlite.base.segments import tiou
 from etadlite.config import SamplingSettings
 from etadlite.detector import valid_proposals
-from etadlite.detector.proposals import tiou
-from etadlite.draws import Draws
-from etadlite.errors import InputError
+from etadlite.model.sequential_encoder import SequentialEncoder
+from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.sampling import (
-    PROPOSAL_STRATEGIES,
-    RANDOM,
-    SNIPPET_STRATEGIES,
-    ProposalContext,
-    SnippetContext,
-)
 from etadlite.sampling.dpp import RIDGE, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 from etadlite.sampling.importance import proportional_chances, systematic
-from etadlite.sampling.snippets import LABEL_SHARE
-from etadlite.training.sequential import SequentialEncoder
-from etadlite.training.system import System
+from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext
+from etadlite.sampling.snippets import LABEL_SHARE, RANDOM, SNIPPET_STRATEGIES, SnippetContext
 
 UNBIASED = [name for name, strategy in SNIPPET_STRATEGIES.items() if strategy.unbiased]
 

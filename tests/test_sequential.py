@@ -4,18 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
+from etadlite.base.errors import InputError
 from etadlite.encoders import StagedEncoder, freeze, tiny_encoder
 from etadlite.encoders.speed import compile_parts
-from etadlite.errors import InputError
-from etadlite.sampling import (
+from etadlite.model.sequential_encoder import SequentialEncoder
+from etadlite.sampling.snippets import (
     RANDOM,
     SnippetContext,
     SnippetStrategy,
     random_snippets,
     snippet_count,
 )
-from etadlite.training.sequential import SequentialEncoder
 
 
 class Pixels(nn.Module):

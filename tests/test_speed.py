@@ -6,9 +6,9 @@ from torch import nn
 
 from etadlite.encoders import tiny_encoder
 from etadlite.encoders.speed import VARIANTS, fastest, seconds_a_pass, use_layout
+from etadlite.model import system
+from etadlite.model.system import build_encoder, settle_speed
 from etadlite.presets import preset
-from etadlite.training import system
-from etadlite.training.system import build_encoder, settle_speed
 
 PLAIN, LAST, HALF = VARIANTS
 CPU = torch.device("cpu")

@@ -15,21 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from etadlite.data.stickfigures import (
-    CLASSES,
-    IDLE,
-    STUDIO,
-    TARGET,
+from etadlite.base.errors import InputError
+from etadlite.stickfigures.body import Body, joints
+from etadlite.stickfigures.classes import CLASSES, FPS, IDLE
+from etadlite.stickfigures.dataset import (
     Size,
     make_dataset,
     render_video,
     studio_clips,
     write_video,
 )
-from etadlite.data.stickfigures.body import Body, joints
-from etadlite.data.stickfigures.motion import (
+from etadlite.stickfigures.motion import (
     ACTIONS,
-    FPS,
     PARTS,
     TURN_ARM,
     WALK,
@@ -38,7 +35,7 @@ from etadlite.data.stickfigures.motion import (
     plan_video,
     run_part,
 )
-from etadlite.errors import InputError
+from etadlite.stickfigures.scene import STUDIO, TARGET
 
 SCRIPT = Path(__file__).parent.parent / "data_scripts" / "make_stickfigures.py"
 TINY = Size(training=2, validation=1, longest=31.0, pixels=32)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etadlite.base.errors import InputError
 from etadlite.data.timegrid import TimeGrid, snippet_frames
-from etadlite.errors import InputError
 
 positive = st.floats(0.01, 1e4)
 

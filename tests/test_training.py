@@ -9,15 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etadlite import runs
+from etadlite.base.devices import resolve_device, use_bf16
+from etadlite.base.draws import Draws
+from etadlite.base.errors import InputError
+from etadlite.base.weights import save_weights
 from etadlite.config import TrainingSettings
 from etadlite.data.datasets import collate
-from etadlite.draws import Draws
 from etadlite.encoders import tiny_encoder
-from etadlite.errors import InputError
+from etadlite.model.system import (
+    System,
+    build_encoder,
+    checkpoint_settings,
+    load_checkpoint,
+    save_checkpoint,
+)
 from etadlite.presets import preset
-from etadlite.report import RunReport, table
-from etadlite.runs import draw_test_videos, evaluate, new_run_folder, read_metrics, run_training
+from etadlite.runs import run as runs
+from etadlite.runs.run import draw_test_videos, evaluate, new_run_folder, read_metrics, run_training
 from etadlite.training.loop import (
     learning_rate_factor,
     loader,
@@ -25,17 +33,8 @@ from etadlite.training.loop import (
     open_split,
     train,
 )
+from etadlite.training.report import RunReport, table
 from etadlite.training.step import train_step
-from etadlite.training.system import (
-    System,
-    build_encoder,
-    checkpoint_settings,
-    half,
-    load_checkpoint,
-    resolve_device,
-    save_checkpoint,
-)
-from etadlite.weights import save_weights
 
 
 def e2e(tiny, *changes):
@@ -482,4 +481,4 @@ def test_the_table_shows_percent_and_over_seeds_mean_and_deviation(tmp_path):
 
 def test_auto_precision_is_single_on_the_cpu():
     cpu = torch.device("cpu")
-    assert [half(name, cpu) for name in ("auto", "fp32", "bf16")] == [False, False, True]
+    assert [use_bf16(name, cpu) for name in ("auto", "fp32", "bf16")] == [False, False, True]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from etadlite.base.errors import InputError
 from etadlite.data import video
 from etadlite.data.timegrid import snippet_frames
 from etadlite.data.video import VideoWarning, probe, read_frames, read_snippets
-from etadlite.errors import InputError
 
 SIZE = (32, 32)
 

@@ -7,10 +7,10 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
 from etadlite.memory.plan import plan
 from etadlite.presets import preset
-from etadlite.sampling import SNIPPET_STRATEGIES, SnippetContext
+from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext
 from etadlite.viz.style import COLOURS, pixels
 from etadlite.viz.widgets import Explorer, memory_dial, player, sampler_explorer, slider
 

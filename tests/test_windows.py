@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
 from etadlite.data import datasets
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
 from etadlite.data.datasets import WindowDataset, collate, open_dataset
-from etadlite.data.stickfigures import write_video
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import read_frames
 from etadlite.data.windows import (
@@ -24,10 +24,10 @@ from etadlite.data.windows import (
     windows_of,
 )
 from etadlite.detector import DetectorOutput, StageOutput
-from etadlite.errors import InputError
 from etadlite.inference.detect import detections_of
 from etadlite.inference.merge import merge_windows
 from etadlite.presets import preset
+from etadlite.stickfigures.dataset import write_video
 
 # Against OpenTAD
 

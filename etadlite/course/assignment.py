@@ -21,9 +21,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from etadlite.base.errors import InputError
 from etadlite.course.build import known, notebooks_folder
 from etadlite.course.source import Cell, build, checked, definitions, read_source, solution
-from etadlite.errors import InputError
 
 if TYPE_CHECKING:
     from nbgrader.apps import NbGraderAPI

@@ -20,10 +20,10 @@ import nbformat
 from nbformat import NotebookNode
 
 import etadlite
+from etadlite.base.errors import InputError
+from etadlite.base.files import written_whole
 from etadlite.course.card import put_card
 from etadlite.course.source import build, read_source
-from etadlite.errors import InputError
-from etadlite.files import written_whole
 
 LARGEST = 500_000
 """Bytes of a notebook with its outputs."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 from etadlite.course.notebook import PROFILES, contents
-from etadlite.errors import InputError
-from etadlite.files import write_json
 
 MARK = re.compile(r"<!-- card(?:, full: (.+?))? -->")
 UNKNOWN = "not recorded yet"

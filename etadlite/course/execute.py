@@ -17,10 +17,10 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import written_whole
 from etadlite.course.build import build_notebook, code_hash, known, notebooks_folder
 from etadlite.course.card import record_run
-from etadlite.errors import InputError
-from etadlite.files import written_whole
 
 CELL_LIMITS = {"smoke": 600, "laptop": 1800}
 """Seconds a cell may take, by profile; no limit for others."""

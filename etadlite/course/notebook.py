@@ -21,14 +21,14 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from etadlite.base.devices import resolve_device
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 from etadlite.config import Settings
 from etadlite.course.pictures import small
-from etadlite.data.stickfigures import SIZES
-from etadlite.errors import InputError
-from etadlite.files import write_json
 from etadlite.presets import placed, preset
-from etadlite.runs import read_metrics
-from etadlite.training.system import resolve_device
+from etadlite.runs.run import read_metrics
+from etadlite.stickfigures.dataset import SIZES
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer

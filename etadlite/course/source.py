@@ -22,7 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 Kind = Literal["student", "solved", "both"]
 """The exercises as stubs with folded solutions, solved, or each first as a stub, then solved."""

@@ -7,7 +7,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 NOT_A_CLASS = frozenset({"Ambiguous"})
 """What THUMOS-14 labels so should count neither for nor against a detector."""

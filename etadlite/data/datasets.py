@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import written_whole
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
 from etadlite.data.augment import augment, centre_crop
@@ -26,8 +28,6 @@ from etadlite.data.split import read_split, video_file, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import read_frames, read_snippets
 from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
-from etadlite.errors import InputError
-from etadlite.files import written_whole
 
 
 class Sample(NamedTuple):
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
         labels: [A] class numbers; all 0 where the detector tells no classes.
         grid: converts cells to seconds.
         duration: length of the whole video in seconds.
-        seed: of everything that training draws for this sample, see `etadlite.draws`.
+        seed: of everything that training draws for this sample, see `etadlite.base.draws`.
     """
 
     name: str

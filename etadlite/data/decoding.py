@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 
 @dataclass(frozen=True)

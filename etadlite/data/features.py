@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from etadlite.errors import InputError
-from etadlite.files import written_whole
+from etadlite.base.errors import InputError
+from etadlite.base.files import written_whole
 
 
 def feature_file(folder: Path, name: str, view: int = 0) -> Path:

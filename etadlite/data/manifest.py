@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 from etadlite.data.decoding import decode_frames, scan
-from etadlite.errors import InputError
-from etadlite.files import write_json
 
 VERSION = 1
 

@@ -6,9 +6,9 @@ from math import ceil
 import torch
 from torch.utils.data import Sampler
 
+from etadlite.base.distributed import shard
+from etadlite.base.draws import video_seed
 from etadlite.data.datasets import SampleKey
-from etadlite.draws import video_seed
-from etadlite.processes import share
 
 
 class TrainingOrder(Sampler[list[SampleKey]]):
@@ -46,5 +46,5 @@ class TrainingOrder(Sampler[list[SampleKey]]):
             together = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield [
                 SampleKey(index, video_seed(self.seed, self.epoch, index))
-                for index in share(together)
+                for index in shard(together)
             ]

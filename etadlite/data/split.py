@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data.annotations import (
     NOT_A_CLASS,
@@ -13,7 +14,6 @@ from etadlite.data.annotations import (
     read_names,
 )
 from etadlite.data.features import find_features
-from etadlite.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 

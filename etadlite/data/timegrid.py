@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 SnippetRule = Literal["cells", "ends"]

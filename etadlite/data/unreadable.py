@@ -6,10 +6,10 @@ from typing import NamedTuple
 from av.error import FFmpegError
 from torch.utils.data import Dataset
 
+from etadlite.base.draws import video_seed
+from etadlite.base.errors import InputError
+from etadlite.base.files import disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
-from etadlite.draws import video_seed
-from etadlite.errors import InputError
-from etadlite.files import disk_is_full
 
 IN_A_ROW = 10
 """So many videos in a row that cannot be read mean that all are gone."""

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
+from etadlite.base.errors import InputError
 from etadlite.data.decoding import Timeline, VideoInfo, decode_frames, require_motion, scan
 from etadlite.data.timegrid import SnippetRule, snippet_frames
-from etadlite.errors import InputError
 
 __all__ = ["VideoInfo", "VideoWarning", "frame_times", "probe", "read_frames", "read_snippets"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from etadlite.base.errors import InputError
 from etadlite.data.annotations import VideoAnnotation
-from etadlite.errors import InputError
 
 
 class Window(NamedTuple):

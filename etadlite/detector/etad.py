@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from etadlite.base.errors import InputError
+from etadlite.base.weights import load_exactly
 from etadlite.detector.boundary import CellClassifier, TemporalEvaluation
 from etadlite.detector.enhance import TemporalEnhancement
 from etadlite.detector.proposals import refine
 from etadlite.detector.published import published_detector
 from etadlite.detector.stages import OpenTADStage, ReleasedStage, StageOutput
-from etadlite.errors import InputError
-from etadlite.weights import load_exactly
 
 Layout = Literal["released", "opentad"]
 

@@ -29,18 +29,6 @@ def valid_proposals(cells: int, max_duration: int) -> Tensor:
     return proposals[valid]
 
 
-def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Length of the intersection of segments [..., 2], broadcast; 0 where they are apart."""
-    return (torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
-
-
-def tiou(a: Tensor, b: Tensor) -> Tensor:
-    """Temporal intersection over union of segments [..., 2], broadcast; 0 for two empty ones."""
-    intersection = overlap(a, b)
-    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
-    return intersection / union.clamp(min=1e-12)
-
-
 def refine(proposals: Tensor, offsets: Tensor) -> Tensor:
     """Move proposals by predicted offsets: the mean of two refinements (paper, section 3.3).
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 Names = Sequence[tuple[str, str]]  # (start of a published name, of ours); {} is a stage's number
 

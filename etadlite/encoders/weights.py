@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from etadlite.base.weights import load_exactly, load_weights
 from etadlite.encoders.r2plus1d import R2Plus1D, TinyR2Plus1D
-from etadlite.weights import load_exactly, load_weights
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_r2plus1d.safetensors")
 

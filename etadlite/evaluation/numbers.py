@@ -1,6 +1,6 @@
 """Numbers as they are written on a command line."""
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 
 def read_numbers(text: str, name: str) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.evaluation.average_precision import match, precision_of, rank_by_class
 from etadlite.evaluation.tables import (
     GroundTruth,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from etadlite.base.errors import InputError
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
-from etadlite.errors import InputError
 
 Source = str | Path | Mapping[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from etadlite.base.errors import InputError
 from etadlite.config import InferenceSettings
-from etadlite.errors import InputError
 
 # Rows of UCF101's class list, counted from 1, that are THUMOS-14's twenty detection classes.
 THUMOS_CLASSES = {

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from etadlite import processes
+from etadlite.base import distributed
+from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput
-from etadlite.errors import InputError
 from etadlite.inference.merge import merge_windows
 from etadlite.inference.postprocess import fuse_classes, score_segments
-from etadlite.training.system import System
+from etadlite.model.system import System
 
 VideoClasses = Sequence[tuple[str, float]]
 """Classes of a video with their scores, best first, from a classifier's `top`."""
@@ -155,7 +155,7 @@ def predict_batches(
     results: dict[str, list[dict[str, Any]]] = {}
     durations: dict[str, float] = {}
     unreadable: dict[str, str] = {}
-    shown = progress and processes.is_first()
+    shown = progress and distributed.is_first()
     for batch in tqdm(batches, desc="test", unit="batch", disable=not shown):
         unreadable |= batch.failed
         if not batch.names:
@@ -165,7 +165,7 @@ def predict_batches(
         for name, detections in zip(batch.names, found, strict=True):
             results.setdefault(name, []).extend(detections)
         durations.update(zip(batch.names, batch.durations, strict=True))
-    parts = processes.gathered((results, durations, unreadable))
+    parts = distributed.gather((results, durations, unreadable))
     results, durations, unreadable = {}, {}, {}
     for own, lengths, failed in parts:
         for name, detections in own.items():  # windows of one video may come from several

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 
 # Added to every length so that two empty segments overlap by 0, not 0/0 (as OpenTAD does).
 LENGTH_MARGIN = 1e-6

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etadlite.errors import InputError
+from etadlite.base.errors import InputError
 from etadlite.inference.nms import soft_nms_picks, vote
 
 

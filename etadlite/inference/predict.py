@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import centre_crop
@@ -16,10 +17,9 @@ from etadlite.data.datasets import decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import VideoInfo, VideoWarning, frame_times, probe
 from etadlite.data.windows import windows_of
-from etadlite.errors import InputError
 from etadlite.inference.detect import detections_of
 from etadlite.inference.merge import merge_windows
-from etadlite.training.system import System
+from etadlite.model.system import System
 
 UNEVEN = 0.1
 """Seconds by which frames may lie off an even rate before detections are put back on their clock.

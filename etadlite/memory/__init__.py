@@ -1,7 +1,7 @@
 """Memory: measured in a run; `etadlite.memory.plan` predicts it before one."""
 
-from etadlite.activations import SavedActivations
 from etadlite.memory.live import LiveTensors
 from etadlite.memory.step import Rows, measure
+from etadlite.training.activations import SavedActivations
 
 __all__ = ["LiveTensors", "Rows", "SavedActivations", "measure"]

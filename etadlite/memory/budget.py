@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from etadlite.base.errors import InputError
 from etadlite.config import Settings
-from etadlite.errors import InputError
-from etadlite.memory.passes import DetectorPass, EncoderPasses, detector_pass, encoder_passes
+from etadlite.memory.fake_passes import DetectorPass, EncoderPasses, detector_pass, encoder_passes
 from etadlite.memory.plan import MIB, all_snippets, bare, chunks_of, plan, rows_of, with_values
 
 LARGEST_CHUNK = 16

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from etadlite.base.devices import use_bf16
+from etadlite.base.errors import InputError
 from etadlite.config import Settings
-from etadlite.errors import InputError
-from etadlite.memory.passes import (
+from etadlite.memory.fake_passes import (
     DetectorPass,
     EncoderPasses,
     detector_pass,
@@ -21,8 +22,7 @@ from etadlite.memory.passes import (
     update_of,
 )
 from etadlite.memory.step import LASTING, PASSES, Rows, bytes_of
-from etadlite.sampling import SNIPPET_STRATEGIES, snippet_count
-from etadlite.training.system import half
+from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
 
@@ -209,7 +209,7 @@ def _bf16(settings: Settings, device: str) -> bool:
     """Whether the encoder computes in bf16; a GPU that is not there is taken to be able to."""
     if device == "cuda" and not torch.cuda.is_available():
         return settings.training.precision != "fp32"
-    return half(settings.training.precision, torch.device(device))
+    return use_bf16(settings.training.precision, torch.device(device))
 
 
 def _numbers(settings: Settings) -> int:

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from etadlite.base.devices import resolve_device
+from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
-from etadlite.errors import InputError
 from etadlite.memory.plan import plan
 from etadlite.memory.step import Measurement, Rows, measure
+from etadlite.model.sequential_encoder import SequentialEncoder
+from etadlite.model.system import System
 from etadlite.training.loop import make_optimizer
-from etadlite.training.sequential import SequentialEncoder
 from etadlite.training.step import train_step
-from etadlite.training.system import System, resolve_device
 
 
 def measure_step(settings: Settings) -> Measurement:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from etadlite.detector.proposals import tiou
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
+from etadlite.base.segments import tiou
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 

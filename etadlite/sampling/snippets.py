@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 from etadlite.sampling.importance import proportional_chances, systematic

@@ -13,16 +13,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from etadlite import processes
-from etadlite.activations import SavedActivations
+from etadlite.base import distributed
+from etadlite.base.devices import resolve_device
+from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
 from etadlite.data.order import TrainingOrder
 from etadlite.data.unreadable import Readable, collate_readable
-from etadlite.errors import InputError, StoppedError
-from etadlite.files import disk_is_full
+from etadlite.model.system import System, save_checkpoint, settle_speed
+from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
-from etadlite.training.checkpoint import (
+from etadlite.training.interruption import Interruption, stopped_by
+from etadlite.training.state import (
     STATE,
     Progress,
     Training,
@@ -30,9 +33,7 @@ from etadlite.training.checkpoint import (
     save_state,
     settled_settings,
 )
-from etadlite.training.interruption import Interruption, stopped_by
 from etadlite.training.step import step_in_memory
-from etadlite.training.system import System, resolve_device, save_checkpoint, settle_speed
 
 SKIPPED_IN_A_ROW = 10
 """So many steps without a finite loss and gradient end a training."""
@@ -73,7 +74,7 @@ def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> Data
             "batch_sampler": TrainingOrder(len(data), settings.training.batch_size, settings.seed)
         }
     else:
-        order = {"sampler": processes.share(range(len(data))), "batch_size": 1}
+        order = {"sampler": distributed.shard(range(len(data))), "batch_size": 1}
     return DataLoader(
         Readable(data),
         **order,
@@ -152,15 +153,15 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         InputError: the data, the settings or the state cannot be used.
     """
     device = resolve_device(settings.device)
-    with processes.refused_together():
+    with distributed.raise_together():
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:
             settled = settled_settings(state, settings)
-        elif processes.is_first():
+        elif distributed.is_first():
             settled = settle_speed(settings, device)
-    settled = processes.of_first(settled)
-    with processes.refused_together():
+    settled = distributed.broadcast(settled)
+    with distributed.raise_together():
         torch.manual_seed(settings.seed)
         system = System(settled).to(device)
         optimizer = make_optimizer(system, settings.training)
@@ -169,7 +170,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
             load_state(state, training)
             if _too_many(training, data):  # that ended it; they may have been repaired
                 training.progress.failed = {}
-    processes.start_alike(system)
+    distributed.broadcast_weights(system)
     return training, data
 
 
@@ -197,7 +198,7 @@ def run(
     with (
         Interruption() as interruption,
         _state_left(training, folder),
-        training_bar(epochs * length, at.steps, shown=progress and processes.is_first()) as bar,
+        training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
         while at.epoch < epochs:
             system.train()
@@ -233,7 +234,7 @@ def run(
                 asked = time.perf_counter()
             # 6. An epoch is over: its weights, and perhaps a test.
             _save(training, folder)
-            if folder is not None and processes.is_first():
+            if folder is not None and distributed.is_first():
                 save_checkpoint(folder / "checkpoint.safetensors", system, training.settings)
             saved = time.monotonic()
             with interruption.at_once():
@@ -274,16 +275,16 @@ def _next_batches(
             if not interruption.received and not isinstance(error, InputError):
                 raise
         new = {name: why for name, why in batch.failed.items() if name not in at.failed}
-        signal, some_lost, some_new = processes.highest(
+        signal, some_lost, some_new = distributed.all_reduce_max(
             interruption.received, bool(lost), bool(new)
         )
         if signal:
             raise stopped_by(signal)
         if some_new:
-            for found in processes.of_all(new):
+            for found in distributed.all_gather(new):
                 at.failed |= found
         if some_lost:
-            raise _without_data(training, processes.any_reason(lost))
+            raise _without_data(training, distributed.first_reason(lost))
         if _too_many(training, data):
             names = ", ".join(list(at.failed)[:10]) + (", ..." if len(at.failed) > 10 else "")
             name, reason = next(iter(at.failed.items()))
@@ -317,7 +318,7 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
         at.suspects = []
         return record
     at.skipped += 1
-    names = [name for part in processes.of_all(batch.names) for name in part]
+    names = [name for part in distributed.all_gather(batch.names) for name in part]
     at.suspects = [*at.suspects, names]
     if len(at.suspects) == SKIPPED_IN_A_ROW:
         videos = ", ".join(dict.fromkeys(name for names in at.suspects for name in names))
@@ -330,7 +331,7 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
 
 
 def _save(training: Training, folder: Path | None) -> None:
-    if folder is not None and processes.is_first():
+    if folder is not None and distributed.is_first():
         save_state(folder / STATE, training)
 
 
@@ -343,7 +344,7 @@ def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
         return
     except StoppedError as error:
         reason, code, cause = str(error), error.code, error
-    except processes.LostProcessError as error:
+    except distributed.LostProcessError as error:
         reason, code, cause, lost = "another process of this training was lost", 1, error, True
     except OSError as error:
         where = error.filename or folder
@@ -363,7 +364,7 @@ def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
         code, cause, keep = 1, error, False
     if folder is None:
         raise StoppedError(reason, code, everywhere=lost) from cause
-    if keep and processes.is_first():
+    if keep and distributed.is_first():
         try:
             _save(training, folder)
         except OSError as error:

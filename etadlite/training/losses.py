@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from etadlite.base.distributed import all_reduce_sum
+from etadlite.base.draws import Draws
+from etadlite.base.segments import tiou
 from etadlite.config import LossSettings
 from etadlite.detector import DetectorOutput, StageOutput
-from etadlite.draws import Draws
-from etadlite.processes import total
-from etadlite.training.targets import Targets, tiou
+from etadlite.training.targets import Targets
 
 _EPSILON = 1e-6
 
@@ -58,7 +59,7 @@ def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) ->
     """
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
-    counts = total(torch.stack((positive.sum(), (~positive).sum())))
+    counts = all_reduce_sum(torch.stack((positive.sum(), (~positive).sum())))
     sums = torch.stack(((log_yes * positive).sum(), (log_no * ~positive).sum()))
     return -(sums / counts.clamp(min=1)).sum() / (counts > 0).sum()
 
@@ -76,7 +77,7 @@ def draw_as_many(group: Tensor, positives: Tensor, draws: Draws, *, guarded: boo
     Returns:
         Mask of the drawn.
     """
-    wanted, there = total(torch.stack((positives.sum(), group.sum())))
+    wanted, there = all_reduce_sum(torch.stack((positives.sum(), group.sum())))
     drawn = draws.rand(*group.shape[1:]) * group > 1 - wanted / there
     return drawn & group if guarded else drawn
 
@@ -91,8 +92,8 @@ def sampled_bce(
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
     drawn = draw_as_many(~positive, positive, draws, guarded=guarded)
-    negative = drawn | (total(positive.sum()) == 0)
-    count = total(positive.sum() + negative.sum())
+    negative = drawn | (all_reduce_sum(positive.sum()) == 0)
+    count = all_reduce_sum(positive.sum() + negative.sum())
     return -(log_yes * positive + log_no * negative).sum() / count
 
 
@@ -113,8 +114,8 @@ def sampled_l2(
     weight = is_high.float()
     for group in (~is_high & ~is_low, is_low):
         weight = weight + draw_as_many(group, is_high, draws, guarded=guarded)
-    weight = torch.where(total(is_high.sum()) > 0, weight, 1.0)
-    return ((iou - target).square() * weight).sum() / total(weight.sum())
+    weight = torch.where(all_reduce_sum(is_high.sum()) > 0, weight, 1.0)
+    return ((iou - target).square() * weight).sum() / all_reduce_sum(weight.sum())
 
 
 def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
     Without positives it is zero.
     """
     error = F.smooth_l1_loss(offset, target, reduction="none").sum(dim=-1)
-    return (error * positive).sum() / total(positive.sum()).clamp(min=1)
+    return (error * positive).sum() / all_reduce_sum(positive.sum()).clamp(min=1)
 
 
 def stage_loss(
@@ -178,6 +179,6 @@ def detection_loss(
         parts[f"stage{number}"] = stage_loss(stage, wanted, threshold, settings, draws)
     if output.classes is not None:
         entropy = F.cross_entropy(output.classes.float(), targets.classes, reduction="sum")
-        cells = total(targets.classes.new_tensor(targets.classes.numel()))
+        cells = all_reduce_sum(targets.classes.new_tensor(targets.classes.numel()))
         parts["class"] = settings.class_weight * entropy / cells
     return parts

@@ -8,15 +8,15 @@ from math import inf, isfinite
 import torch
 from torch import nn
 
-from etadlite import processes
+from etadlite.base import distributed
+from etadlite.base.draws import Draws, video_seed
+from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
-from etadlite.draws import Draws, video_seed
-from etadlite.errors import InputError
-from etadlite.training.checkpoint import Training
+from etadlite.model.system import System
 from etadlite.training.losses import detection_loss
-from etadlite.training.system import System
+from etadlite.training.state import Training
 from etadlite.training.targets import Targets, make_targets
 
 
@@ -54,8 +54,8 @@ def train_step(
             loss.backward()
     # 3. Both over the videos of all processes.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    processes.sum_gradients(parameters)
-    values = processes.total(torch.stack([*parts.values(), loss]).detach())
+    distributed.all_reduce_gradients(parameters)
+    values = distributed.all_reduce_sum(torch.stack([*parts.values(), loss]).detach())
     # 4. The update.
     norm = nn.utils.clip_grad_norm_(parameters, settings.training.clip_norm or inf)
     record = dict(
@@ -112,7 +112,7 @@ def _out_of_memory_together() -> Iterator[None]:
         reason = shortage(error)
         if not reason:
             raise
-    if reason := processes.any_reason(reason):
+    if reason := distributed.first_reason(reason):
         raise OutOfMemoryError(reason)  # not from the other, which holds on to the step's tensors
 
 
@@ -125,7 +125,7 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
     at, settings, encoder = training.progress, training.settled, training.system.encoder
     while True:
         # Whatever draws from torch's own state draws the same in a resumed training.
-        place = (settings.seed, at.epoch, at.step, 1 + processes.rank())
+        place = (settings.seed, at.epoch, at.step, 1 + distributed.rank())
         torch.manual_seed(video_seed(*place))
         try:
             return train_step(training.system, batch, training.optimizer, settings)
@@ -139,7 +139,7 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
             raise InputError(_too_little(settings, reason, planned))
         tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
         encoder.chunk_size = at.chunk_size
-        if processes.is_first():
+        if distributed.is_first():
             planned = training.explain(settings, (tried, at.chunk_size))
             warnings.warn(
                 f"memory ran out with {tried} snippets encoded at once ({reason}{planned}); the "

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from etadlite.detector.proposals import overlap, tiou
+from etadlite.base.segments import overlap, tiou
 
 BOUNDARY_CELLS = 3.0
 """Length in cells of the region around an action's start or end that counts as its boundary."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from etadlite.report import RunReport
+from etadlite.training.report import RunReport
 from etadlite.viz.style import COLOURS
 
 LOOKS = [*zip(COLOURS, "osD^vP<>", strict=True), ("black", "X"), ("black", "*")]

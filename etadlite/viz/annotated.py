@@ -9,8 +9,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from etadlite.base.files import written_whole
 from etadlite.data.decoding import decode_frames, scan
-from etadlite.files import written_whole
 from etadlite.viz.style import colours_of
 
 TICK = Fraction(1, 90_000)  # MPEG's clock; every frame keeps its own time

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from etadlite.base.draws import Draws
 from etadlite.config import Settings
 from etadlite.data.video import probe, read_frames
-from etadlite.draws import Draws
 from etadlite.memory.plan import plan
-from etadlite.sampling import SNIPPET_STRATEGIES, SnippetContext, snippet_count
+from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext, snippet_count
 from etadlite.viz.style import COLOURS, colours_of, pixels, png
 from etadlite.viz.timeline import Segments, best, draw_row, lanes_of
 

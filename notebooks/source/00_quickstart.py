@@ -67,7 +67,8 @@ run = start(
 # which. That is all that a detector should say. Below it stands under the frames of a test video.
 
 # %% data
-from etadlite.data.stickfigures import CLASSES, make_dataset
+from etadlite.stickfigures.classes import CLASSES
+from etadlite.stickfigures.dataset import make_dataset
 
 print("making the videos; those that exist are kept")
 annotations = make_dataset(run.data, run.size, progress=run.interactive)
@@ -76,7 +77,7 @@ print("classes:", ", ".join(CLASSES))
 
 # %% timeline tags=["slide-more"]
 from etadlite.data.annotations import read_annotations
-from etadlite.runs import strip
+from etadlite.runs.run import strip
 from etadlite.viz import draw_timeline
 
 video = next(iter(read_annotations(annotations, "validation").values()))
@@ -97,7 +98,8 @@ run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its tru
 # Could you name the action from one frame? From how many?
 
 # %% pairs tags=["slide-more"]
-from etadlite.data.stickfigures import STUDIO, TARGET, studio_clips
+from etadlite.stickfigures.dataset import studio_clips
+from etadlite.stickfigures.scene import STUDIO, TARGET
 
 labels = [CLASSES.index("throw"), CLASSES.index("catch")]
 rows = {}
@@ -131,7 +133,7 @@ run.show(figure, "pairs", "Eight frames each of a throw and a catch, in a studio
 # grid* converts between cells and seconds. `demo_settings` holds every choice that a run makes.
 
 # %% snippets
-from etadlite.demo import SYSTEMS, demo_settings
+from etadlite.runs.demo import SYSTEMS, demo_settings
 from etadlite.training.loop import open_split
 
 print("systems:", *SYSTEMS, sep="\n  ")
@@ -157,8 +159,8 @@ for cells_of, label in zip(sample.actions, sample.labels, strict=True):
 # once over all videos, stores the features, and never changes it again: it is **frozen**.
 
 # %% features
-from etadlite.encoders.chunks import encode_in_chunks
-from etadlite.training.system import build_encoder
+from etadlite.model.chunks import encode_in_chunks
+from etadlite.model.system import build_encoder
 
 encoder = build_encoder(settings.encoder)
 features = encode_in_chunks(encoder, snippets[None], settings.encoder.chunk_size)
@@ -194,7 +196,7 @@ run.show(figure, "features", "Features of one video over time, with its actions 
 
 # %% proposals
 from etadlite.detector import proposal_map
-from etadlite.training.targets import tiou
+from etadlite.base.segments import tiou
 
 cells, longest = settings.data.snippets, settings.detector.max_duration
 every, valid = proposal_map(cells, longest)  # [D, T, 2] start and end, [D, T]
@@ -224,7 +226,7 @@ run.show(figure, "proposals", "Map of all proposals; bright peaks lie where the 
 # lowers the scores of those that overlap it.
 
 # %% detector
-from etadlite.training import System
+from etadlite.model.system import System
 
 system = System(settings)  # encoder and detector; the detector is untrained
 with torch.no_grad():
@@ -256,7 +258,7 @@ guess = {
 # small experiments of this section run on the CPU, where such counts are exact.
 
 # %% one
-from etadlite.memory import SavedActivations
+from etadlite.training.activations import SavedActivations
 
 with SavedActivations(encoder) as saved:  # the encoder's weights do not count
     encoder(snippets[:1])
@@ -323,7 +325,7 @@ print(f"largest difference {(plain - by_hand).abs().max():.3e}")
 # module: call it, and `backward()` does the rest. It must agree, too:
 
 # %% package
-from etadlite.training import SequentialEncoder
+from etadlite.model import SequentialEncoder
 
 
 def with_the_package():
@@ -378,7 +380,7 @@ run.show(figure, "memory", "Activation memory: plain grows with N, sequential st
 # with everything in it:
 
 # %% step
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
 from etadlite.training.loop import loader, make_optimizer
 from etadlite.training.losses import detection_loss
 from etadlite.training.targets import make_targets
@@ -451,9 +453,9 @@ run.show(figure, "dial", "Cosine between sampled and full gradient over the shar
 # - **end to end, all**: it learns from every snippet.
 
 # %% train-one
-from etadlite.encoders.extract import extract_features
-from etadlite.report import read_report
-from etadlite.runs import finished, run_training
+from etadlite.prepare.extract import extract_features
+from etadlite.training.report import read_report
+from etadlite.runs.run import finished, run_training
 
 kept = []
 
@@ -488,14 +490,14 @@ reports = {name: train_system(name) for name in SYSTEMS}
 # seconds that a step takes.
 
 # %% table tags=["slide-more"]
-from etadlite.report import table
+from etadlite.training.report import table
 
 text = table({name: [report] for name, report in reports.items()})
 (run.out / "table.txt").write_text(text + "\n", encoding="utf-8")
 print(text)
 
 # %% curves tags=["slide"]
-from etadlite.runs import read_metrics
+from etadlite.runs.run import read_metrics
 from etadlite.viz import draw_curves
 
 curves = draw_curves({name: read_metrics(report.folder) for name, report in reports.items()})
@@ -510,7 +512,7 @@ run.show(curves, "curves", "Left: training loss of the three systems. Right: mAP
 # %% detections tags=["slide"]
 import json
 
-from etadlite.runs import draw_test_videos
+from etadlite.runs.run import draw_test_videos
 
 predictions = {
     name: json.loads((report.folder / "predictions.json").read_text())
@@ -705,7 +707,7 @@ def evenly(context, count):
     # END SOLUTION
 
 
-from etadlite.sampling import SnippetStrategy
+from etadlite.sampling.snippets import SnippetStrategy
 
 if check("evenly", evenly):
     sampler = SnippetStrategy(evenly)
@@ -737,7 +739,7 @@ if check("evenly", evenly):
 # with the system that it stopped in. To train all anew, choose another `out_dir`.
 
 # %% metrics
-from etadlite.report import report_record
+from etadlite.training.report import report_record
 
 run.finish(
     {f"{name}, mAP (%)": round(value) for name, value in zip(reports, averages, strict=True)},

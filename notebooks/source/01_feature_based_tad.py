@@ -65,7 +65,8 @@ run = start(
 
 # %% data
 from etadlite.data.annotations import read_annotations
-from etadlite.data.stickfigures import CLASSES, make_dataset
+from etadlite.stickfigures.classes import CLASSES
+from etadlite.stickfigures.dataset import make_dataset
 
 print("making the videos; those that exist are kept")
 annotations = make_dataset(run.data, run.size, progress=run.interactive)
@@ -76,7 +77,7 @@ print(f"{video.name} in the annotation file:")
 print(json.dumps(entry)[:330], "...")
 
 # %% timeline tags=["slide-more"]
-from etadlite.runs import strip
+from etadlite.runs.run import strip
 from etadlite.viz import draw_timeline
 
 frames = strip(run.data / "videos" / f"{video.name}.mp4")
@@ -97,10 +98,10 @@ run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its tru
 # seconds, the **time grid**: here, one multiplication.
 
 # %% features
-from etadlite.demo import demo_settings
-from etadlite.encoders.extract import extract_features
+from etadlite.runs.demo import demo_settings
+from etadlite.prepare.extract import extract_features
 from etadlite.training.loop import open_split
-from etadlite.training.system import build_encoder
+from etadlite.model.system import build_encoder
 
 epochs = {"smoke": 20, "laptop": 15, "full": 12}[run.profile]
 own = [f"training.epochs={epochs}", "training.test_every=0"]
@@ -178,7 +179,8 @@ print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].nume
 
 # %% tiou
 from etadlite.training.losses import stage_targets
-from etadlite.training.targets import make_targets, tiou
+from etadlite.base.segments import tiou
+from etadlite.training.targets import make_targets
 
 
 def my_tiou(a, b):  # segments [..., 2]
@@ -235,7 +237,7 @@ run.show(figure, "map", "Map of all proposals; bright peaks lie where the true a
 # gradient tells.
 
 # %% enhance
-from etadlite.training import System
+from etadlite.model.system import System
 
 torch.manual_seed(run.seed)
 detector = System(settings).detector  # untrained
@@ -420,8 +422,8 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # about as many bad ones as there are good ones.
 
 # %% train
-from etadlite.report import read_report
-from etadlite.runs import finished, run_training
+from etadlite.training.report import read_report
+from etadlite.runs.run import finished, run_training
 
 folder, kept = run.out / "feature_based", []
 if finished(settings, folder):
@@ -443,7 +445,7 @@ print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.bat
 
 # %% said
 from etadlite.inference.postprocess import boundary_mask, keep_by_boundary
-from etadlite.training import load_checkpoint
+from etadlite.model.system import load_checkpoint
 from etadlite.training.loop import loader
 
 system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
@@ -543,7 +545,7 @@ for rank in range(3):
 
 # %% detections
 from etadlite.inference.detect import detections_of
-from etadlite.runs import evaluate
+from etadlite.runs.run import evaluate
 
 
 def detect(sigma, classes=2):
@@ -562,7 +564,7 @@ print(f"{len(found)} detections for {len(video.actions)} actions; the first:")
 print(json.dumps(found[0]))
 
 # %% detections-picture tags=["slide"]
-from etadlite.runs import one_a_moment
+from etadlite.runs.run import one_a_moment
 
 rows = {"true": truth, "best 10": found[:10], "one a moment": one_a_moment(found, len(truth) + 2)}
 figure = draw_timeline(frames, video.duration, rows, title=video.name, labels=CLASSES)

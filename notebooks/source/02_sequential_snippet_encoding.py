@@ -66,8 +66,9 @@ MIB = 2**20  # bytes
 # happen from when to when. The videos are those of `00_quickstart`: a program draws stick figures.
 
 # %% data
-from etadlite.data.stickfigures import CLASSES, make_dataset
-from etadlite.demo import demo_settings
+from etadlite.stickfigures.classes import CLASSES
+from etadlite.stickfigures.dataset import make_dataset
+from etadlite.runs.demo import demo_settings
 from etadlite.training.loop import open_split
 
 print("making the videos; those that exist are kept")
@@ -273,7 +274,7 @@ one = sum(predicted.values())
 print(f"one snippet should keep {one / MIB:.3f} MiB, and {N} of them {N * one / MIB:.1f} MiB")
 
 # %% plain-measured tags=["slide-more"]
-from etadlite.memory import SavedActivations
+from etadlite.training.activations import SavedActivations
 
 encoder = tiny_encoder()  # with its trained weights; nothing is frozen
 measured = {}
@@ -386,8 +387,8 @@ run.show(figure, "norms", alt)
 # loss: the package's detector on every second snippet, with an encoder in double precision.
 
 # %% loss
-from etadlite.draws import Draws
-from etadlite.training import System
+from etadlite.base.draws import Draws
+from etadlite.model.system import System
 from etadlite.training.losses import detection_loss
 from etadlite.training.targets import make_targets
 
@@ -440,7 +441,7 @@ def three_passes(encoder, snippets, loss_of, chunk_size):
 
 
 # %% equal tags=["slide-more"]
-from etadlite.training import SequentialEncoder
+from etadlite.model import SequentialEncoder
 
 
 def gradient_after(step):
@@ -866,7 +867,7 @@ def encode_batch(encoder, frames, chunk_size):
     # END SOLUTION
 
 
-from etadlite.encoders.chunks import encode_in_chunks
+from etadlite.model.chunks import encode_in_chunks
 
 if check("encode_batch", encode_batch):
     two = snippets[:24].unflatten(0, (2, 12))

@@ -64,9 +64,10 @@ run = start(
 # already, so we train one for a few steps first.
 
 # %% train
-from etadlite.data.stickfigures import CLASSES, make_dataset
-from etadlite.demo import demo_settings
-from etadlite.training import System
+from etadlite.stickfigures.classes import CLASSES
+from etadlite.stickfigures.dataset import make_dataset
+from etadlite.runs.demo import demo_settings
+from etadlite.model.system import System
 from etadlite.training.loop import loader, make_optimizer, open_split
 from etadlite.training.step import train_step
 
@@ -111,7 +112,7 @@ print("snippets [N, 3, F, H, W]:", list(video.inputs.shape))
 # snippet**. Passes 1 and 2:
 
 # %% feature-gradient
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
 from etadlite.training.losses import detection_loss
 from etadlite.training.targets import make_targets
 
@@ -203,8 +204,13 @@ print(f"sum of the squared lengths {own.square().sum():,.0f}")
 # %% equal
 import copy
 
-from etadlite.sampling import SNIPPET_STRATEGIES, SnippetContext, SnippetStrategy, snippet_count
-from etadlite.training import SequentialEncoder
+from etadlite.sampling.snippets import (
+    SNIPPET_STRATEGIES,
+    SnippetContext,
+    SnippetStrategy,
+    snippet_count,
+)
+from etadlite.model import SequentialEncoder
 
 exact = copy.deepcopy(encoder).double()
 few, push = video.inputs[:12], gradient[..., :12].double()

@@ -65,11 +65,11 @@ run = start(
 # as wide.
 
 # %% data
-from etadlite.data.stickfigures import make_dataset
-from etadlite.demo import demo_settings
-from etadlite.encoders.extract import extract_features
+from etadlite.stickfigures.dataset import make_dataset
+from etadlite.runs.demo import demo_settings
+from etadlite.prepare.extract import extract_features
 from etadlite.training.loop import open_split
-from etadlite.training.system import build_encoder
+from etadlite.model.system import build_encoder
 
 make_dataset(run.data, run.size, progress=run.interactive)
 larger_map = (
@@ -109,7 +109,7 @@ assert total == len(proposals)
 # proposal, the action of highest tIoU counts.
 
 # %% tiou
-from etadlite.training.targets import tiou
+from etadlite.base.segments import tiou
 
 
 def fit(actions):  # [A, 2] -> [P], the tIoU with the nearest action
@@ -203,7 +203,7 @@ for where, score, move in zip(three[0].tolist(), taught.iou[0], taught.offsets[0
 # negatives as there are positives** and leave out the rest. So of a full map, how much is used?
 
 # %% balance
-from etadlite.draws import Draws
+from etadlite.base.draws import Draws
 
 positive = fits > 0.9
 drawn = draw_as_many(~positive, positive, Draws(range(len(videos))), guarded=True)
@@ -286,7 +286,7 @@ run.show(figure, "alike", "Correlation of neighbouring proposals falls with dist
 # the largest. Each has the same chance.
 
 # %% same
-from etadlite.sampling import PROPOSAL_STRATEGIES, ProposalContext, proposal_count
+from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext, proposal_count
 
 mine = {}
 
@@ -547,7 +547,7 @@ for ratio in ratios:
 
 # %% count
 from etadlite.detector.roi import extend, interpolate
-from etadlite.training import System
+from etadlite.model.system import System
 
 torch.manual_seed(run.seed)
 system = System(settings).to(run.device)
@@ -574,7 +574,7 @@ def predicted_work(picks):  # multiply-adds a video
 # small steps and extend the line.
 
 # %% step
-from etadlite.memory import SavedActivations
+from etadlite.training.activations import SavedActivations
 from etadlite.training.losses import detection_loss
 
 batch = videos[: settings.training.batch_size]
@@ -665,8 +665,8 @@ run.show(figure, "cost", "Time and memory of a step over the ratio, predicted an
 # **Predict first:** how many points of mAP will 6 % cost against all?
 
 # %% train-one
-from etadlite.report import read_report
-from etadlite.runs import finished, run_training
+from etadlite.training.report import read_report
+from etadlite.runs.run import finished, run_training
 
 plan = {  # seeds and epochs
     "smoke": (1, 1),
@@ -696,7 +696,7 @@ seeds = range(run.seed, run.seed + number_of_seeds)
 reports = {ratio: [train_with(ratio, s) for s in seeds] for ratio in (0.06, 1.0)}
 
 # %% result tags=["slide-more"]
-from etadlite.report import table
+from etadlite.training.report import table
 
 print(table({f"{100 * ratio:g} % of the proposals": found for ratio, found in reports.items()}))
 maps = {ratio: np.array([100 * r.average for r in found]) for ratio, found in reports.items()}

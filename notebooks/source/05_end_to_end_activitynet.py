@@ -86,7 +86,7 @@ run = start(
 # %% rehearsal
 import collections
 
-from etadlite.data.stickfigures import make_dataset
+from etadlite.stickfigures.dataset import make_dataset
 
 
 def one_label_a_video(database):
@@ -143,7 +143,7 @@ for part, videos in splits.items():
     print(f"{part}: {len(videos):,} videos, {actions:,} actions, {max(found)} label(s) a video")
 
 # %% timeline tags=["slide"]
-from etadlite.runs import frames_of
+from etadlite.runs.run import frames_of
 from etadlite.viz import draw_timeline
 
 video = splits["validation"][0]
@@ -288,7 +288,7 @@ if not full:
     classifier_file.write_text(json.dumps(stand_in(0.9, np.random.default_rng(run.seed))))
 
 # %% top
-from etadlite.runs import video_classes
+from etadlite.runs.run import video_classes
 
 test_data = open_split(settings, training=False)
 told = video_classes(settings, test_data)  # video -> its best classes with their scores
@@ -334,7 +334,7 @@ for what, rate in (("encoder", 5e-7), ("detector", 5e-4)):
 # from its studio to cross.
 
 # %% groups
-from etadlite.training import System
+from etadlite.model.system import System
 from etadlite.training.loop import make_optimizer
 
 torch.manual_seed(run.seed)
@@ -445,8 +445,8 @@ print(f"{len(few_files['training'])} videos, 2 epochs of steps of {few.training.
 # %% straight
 import signal
 
-from etadlite.errors import StoppedError
-from etadlite.training.checkpoint import STATE
+from etadlite.base.errors import StoppedError
+from etadlite.training.state import STATE
 from etadlite.training.loop import prepare, train
 from etadlite.training.loop import run as go_on
 
@@ -486,7 +486,7 @@ assert np.allclose(*losses, rtol=1e-2 if run.device == "cuda" else 1e-6)
 # --logdir` on the folder shows the curves from anywhere while it trains.
 
 # %% train
-from etadlite.runs import run_training
+from etadlite.runs.run import run_training
 
 folder = run.out / f"{run.profile}_seed{run.seed}"
 folder.mkdir(parents=True, exist_ok=True)
@@ -496,7 +496,7 @@ with run.watching(settings.name, folder, settings.training.epochs, resume=True):
 print(f"average mAP {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 
 # %% curves tags=["slide-more"]
-from etadlite.runs import read_metrics
+from etadlite.runs.run import read_metrics
 from etadlite.viz import draw_curves
 
 records = read_metrics(folder)
@@ -531,7 +531,7 @@ run.show_file(pictures[0], "Detections of the trained system below the true acti
 
 # %% breakdown tags=["slide-more"]
 from etadlite.evaluation import breakdown
-from etadlite.runs import of_annotated_classes
+from etadlite.runs.run import of_annotated_classes
 from etadlite.viz import draw_breakdown
 
 written = json.loads((folder / "predictions.json").read_text())

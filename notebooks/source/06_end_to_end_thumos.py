@@ -94,7 +94,7 @@ def mark_short(database, seconds=2.5):
 
 
 # %% rehearsal
-from etadlite.data.stickfigures import make_dataset
+from etadlite.stickfigures.dataset import make_dataset
 
 full = run.profile == "full"
 if not full:
@@ -360,7 +360,7 @@ for (first, last), label in zip(sample.actions.tolist(), sample.labels.tolist(),
 # numbers are the same). `tensorboard --logdir` on the folder shows the curves while it trains.
 
 # %% train
-from etadlite.runs import run_training
+from etadlite.runs.run import run_training
 
 folder = run.out / f"{run.profile}_seed{run.seed}"
 folder.mkdir(parents=True, exist_ok=True)
@@ -372,7 +372,7 @@ for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
 print(f"average {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 
 # %% curves tags=["slide-more"]
-from etadlite.runs import read_metrics
+from etadlite.runs.run import read_metrics
 from etadlite.viz import draw_curves
 
 curves = draw_curves({settings.name: read_metrics(folder)})
@@ -390,8 +390,8 @@ run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP 
 # %% found
 from etadlite.data.datasets import collate
 from etadlite.inference.detect import detections_of
-from etadlite.runs import video_classes
-from etadlite.training.system import load_checkpoint
+from etadlite.runs.run import video_classes
+from etadlite.model.system import load_checkpoint
 
 test_data = open_split(settings, training=False)
 system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
@@ -474,7 +474,7 @@ for key in ("segment", "score"):
 print(f"{len(found)} detections of all windows become {len(merged)}, equal to the package's")
 
 # %% merged-picture tags=["slide"]
-from etadlite.runs import frames_of, one_a_moment
+from etadlite.runs.run import frames_of, one_a_moment
 from etadlite.viz import draw_timeline
 
 truth = [{"segment": [a.start, a.end], "label": a.label} for a in shown.actions]

@@ -65,7 +65,7 @@ run = start(
 
 # %% folder
 from etadlite.data.annotations import read_annotations
-from etadlite.data.stickfigures import make_dataset
+from etadlite.stickfigures.dataset import make_dataset
 
 print("making the videos; those that exist are kept")
 source = make_dataset(run.data, run.size, progress=run.interactive)
@@ -82,7 +82,7 @@ labels = sorted({action.label for one in drawn for action in one.actions})
 print(len(mine), "videos in my_videos, 1 in new; actions:", ", ".join(labels))
 
 # %% folder-picture tags=["slide-more"]
-from etadlite.runs import strip
+from etadlite.runs.run import strip
 from etadlite.viz import draw_timeline
 
 
@@ -144,7 +144,7 @@ print("\n".join(labels_file.read_text().splitlines()[:5]), "\n...")
 # columns `start_frame` and `end_frame`.
 
 # %% times
-from etadlite.data.importers import read_rows, seconds_of
+from etadlite.prepare.importers import read_rows, seconds_of
 
 for written in ("83.5", "83,5 s", "1:23.5", "0:01:23.5", "1:83", "1.23.5", "soon"):
     print(f"{written!r:12} {seconds_of(written):7.1f} s")
@@ -187,8 +187,8 @@ for form in ("list.json", f"{first}.eaf"):
 # can a program find, and which only a person?
 
 # %% check tags=["slide-more"]
-from etadlite.errors import InputError
-from etadlite.own_data import init_dataset
+from etadlite.base.errors import InputError
+from etadlite.prepare.own_data import init_dataset
 
 
 def say(line):  # names without the folders of this machine
@@ -378,11 +378,11 @@ print(f"{training} training videos, {epochs} epochs: {steps} steps")
 print("ratio:", chosen.sampling.snippet_ratio, " encoder's rate:", chosen.training.encoder_lr)
 
 # %% train
-from etadlite.encoders.extract import extract_features
-from etadlite.report import read_report
-from etadlite.report import table as report_table
-from etadlite.runs import finished, run_training
-from etadlite.training.system import build_encoder
+from etadlite.prepare.extract import extract_features
+from etadlite.training.report import read_report
+from etadlite.training.report import table as report_table
+from etadlite.runs.run import finished, run_training
+from etadlite.model.system import build_encoder
 
 kept, reports = [], {}
 for number, (name, settings) in enumerate(systems.items()):
@@ -422,8 +422,8 @@ averages = [100 * report.average for report in reports.values()]
 
 # %% predict
 from etadlite.inference.predict import predict
-from etadlite.predictions import predict_videos
-from etadlite.training.system import load_checkpoint
+from etadlite.runs.predictions import predict_videos
+from etadlite.model.system import load_checkpoint
 
 checkpoint = reports["end to end, 30 %"].folder / "checkpoint.safetensors"
 new_file, found_in = apart / f"{new_name}.mp4", run.out / "found"
@@ -437,7 +437,7 @@ assert again[0]["label"] == found[0]["label"]
 assert np.allclose(again[0]["segment"], found[0]["segment"], atol=0.01)
 
 # %% timeline tags=["slide-more"]
-from etadlite.runs import one_a_moment
+from etadlite.runs.run import one_a_moment
 
 truth = as_segments(new.actions)
 clear = one_a_moment(found, len(truth) + 2)

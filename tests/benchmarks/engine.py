@@ -32,15 +32,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.transforms import v2
 
+from etadlite.base.devices import resolve_device
 from etadlite.config import Settings
-from etadlite.data.stickfigures import write_video
 from etadlite.data.video import read_snippets
 from etadlite.memory import measure
 from etadlite.memory.trial import random_batch
+from etadlite.model.system import System, settle_speed
 from etadlite.presets import preset
+from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
-from etadlite.training.system import System, resolve_device, settle_speed
 
 VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")

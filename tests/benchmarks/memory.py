@@ -15,8 +15,8 @@ from report import machine, write_report
 from etadlite.encoders import tiny_encoder
 from etadlite.memory.plan import plan
 from etadlite.memory.trial import rows_by_length
+from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
-from etadlite.training.sequential import SequentialEncoder
 
 LENGTHS = (32, 64, 128, 256, 512, 1024)
 PASSES = ("pass_1", "pass_2", "pass_3")

@@ -32,16 +32,18 @@ from torchvision.transforms import v2
 
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch, VideoDataset, collate
-from etadlite.data.stickfigures import TARGET, plan_timeline, render, write_video
 from etadlite.data.timegrid import snippet_frames
 from etadlite.data.video import read_frames
 from etadlite.detector.roi import RoIs
 from etadlite.encoders import R2Plus1D
-from etadlite.encoders.chunks import encode_in_chunks
+from etadlite.model.chunks import encode_in_chunks
+from etadlite.model.system import System
 from etadlite.presets import preset
+from etadlite.stickfigures.dataset import write_video
+from etadlite.stickfigures.motion import plan_timeline
+from etadlite.stickfigures.scene import TARGET, render
 from etadlite.training.loop import loader, make_optimizer, open_split
 from etadlite.training.step import train_step
-from etadlite.training.system import System
 
 CLIPS = 110
 """Features of ActivityNet's mean video: 117 s, one every 16 frames at 15 a second."""

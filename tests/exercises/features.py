@@ -5,7 +5,7 @@ Exercise -> (wrong answer, a part of the hint).
 
 import torch
 
-from etadlite.training.targets import tiou
+from etadlite.base.segments import tiou
 
 
 def found_pairs(segments, actions, k, threshold):

@@ -5,8 +5,8 @@ Exercise -> (wrong answer, a part of the hint).
 
 import torch
 
-from etadlite.detector.proposals import tiou
-from etadlite.sampling import random_proposals
+from etadlite.base.segments import tiou
+from etadlite.sampling.proposals import random_proposals
 
 
 def one_by_duration(durations):

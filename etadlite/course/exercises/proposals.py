@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from etadlite.base.draws import Draws
+from etadlite.base.segments import tiou
 from etadlite.course.exercises.form import Checker, answer, misfit
-from etadlite.detector.proposals import tiou, valid_proposals
-from etadlite.draws import Draws
-from etadlite.sampling import ProposalContext
+from etadlite.detector.proposals import valid_proposals
+from etadlite.sampling.proposals import ProposalContext
 
 
 def count_valid(attempt: Callable) -> Iterator[str]:

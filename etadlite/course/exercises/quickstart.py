@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from etadlite.base.draws import Draws
 from etadlite.course.exercises.form import Checker, answer, misfit
-from etadlite.draws import Draws
-from etadlite.sampling import SnippetContext
+from etadlite.sampling.snippets import SnippetContext
 
 
 def tiou(attempt: Callable) -> Iterator[str]:

@@ -5,9 +5,9 @@ from itertools import combinations
 
 import torch
 
+from etadlite.base.draws import Draws
 from etadlite.course.exercises.form import Checker, answer, misfit
-from etadlite.draws import Draws
-from etadlite.sampling import SnippetContext
+from etadlite.sampling.snippets import SnippetContext
 
 
 def sampling_error(attempt: Callable) -> Iterator[str]:

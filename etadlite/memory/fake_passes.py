@@ -1,0 +1,236 @@
+"""The passes of a training step on fake tensors, which have shapes and types but no numbers.
+
+The system is built as in training and run under the same count as a measured step: two chunks of
+snippets through passes 1 and 3, the detector with its loss at full size, one update. Fake tensors
+of a GPU cannot run backwards where there is none, so they always stand on the CPU.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from etadlite.base.draws import Draws
+from etadlite.config import Settings
+from etadlite.detector import valid_proposals
+from etadlite.detector.roi import extend, interpolate
+from etadlite.memory.live import LiveTensors
+from etadlite.memory.step import bytes_of, gradients_of, state_of
+from etadlite.model.system import System
+from etadlite.sampling.proposals import proposal_count
+from etadlite.training.loop import make_optimizer
+from etadlite.training.losses import detection_loss
+from etadlite.training.targets import make_targets
+
+
+@lru_cache(maxsize=4)
+def fake_system(settings: Settings) -> System:
+    """The system of training, of fake tensors."""
+    system = System(settings, pretrained=False).train()
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(mode):
+        return copy.deepcopy(system)
+
+
+class EncoderPasses(NamedTuple):
+    """Bytes: of a snippet's frames and prefix, and the peaks of two chunks without them.
+
+    `copies` are the weights in bf16, which autocast makes once and keeps until a pass is over.
+    """
+
+    chunk: int
+    frames: int
+    prefix: int
+    copies: int
+    pass_1: int
+    pass_3: int
+
+
+@lru_cache(maxsize=256)
+def encoder_passes(
+    settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
+) -> EncoderPasses:
+    """What the passes 1 and 3 take.
+
+    Args:
+        settings: `bare` ones.
+        bf16: whether the encoder computes in bf16.
+        chunk: snippets encoded at once.
+        rows: snippets that stand for all in pass 1.
+        picked: snippets that stand for all that get a gradient, in pass 3.
+    """
+    system, data = fake_system(settings), settings.data
+    encoder = system.encoder
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    sums = bytes_of(trained)
+    encoder.chunk_size = chunk
+    with _counted(system) as live:
+        frames = torch.zeros(1, rows, 3, data.frames, data.crop, data.crop, dtype=torch.uint8)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            begin = live.live_bytes
+            live.restart()
+            first = encoder.first_pass(frames, None)
+            kept = 0 if first.prefix is None else first.prefix.nbytes
+            pass_1 = live.peak_bytes - begin - kept
+            copies = live.live_bytes - begin - kept - first.features.nbytes
+        pass_3 = 0
+        if picked:
+            gradient = torch.zeros_like(first.features)
+            begin = live.live_bytes
+            live.restart()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                encoder.replay(frames, first, torch.arange(picked)[None], gradient, trained)
+            pass_3 = live.peak_bytes - begin - sums
+    return EncoderPasses(chunk, frames.nbytes // rows, kept // rows, copies, pass_1, pass_3)
+
+
+class DetectorPass(NamedTuple):
+    """Bytes beyond weights and features: peaks, and what is left after the backward pass.
+
+    The peak of `backward` holds the detector's gradients; what is left does not.
+    """
+
+    forward: int
+    backward: int
+    left: int
+
+
+@lru_cache(maxsize=256)
+def detector_pass(settings: Settings, batch: int) -> DetectorPass:
+    """What pass 2 takes with a batch of videos: the detector and its loss, there and back."""
+    system = fake_system(settings)
+    cells, detector = settings.data.snippets, system.detector
+    count = proposal_count(len(system.proposals), settings.sampling.proposal_ratio)
+    with _counted(system, _roi_samples(settings)) as live:
+        features = torch.zeros(
+            batch,
+            settings.detector.in_channels,
+            cells,
+            requires_grad=system.encoder is not None and settings.sampling.snippet_ratio > 0,
+        )
+        begin = live.live_bytes
+        proposals = system.proposals[:count].repeat(batch, 1, 1)
+        actions = [torch.zeros(2, 2) for _ in range(batch)]
+        labels = [torch.zeros(2, dtype=torch.long) for _ in range(batch)]
+        output = detector(features, proposals)
+        targets = make_targets(actions, labels, proposals, cells, len(settings.detector.classes))
+        parts = detection_loss(output, targets, settings.losses, Draws(range(batch)))
+        loss = torch.stack(list(parts.values())).sum()
+        forward = live.peak_bytes - begin
+        live.restart()
+        loss.backward()
+        backward, features.grad = live.peak_bytes - begin, None
+        left = live.live_bytes - begin - bytes_of(gradients_of(detector))
+        for parameter in detector.parameters():
+            parameter.grad = None
+    return DetectorPass(forward, backward, left)
+
+
+def _roi_samples(settings: Settings) -> float:
+    """Samples that a bin of RoIAlign has, on average over about a thousand valid proposals."""
+    cells, detector = settings.data.snippets, settings.detector
+    proposals = valid_proposals(cells, detector.max_duration)
+    proposals = extend(proposals[:: 1 + len(proposals) // 1000])
+    aligned = detector.layout == "opentad"
+    entries = interpolate(proposals, cells, detector.roi_size, aligned=aligned)
+    return len(entries.owner) / len(proposals)
+
+
+class Update(NamedTuple):
+    """Bytes of all gradients and of the optimiser's state, and the peak beyond them."""
+
+    gradients: int
+    state: int
+    peak: int
+
+
+@lru_cache(maxsize=8)
+def update_of(settings: Settings, *, foreach: bool) -> Update:
+    """What the optimiser's step takes; `foreach` updates all weights at once, as on a GPU."""
+    system = fake_system(settings)
+    with _counted(system) as live:
+        optimizer = make_optimizer(system, settings.training)
+        for group in optimizer.param_groups:
+            group["foreach"] = foreach
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # makes the state
+        begin = live.live_bytes
+        live.restart()
+        optimizer.step()
+        result = Update(
+            bytes_of(gradients_of(system)),
+            bytes_of(state_of(optimizer)),
+            live.peak_bytes - begin,
+        )
+        for parameter in system.parameters():
+            parameter.grad = None
+    return result
+
+
+@contextmanager
+def _counted(system: System, repeats: float = 1.0) -> Iterator["_Guesses"]:
+    """Count what is made on the system's fake mode, besides its own weights."""
+    mode = next(system.parameters()).fake_mode
+    with mode, _Guesses([*system.parameters(), *system.buffers()], repeats) as live:
+        yield live
+
+
+class _Guesses(LiveTensors):
+    """Counts fake tensors, and answers what a program asks of their numbers: yes, two, first.
+
+    Args:
+        existing: see `LiveTensors`.
+        repeats: how often `repeat_interleave` repeats on average: the samples of RoIAlign.
+    """
+
+    def __init__(self, existing: Iterable[Tensor], repeats: float = 1.0) -> None:
+        super().__init__(existing)
+        self.repeats = repeats
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.equal.default:
+            return True
+        if func is torch.ops.aten._local_scalar_dense.default:
+            if args[0].dtype == torch.bool:
+                return True
+            return 2.0 if args[0].is_floating_point() else 0
+        if func is torch.ops.aten.repeat_interleave.Tensor:
+            func, args = (
+                torch.ops.aten.new_empty.default,
+                (args[0], [round(len(args[0]) * self.repeats)]),
+            )
+            kwargs = None
+        made = super().__torch_dispatch__(func, types, args, kwargs)
+        if func is torch.ops.aten.mkldnn_rnn_layer.default:
+            *outputs, workspace = made
+            made = (*outputs, workspace.new_empty(_lstm_workspace(args)))
+            self.count(made[-1])
+        return made
+
+
+def _lstm_workspace(args: Sequence[Any]) -> int:
+    """Bytes that an LSTM on the CPU keeps for its backward pass.
+
+    Only the library knows, so it is asked with real zeros of a few videos.
+    """
+    batch = args[0].shape[1]  # the numbers of videos stand before the last axis
+    few = min(batch, 8)
+
+    def real(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        zeros = torch.zeros(value.shape, dtype=value.dtype)
+        return zeros[..., :few, :] if value.ndim == 3 else zeros
+
+    with _disable_current_modes():
+        *_, workspace = torch.ops.aten.mkldnn_rnn_layer.default(*map(real, args))
+    return workspace.nbytes * batch // few

@@ -1,0 +1,5 @@
+"""The model: snippets in, scored proposals out."""
+
+from etadlite.model.sequential_encoder import SequentialEncoder
+
+__all__ = ["SequentialEncoder"]

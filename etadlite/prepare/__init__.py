@@ -1,0 +1,1 @@
+"""What comes before and beside a training: checks, importers, extraction, conversion."""

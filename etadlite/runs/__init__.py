@@ -1,0 +1,1 @@
+"""A run directory from settings to report, predictions on new videos, and the studies."""

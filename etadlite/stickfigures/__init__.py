@@ -1,0 +1,1 @@
+"""Generated videos: stick figures in eight classes that differ by motion only."""
