@@ -11,10 +11,10 @@ from test_data_scripts import film
 
 from etadlite.base.errors import InputError
 from etadlite.cli import main
-from etadlite.data import check as module
-from etadlite.data import findings
 from etadlite.data.datasets import open_dataset
 from etadlite.data.manifest import broken_files, manifest_file, read_manifest
+from etadlite.prepare import check as module
+from etadlite.prepare import findings
 from etadlite.prepare.check import check_data, folder_settings, report
 from etadlite.prepare.isolated import Outcome
 from etadlite.presets import preset

@@ -29,9 +29,9 @@ from hypothesis import strategies as st
 from transfer import Patience, fetch, unpack
 
 from etadlite.base.errors import InputError
-from etadlite.data import isolated
 from etadlite.data.decoding import scan
 from etadlite.data.video import read_frames
+from etadlite.prepare import isolated
 from etadlite.prepare.isolated import Outcome, in_processes
 from etadlite.presets import preset
 

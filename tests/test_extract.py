@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from etadlite.base.errors import InputError
-from etadlite.encoders import dense
+from etadlite.prepare import dense
 from etadlite.prepare.dense import clip_frames, extract_dense
 from etadlite.prepare.extract import process
 from etadlite.presets import preset

@@ -195,8 +195,8 @@ run.show(figure, "features", "Features of one video over time, with its actions 
 # for a perfect fit and 0 for no overlap.
 
 # %% proposals
-from etadlite.detector import proposal_map
 from etadlite.base.segments import tiou
+from etadlite.detector import proposal_map
 
 cells, longest = settings.data.snippets, settings.detector.max_duration
 every, valid = proposal_map(cells, longest)  # [D, T, 2] start and end, [D, T]
@@ -454,8 +454,8 @@ run.show(figure, "dial", "Cosine between sampled and full gradient over the shar
 
 # %% train-one
 from etadlite.prepare.extract import extract_features
-from etadlite.training.report import read_report
 from etadlite.runs.run import finished, run_training
+from etadlite.training.report import read_report
 
 kept = []
 

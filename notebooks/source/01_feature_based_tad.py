@@ -98,10 +98,10 @@ run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its tru
 # seconds, the **time grid**: here, one multiplication.
 
 # %% features
-from etadlite.runs.demo import demo_settings
-from etadlite.prepare.extract import extract_features
-from etadlite.training.loop import open_split
 from etadlite.model.system import build_encoder
+from etadlite.prepare.extract import extract_features
+from etadlite.runs.demo import demo_settings
+from etadlite.training.loop import open_split
 
 epochs = {"smoke": 20, "laptop": 15, "full": 12}[run.profile]
 own = [f"training.epochs={epochs}", "training.test_every=0"]
@@ -178,8 +178,8 @@ print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].nume
 
 
 # %% tiou
-from etadlite.training.losses import stage_targets
 from etadlite.base.segments import tiou
+from etadlite.training.losses import stage_targets
 from etadlite.training.targets import make_targets
 
 
@@ -422,8 +422,8 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # about as many bad ones as there are good ones.
 
 # %% train
-from etadlite.training.report import read_report
 from etadlite.runs.run import finished, run_training
+from etadlite.training.report import read_report
 
 folder, kept = run.out / "feature_based", []
 if finished(settings, folder):

@@ -66,9 +66,9 @@ MIB = 2**20  # bytes
 # happen from when to when. The videos are those of `00_quickstart`: a program draws stick figures.
 
 # %% data
+from etadlite.runs.demo import demo_settings
 from etadlite.stickfigures.classes import CLASSES
 from etadlite.stickfigures.dataset import make_dataset
-from etadlite.runs.demo import demo_settings
 from etadlite.training.loop import open_split
 
 print("making the videos; those that exist are kept")

@@ -64,10 +64,10 @@ run = start(
 # already, so we train one for a few steps first.
 
 # %% train
+from etadlite.model.system import System
+from etadlite.runs.demo import demo_settings
 from etadlite.stickfigures.classes import CLASSES
 from etadlite.stickfigures.dataset import make_dataset
-from etadlite.runs.demo import demo_settings
-from etadlite.model.system import System
 from etadlite.training.loop import loader, make_optimizer, open_split
 from etadlite.training.step import train_step
 
@@ -204,13 +204,13 @@ print(f"sum of the squared lengths {own.square().sum():,.0f}")
 # %% equal
 import copy
 
+from etadlite.model import SequentialEncoder
 from etadlite.sampling.snippets import (
     SNIPPET_STRATEGIES,
     SnippetContext,
     SnippetStrategy,
     snippet_count,
 )
-from etadlite.model import SequentialEncoder
 
 exact = copy.deepcopy(encoder).double()
 few, push = video.inputs[:12], gradient[..., :12].double()

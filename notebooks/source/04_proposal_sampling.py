@@ -65,11 +65,11 @@ run = start(
 # as wide.
 
 # %% data
-from etadlite.stickfigures.dataset import make_dataset
-from etadlite.runs.demo import demo_settings
-from etadlite.prepare.extract import extract_features
-from etadlite.training.loop import open_split
 from etadlite.model.system import build_encoder
+from etadlite.prepare.extract import extract_features
+from etadlite.runs.demo import demo_settings
+from etadlite.stickfigures.dataset import make_dataset
+from etadlite.training.loop import open_split
 
 make_dataset(run.data, run.size, progress=run.interactive)
 larger_map = (
@@ -665,8 +665,8 @@ run.show(figure, "cost", "Time and memory of a step over the ratio, predicted an
 # **Predict first:** how many points of mAP will 6 % cost against all?
 
 # %% train-one
-from etadlite.training.report import read_report
 from etadlite.runs.run import finished, run_training
+from etadlite.training.report import read_report
 
 plan = {  # seeds and epochs
     "smoke": (1, 1),

@@ -446,9 +446,9 @@ print(f"{len(few_files['training'])} videos, 2 epochs of steps of {few.training.
 import signal
 
 from etadlite.base.errors import StoppedError
-from etadlite.training.state import STATE
 from etadlite.training.loop import prepare, train
 from etadlite.training.loop import run as go_on
+from etadlite.training.state import STATE
 
 straight, broken = [], []
 train(few, log=straight.append, progress=False)

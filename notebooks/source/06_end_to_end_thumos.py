@@ -390,8 +390,8 @@ run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP 
 # %% found
 from etadlite.data.datasets import collate
 from etadlite.inference.detect import detections_of
-from etadlite.runs.run import video_classes
 from etadlite.model.system import load_checkpoint
+from etadlite.runs.run import video_classes
 
 test_data = open_split(settings, training=False)
 system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()

@@ -378,11 +378,11 @@ print(f"{training} training videos, {epochs} epochs: {steps} steps")
 print("ratio:", chosen.sampling.snippet_ratio, " encoder's rate:", chosen.training.encoder_lr)
 
 # %% train
+from etadlite.model.system import build_encoder
 from etadlite.prepare.extract import extract_features
+from etadlite.runs.run import finished, run_training
 from etadlite.training.report import read_report
 from etadlite.training.report import table as report_table
-from etadlite.runs.run import finished, run_training
-from etadlite.model.system import build_encoder
 
 kept, reports = [], {}
 for number, (name, settings) in enumerate(systems.items()):
@@ -422,8 +422,8 @@ averages = [100 * report.average for report in reports.values()]
 
 # %% predict
 from etadlite.inference.predict import predict
-from etadlite.runs.predictions import predict_videos
 from etadlite.model.system import load_checkpoint
+from etadlite.runs.predictions import predict_videos
 
 checkpoint = reports["end to end, 30 %"].folder / "checkpoint.safetensors"
 new_file, found_in = apart / f"{new_name}.mp4", run.out / "found"
