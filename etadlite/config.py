@@ -1,8 +1,7 @@
 """Settings: one tree, checked when it is made, never changed afterwards."""
 
-import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -279,18 +278,27 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
 
-    def changed(self, assignments: Sequence[str]) -> "Settings":
-        """A copy with `section.key=value` assignments applied; values are JSON or plain text.
+    def changed(self, changes: Sequence[str] | Mapping[str, Any]) -> "Settings":
+        """Return checked settings in which some values differ.
+
+        Args:
+            changes: `section.key=value` texts, whose values are JSON or plain text; or a mapping
+                of `section.key` (or of a whole section) to its new value.
 
         Raises:
-            InputError: an assignment has no "=", names no setting, or its value does not fit.
+            InputError: a text has no "=", a name is no setting, or a value does not fit.
         """
-        tree = self.model_dump(mode="json")
-        for assignment in assignments:
-            path, equals, text = assignment.partition("=")
-            if not equals:
-                raise InputError(f'"{assignment}" is no assignment; write section.key=value')
-            _assign(tree, path, text)
+        if not isinstance(changes, Mapping):
+            changes = dict(map(_parsed, changes))
+        tree = self.model_dump()
+        for name, value in changes.items():
+            if not (isinstance(value, Section) and name in tree):
+                _refuse_unknown(name)
+            *sections, leaf = name.split(".")
+            place = tree
+            for section in sections:
+                place = place[section]
+            place[leaf] = value
         return read_settings(tree, "these settings")
 
 
@@ -328,19 +336,33 @@ def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> list
     return names
 
 
-def _assign(tree: dict[str, Any], path: str, text: str) -> None:
-    names = setting_names()
-    if path not in names:
-        leaves = {name.rpartition(".")[2]: name for name in names}
-        near = difflib.get_close_matches(path, names, n=1) or [
-            leaves[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], leaves, n=1)
-        ]
-        hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(names)}"
-        raise InputError(f'there is no setting "{path}"{hint}')
-    *sections, leaf = path.split(".")
-    for section in sections:
-        tree = tree[section]
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a tree of settings as `section.key` -> value."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{prefix}{name}.")
+        else:
+            leaves[prefix + name] = value
+    return leaves
+
+
+def _parsed(assignment: str) -> tuple[str, Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise InputError(f'"{assignment}" is no assignment; write section.key=value')
     try:
-        tree[leaf] = json.loads(text)
+        return name, json.loads(text)
     except json.JSONDecodeError:
-        tree[leaf] = text
+        return name, text
+
+
+def _refuse_unknown(name: str) -> None:
+    names = setting_names()
+    if name in names:
+        return
+    leaves = {full.rpartition(".")[2]: full for full in names}
+    leaf = nearest(name.rpartition(".")[2], leaves)  # perhaps only the section is wrong
+    near = nearest(name, names) or (leaf and leaves[leaf])
+    hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(names)}"
+    raise InputError(f'there is no setting "{name}"{hint}')

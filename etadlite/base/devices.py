@@ -1,4 +1,6 @@
-"""Where to compute, and in which precision."""
+"""The machine: where to compute, in which precision, and how much memory was needed."""
+
+import sys
 
 import torch
 
@@ -6,10 +8,10 @@ from etadlite.base.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `mps` stands for.
+    """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for.
 
     Raises:
-        InputError: the device is not there.
+        InputError: this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -20,9 +22,30 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether `precision` (auto, fp32, bf16) stands for bf16 on the device.
+    """Return True if `precision` (auto, fp32, bf16) stands for bf16 on this device.
 
-    An `auto` that was never settled, see `settle_speed`, is bf16 on GPUs that compute in it alone.
+    `auto`, where nothing was measured, is bf16 only on GPUs that compute in it.
     """
     on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16" or (precision == "auto" and on_gpu)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if memory ran out.
+
+    PyTorch has a class for accelerators only. Its CPU allocator raises a plain RuntimeError, which
+    nothing but the allocator's name tells apart.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size of this process; 0 where the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size

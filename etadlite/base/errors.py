@@ -1,15 +1,17 @@
-"""Errors that the command line tells in a sentence."""
+"""Errors that the command reports in one sentence."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
 class InputError(ValueError):
-    """Something given from outside cannot be used: one sentence that names it and the remedy.
+    """Something from outside cannot be used: one sentence that names it and the remedy.
 
-    The command line prints the sentence and ends with exit code 2; nothing else does.
+    The command prints the sentence and ends with exit code 2.
 
     Attributes:
-        everywhere: whether each of several processes tells it, as each has its own.
+        everywhere: True if every process reports this error, because each has its own cause.
     """
 
     def __init__(self, *sentence: str, everywhere: bool = False) -> None:
@@ -23,12 +25,12 @@ class InputError(ValueError):
 
 
 class StoppedError(Exception):
-    """A training ended before its end and can go on from the state it left.
+    """A training ended early and can continue from its saved state.
 
     Attributes:
-        code: the exit code of the command; 128 + the number of a signal.
-        folder: of the run that can be resumed; None where nothing was written.
-        everywhere: whether each of several processes tells it, as the first may be gone.
+        code: exit code of the command; 128 + the number of a signal.
+        folder: run directory to resume; None if nothing was written.
+        everywhere: True if every process reports this error, because the first may be gone.
     """
 
     def __init__(
@@ -43,3 +45,14 @@ class StoppedError(Exception):
         self.code = code
         self.folder = folder
         self.everywhere = everywhere
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most like `name`; None if no one is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return `; did you mean "X"?` with the nearest known name, or "" if no one is near."""
+    near = nearest(name, known, cutoff)
+    return f'; did you mean "{near}"?' if near else ""

@@ -1,29 +1,27 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and JSON files that are read or refused."""
 
 import errno
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.errors import InputError
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A draft to write to, renamed to `path` when the block ends without an error.
+    """Yield a draft to write to, and rename it to `path` if the block ends without an error.
 
-    Whoever reads `path` finds the old file or the new one, never a part of it; a process that is
-    killed leaves at most a draft behind, named after `path` with `.part` before its suffix.
-
-    Args:
-        path: the file; its folder is made if need be.
-
-    Yields:
-        Where to write; it has the suffix of `path`, by which some writers know the format.
+    A reader of `path` finds the old file or the new one, never a part of it. A killed process
+    leaves at most a draft behind, named like `path` with `.part` before its suffix. The folder is
+    made where it is missing; the draft has the suffix of `path`, since some writers need it.
 
     Raises:
-        OSError: it cannot be written; the error names `path`, and has a number.
+        OSError: the file cannot be written; the error has a number and names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -31,17 +29,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     except OSError as error:
-        # NumPy tells in words alone that a disk took less than it was given.
-        code = error.errno or (errno.ENOSPC if " requested and " in str(error) else None)
-        if code is None or error.filename not in (None, str(draft)):
+        if error.errno is not None and error.filename not in (None, str(draft)):
             raise
+        # NumPy and safetensors report a failed write without its number: ask the disk.
+        code = error.errno or (errno.EIO if _has_room(path.parent) else errno.ENOSPC)
         raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         draft.unlink(missing_ok=True)
 
 
 def disk_is_full(error: OSError) -> bool:
-    """Whether it says that a disk, or one's share of it, is full."""
+    """Return True if a disk, or this user's share of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -49,3 +47,53 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     with written_whole(path) as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        what: what the file should be, for messages, such as "annotation file".
+        remedy: what to do if it cannot be read.
+
+    Raises:
+        InputError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such {what}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; "
+            f"this {what} cannot be used: {remedy}"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as {what}: {error}; {remedy}") from None
+
+
+def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
+    """Reserve a folder for files of one kind: `manifest.json` in it says which.
+
+    Args:
+        folder: made where it is missing.
+        manifest: what the files depend on, as JSON takes it.
+        what: the files, for messages, such as "features".
+
+    Raises:
+        InputError: the folder holds files that depend on something else.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        write_json(path, manifest)
+    elif read_json(path, "manifest") != manifest:
+        raise InputError(
+            f"{folder} holds {what} made with other settings (see {path}); choose another folder, "
+            "or delete this one"
+        )
+
+
+def _has_room(folder: Path) -> bool:
+    """Return True unless the disk of a folder has less than a block left."""
+    return shutil.disk_usage(folder).free >= 4096

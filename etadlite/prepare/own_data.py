@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json
+from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.data.annotations import TOLERANCE, Action
 from etadlite.data.split import is_video
@@ -26,7 +27,6 @@ from etadlite.inference.predict import UNEVEN
 from etadlite.prepare.importers import Row, read_rows
 from etadlite.presets import e2e_stickfigures
 from etadlite.stickfigures.classes import FPS
-from etadlite.training.report import aligned
 
 SUBSETS = {"train": "training", "training": "training"} | dict.fromkeys(
     ("val", "valid", "validation", "test", "testing"), "validation"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
+from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.presets import PRESETS
 from etadlite.runs.run import read_metrics
-from etadlite.training.report import aligned
 
 HEAD = ("run", "state", "average", "s/step", "minutes", "activations", "settings")
 

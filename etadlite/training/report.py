@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.tables import aligned
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -85,24 +87,6 @@ def table(reports: Mapping[str, Sequence[RunReport]]) -> str:
             ]
         )
     return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Rows as a table, the first one above a line; the first columns to the left, the rest right.
-
-    Args:
-        rows: cells of every row, as many in each.
-        left: columns that are written to the left.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _mean_and_deviation(values: list[float]) -> str:
