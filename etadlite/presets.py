@@ -1,11 +1,10 @@
-"""Complete settings by name: each preset is a function that returns them."""
+"""Presets: functions that return complete settings."""
 
-import difflib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, did_you_mean
+from etadlite.base.files import read_json
 from etadlite.config import (
     DataSettings,
     DetectorSettings,
@@ -13,9 +12,9 @@ from etadlite.config import (
     InferenceSettings,
     LossSettings,
     SamplingSettings,
-    Section,
     Settings,
     TrainingSettings,
+    flat,
     read_settings,
 )
 from etadlite.stickfigures.classes import CLASSES
@@ -70,21 +69,20 @@ def e2e_stickfigures() -> Settings:
 
 def stickfigures() -> Settings:
     """Generated videos as features of the frozen tiny encoder: what end to end is compared with."""
-    settings = e2e_stickfigures()
-    return settings.model_copy(
-        update={
+    return e2e_stickfigures().changed(
+        {
             "name": "stickfigures",
-            "data": settings.data.model_copy(
-                update={"features": STICKFIGURES / "features", "feature_views": 4}
-            ),
+            "data.features": STICKFIGURES / "features",
+            "data.feature_views": 4,
         }
     )
 
 
 def anet_tsp() -> Settings:
-    """ActivityNet-1.3 on TSP features: the released ETAD code's settings, average mAP 37.80 there.
+    """ActivityNet-1.3 on TSP features, as in the released ETAD code (average mAP 37.80).
 
-    The released filter of short actions never takes effect; `data.min_action=0` does as it does.
+    The released code means to drop short actions but never does; `data.min_action=0` keeps them,
+    too.
     """
     return Settings(
         name="anet_tsp",
@@ -105,34 +103,30 @@ def anet_tsp() -> Settings:
 
 
 def e2e_anet_tsp() -> Settings:
-    """ActivityNet-1.3 videos, TSP's encoder trained: as released, average mAP 38.73 there.
+    """ActivityNet-1.3 videos with TSP's encoder trained, as released (average mAP 38.73).
 
-    The videos are at 15 frames a second with a short side of 256. Not as released: colours change
-    by brightness, contrast and saturation alone, and nothing is rotated or sheared.
+    The videos have 15 frames per second and a short side of 256. Two things differ from the
+    released code: colour augmentation changes brightness, contrast and saturation only, and frames
+    are neither rotated nor sheared.
     """
-    features = anet_tsp()
-    return features.model_copy(
-        update={
+    return anet_tsp().changed(
+        {
             "name": "e2e_anet_tsp",
-            "data": features.data.model_copy(
-                update={
-                    "features": None,
-                    "videos": ACTIVITYNET / "raw_data" / "Anet_videos_15fps_short256",
-                    "snippet_rule": "ends",
-                    "jitter": 0.5,
-                }
-            ),
-            "encoder": EncoderSettings(weights=PRETRAINED / "r2plus1d_34_tsp_anet.safetensors"),
-            "sampling": SamplingSettings(snippet_ratio=40 / 128),  # 0.3 in whole chunks of 4
-            "training": TrainingSettings(
-                epochs=6, batch_size=4, detector_lr=5e-4, encoder_lr=5e-7, step_epoch=5
-            ),
+            "data.features": None,
+            "data.videos": ACTIVITYNET / "raw_data" / "Anet_videos_15fps_short256",
+            "data.snippet_rule": "ends",
+            "data.jitter": 0.5,
+            "encoder.weights": PRETRAINED / "r2plus1d_34_tsp_anet.safetensors",
+            "sampling.snippet_ratio": 40 / 128,  # 0.3, rounded up to whole chunks of 4
+            "training.batch_size": 4,
+            "training.detector_lr": 5e-4,
+            "training.encoder_lr": 5e-7,
         }
     )
 
 
 def thumos_i3d() -> Settings:
-    """THUMOS-14 on I3D features in windows: OpenTAD's settings, average mAP 55.56 there."""
+    """THUMOS-14 on I3D features in windows, as in OpenTAD (average mAP 55.56)."""
     return Settings(
         name="thumos_i3d",
         data=DataSettings(
@@ -170,36 +164,27 @@ def thumos_i3d() -> Settings:
 
 
 def e2e_thumos_tsp() -> Settings:
-    """THUMOS-14 videos in windows, TSP's encoder trained: nobody published it (this project's).
+    """THUMOS-14 videos in windows with TSP's encoder trained (this project's; no published number).
 
-    Windows, detector and test are those of `thumos_i3d`, encoder and its rate those of
-    `e2e_anet_tsp`. TSP saw 16 frames at 15 a second, which is every second of these videos' frames;
-    the middle of such a snippet is 16 frames after its start.
+    Windows, detector and test are those of `thumos_i3d`; the encoder and its learning rate are
+    those of `e2e_anet_tsp`. TSP saw 16 frames at 15 per second, which is every second frame of
+    these videos, so the middle of a snippet lies 16 frames after its start.
     """
-    windows, encoded = thumos_i3d(), e2e_anet_tsp()
-    return windows.model_copy(
-        update={
+    encoded = e2e_anet_tsp()
+    return thumos_i3d().changed(
+        {
             "name": "e2e_thumos_tsp",
-            "data": windows.data.model_copy(
-                update={
-                    "features": None,
-                    "videos": THUMOS / "raw_data" / "video",
-                    "frame_step": 2,
-                    "window_offset": 16,
-                    "jitter": encoded.data.jitter,
-                    "workers": encoded.data.workers,
-                }
-            ),
-            "encoder": EncoderSettings(weights=PRETRAINED / "r2plus1d_34_tsp_thumos.safetensors"),
-            "detector": windows.detector.model_copy(
-                update={"in_channels": encoded.detector.in_channels}
-            ),
-            "sampling": windows.sampling.model_copy(
-                update={"snippet_ratio": encoded.sampling.snippet_ratio}
-            ),
-            "training": windows.training.model_copy(
-                update={"batch_size": 4, "encoder_lr": encoded.training.encoder_lr}
-            ),
+            "data.features": None,
+            "data.videos": THUMOS / "raw_data" / "video",
+            "data.frame_step": 2,
+            "data.window_offset": 16,
+            "data.jitter": encoded.data.jitter,
+            "data.workers": encoded.data.workers,
+            "encoder.weights": PRETRAINED / "r2plus1d_34_tsp_thumos.safetensors",
+            "detector.in_channels": encoded.detector.in_channels,
+            "sampling.snippet_ratio": encoded.sampling.snippet_ratio,
+            "training.batch_size": 4,
+            "training.encoder_lr": encoded.training.encoder_lr,
         }
     )
 
@@ -218,62 +203,46 @@ PRESETS: dict[str, Callable[[], Settings]] = {
 
 
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
-    """The settings of a preset with `section.key=value` assignments applied.
+    """Return the settings of a preset with `section.key=value` assignments applied.
 
     Args:
-        name: of a preset, or a JSON file with complete settings, such as a run's config.json.
-        assignments: changes.
+        name: a preset, or a JSON file with complete settings, such as a run's config.json.
+        assignments: see `Settings.changed`.
 
     Raises:
         InputError: there is no such preset or file, or an assignment does not fit.
     """
     if name.endswith(".json"):
-        return _from_file(Path(name)).changed(assignments)
+        return read_settings(read_json(Path(name), "file of settings"), name).changed(assignments)
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
         raise InputError(
-            f'there is no preset "{name}"{hint} (there are {", ".join(PRESETS)}, or give a file '
-            "of settings)"
+            f'there is no preset "{name}"{did_you_mean(name, PRESETS)} (there are '
+            f"{', '.join(PRESETS)}, or give a file of settings)"
         )
     return PRESETS[name]().changed(assignments)
 
 
 def home(settings: Settings) -> Path:
-    """The folder of a preset's data set, such as data/thumos-14."""
+    """Return the folder of a preset's data set, such as data/thumos-14."""
     return Path(*settings.data.annotations.parts[:2])
 
 
 def placed(settings: Settings, folder: Path) -> Settings:
-    """A preset's settings with its data set in another folder.
+    """Return a preset's settings with its data set in another folder.
 
-    What the preset looks for in `data/NAME` is looked for in `folder`; what it looks for elsewhere
-    in `data`, such as pre-trained weights, beside `folder`.
+    Paths below the preset's `data/NAME` move into `folder`. Other paths below `data`, such as
+    pre-trained weights, move beside `folder`.
     """
     before = home(settings)
 
-    def move(value: object) -> object:
-        if not isinstance(value, Path) or not value.is_relative_to(DATA):
-            return value
-        if value.is_relative_to(before):
-            return folder / value.relative_to(before)
-        return folder / ".." / value.relative_to(DATA)
+    def moved(path: Path) -> Path:
+        if path.is_relative_to(before):
+            return folder / path.relative_to(before)
+        return folder / ".." / path.relative_to(DATA)
 
-    sections = {
-        name: section.model_copy(update={key: move(value) for key, value in section})
-        for name, section in settings
-        if isinstance(section, Section)
+    paths = {
+        name: value
+        for name, value in flat(settings.model_dump()).items()
+        if isinstance(value, Path) and value.is_relative_to(DATA)
     }
-    return settings.model_copy(update=sections)
-
-
-def _from_file(path: Path) -> Settings:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file of settings") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON file of settings: {error}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} is no JSON object of settings")
-    return read_settings(tree, str(path))
+    return settings.changed({name: moved(path) for name, path in paths.items()})
