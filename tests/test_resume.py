@@ -20,9 +20,10 @@ from etadlite.cli import main
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import run as runs
-from etadlite.runs.run import Recorder, last_run_folder, read_metrics, run_training
+from etadlite.runs.run import last_run_folder, read_metrics, run_training
 from etadlite.training import loop
 from etadlite.training import state as checkpoint
+from etadlite.training.recorder import Recorder
 from etadlite.training.state import STATE
 
 CHANGES = (

@@ -12,10 +12,9 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from etadlite.base import distributed
 from etadlite.base.devices import resolve_device
@@ -33,6 +32,7 @@ from etadlite.memory.budget import with_chunk_size
 from etadlite.memory.plan import planned
 from etadlite.model.system import System
 from etadlite.training.loop import TrainingResult, loader, open_split, prepare, run
+from etadlite.training.recorder import Recorder
 from etadlite.training.report import RunReport, read_report, report_record
 from etadlite.training.state import STATE, Training, refuse_other_settings
 from etadlite.training.step import shortage
@@ -201,39 +201,6 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
         lines = metrics.read_text().splitlines(keepends=True)
         with written_whole(metrics) as draft:
             draft.write_text("".join(lines[:keep]))
-
-
-class Recorder:
-    """Writes the records of a run to `metrics.jsonl` and for TensorBoard.
-
-    Args:
-        folder: of the run.
-        steps: that were done before; what TensorBoard has of later ones is replaced.
-    """
-
-    def __init__(self, folder: Path, steps: int) -> None:
-        self._board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=steps + 1 if steps else None
-        )
-        self._file = (folder / "metrics.jsonl").open("a")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # On a full disk closing fails as writing did, and is not what there is to say.
-        with suppress(OSError):
-            self._board.close()
-        with suppress(OSError):
-            self._file.close()
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Write a record of a step or of a test."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in record.items():
-            if isinstance(value, float) and name != "epoch":
-                self._board.add_scalar(name, value, record["step"])
 
 
 def _tests(

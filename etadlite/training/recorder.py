@@ -1,0 +1,41 @@
+"""The record of a run while it trains: metrics in a file and for TensorBoard."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Recorder:
+    """Writes the records of a run to `metrics.jsonl` and for TensorBoard.
+
+    Args:
+        folder: the run directory.
+        steps: the steps that were done before. What TensorBoard has of later steps is replaced.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=steps + 1 if steps else None
+        )
+        self._file = (folder / "metrics.jsonl").open("a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # On a full disk closing fails as writing did: the first error is the one to report.
+        with suppress(OSError):
+            self._board.close()
+        with suppress(OSError):
+            self._file.close()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Write the record of a step or of a test."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if isinstance(value, float) and name != "epoch":
+                self._board.add_scalar(name, value, record["step"])
