@@ -1,4 +1,4 @@
-"""Settings: one tree, checked when it is made, never changed afterwards."""
+"""Settings: one tree, checked when it is made, frozen afterwards."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,73 +22,77 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of the tree: frozen; unknown names and numbers that are not finite are refused."""
+    """A part of the tree: frozen; it refuses unknown names and numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(Section):
-    """Which videos, and how they become snippets."""
+    """Which videos to read, and how to cut them into snippets."""
 
     annotations: Path = Field(description="ActivityNet JSON with all subsets")
     videos: Path | None = Field(None, description="folder of NAME.mp4 (or .mkv, .webm, .avi)")
     features: Path | None = Field(
-        None, description="folder of NAME.npy [T, C]; where given, no video is read"
+        None, description="folder of NAME.npy [T, C]; if given, no video is read"
     )
     feature_views: Count = Field(
-        1, description="feature files a training video, one drawn each time: NAME.npy, NAME.1.npy"
+        1,
+        description="feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn",
     )
     train_subset: str = "training"
     test_subset: str = "validation"
     min_action: Share = Field(
-        0.0, description="training keeps actions longer than this share of their video"
+        0.0, description="training drops actions that are at most this share of their video"
     )
-    snippets: Count = Field(128, description="N snippets a video, also T cells")
-    frames: Count = Field(16, description="F frames a snippet")
-    frame_step: Count = Field(1, description="frames from one of a snippet to the next")
+    snippets: Count = Field(128, description="N snippets per video; also T cells")
+    frames: Count = Field(16, description="F frames per snippet")
+    frame_step: Count = Field(1, description="distance between two frames of a snippet, in frames")
     snippet_rule: Literal["cells", "ends"] = Field(
         "cells",
-        description="cells: snippets lie in the middle of their cells; ends: evenly from the first "
-        "frame to the last, as published",
+        description="cells: a snippet lies in the middle of its cell; ends: evenly from the first frame "
+        "to the last, as published",
     )
-    decode_size: tuple[Count, Count] = Field((128, 171), description="height, width in pixels")
+    decode_size: tuple[Count, Count] = Field(
+        (128, 171), description="height, width of decoded frames in pixels"
+    )
     resize: Literal["decoder", "after"] = Field(
-        "decoder", description="frames leave the decoder at this size; after: as published, later"
+        "decoder",
+        description="decoder: decode at decode_size; after: resize later, as published",
     )
     crop: Count = Field(
-        112, validate_default=True, description="side of the square that is cut out, in pixels"
+        112, validate_default=True, description="side of the square crop, in pixels"
     )
-    flip: bool = Field(True, description="mirror half of the training videos")
-    jitter: Share = Field(0.2, description="strength of colour changes in training")
+    flip: bool = Field(True, description="flip half of the training videos left to right")
+    jitter: Share = Field(0.2, description="strength of colour augmentation in training")
     cache: Path | None = Field(
-        None, description="folder that keeps decoded frames; for small data sets"
+        None, description="folder that stores decoded frames; for small data sets"
     )
     as_published: bool = Field(
         False,
-        description="take a published annotation file as it is, with actions without length or "
-        "beyond their video's end",
+        description="accept a published annotation file with actions of no length or beyond the "
+        "end of their video",
     )
     blocked: Path | tuple[str, ...] = Field(
-        (), description="videos left out everywhere: names, or a JSON file with a list of them"
+        (), description="videos to leave out everywhere: names, or a JSON file with a list of names"
     )
     allow_missing: bool = Field(
-        False, description="leave out videos without a file, with a warning"
+        False, description="leave out videos that have no file, with a warning"
     )
     window_stride: Count | None = Field(
         None,
-        description="frames from a snippet to the next; where given, a sample is a window of "
-        "`snippets` of them instead of a whole video",
+        description="distance between two snippets, in frames; if given, a sample is a window of "
+        "`snippets` snippets instead of a whole video",
     )
     window_offset: int = Field(
-        0, ge=0, description="frames from the start of a snippet to the moment it stands for"
+        0, ge=0, description="frames from the start of a snippet to the moment it describes"
     )
     window_overlap: float = Field(
-        0.5, ge=0.5, lt=1, description="share that a window has in common with the next"
+        0.5, ge=0.5, lt=1, description="share of a window that the next window repeats"
     )
     window_inside: Share = Field(
-        0.9, description="training windows keep actions of which more than this share lies inside"
+        0.9, description="training windows keep an action if more than this share of it lies inside"
     )
-    workers: int = Field(2, ge=0, description="processes that load data; 0: the main process")
+    workers: int = Field(2, ge=0, description="processes that load data; 0: the main process loads")
 
     @field_validator("crop")
     @classmethod
@@ -104,21 +108,23 @@ class EncoderSettings(Section):
 
     name: Literal["tiny", "r2plus1d_18", "r2plus1d_34"] = "r2plus1d_34"
     weights: Path | None = Field(
-        None, description="safetensors file; None: as shipped (tiny) or random"
+        None, description="safetensors file; None: shipped weights (tiny) or random ones"
     )
-    frozen_stages: int = Field(2, ge=0, le=4, description="stages behind the frozen stem; R(2+1)D")
+    frozen_stages: int = Field(
+        2, ge=0, le=4, description="R(2+1)D: frozen stages after the frozen stem"
+    )
     chunk_size: Count | None = Field(
-        4, description="snippets encoded at once; None: as many as training.memory has room for"
+        4, description="snippets encoded at once; None: as many as fit into training.memory"
     )
     keep_prefix: Literal["device", "host", "nothing"] = Field(
         "device",
-        description="where the frozen stages' output for the sampled snippets waits, so that it is "
-        "not computed twice",
+        description="where the output of the frozen stages for the sampled snippets is kept, so "
+        "that it is not computed twice",
     )
     channels_last: bool | None = Field(
-        None, description="memory layout of R(2+1)D; None: measured together with precision=auto"
+        None, description="memory layout of R(2+1)D; None: measured, like precision=auto"
     )
-    compile: bool = Field(False, description="use torch.compile; costs a minute at the start")
+    compile: bool = Field(False, description="use torch.compile; this takes a minute at the start")
 
 
 class DetectorSettings(Section):
@@ -132,18 +138,19 @@ class DetectorSettings(Section):
     head: Count = Field(128, description="width of a stage's heads")
     max_duration: Count = Field(128, description="longest proposal in cells")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="in which its layers compute; scores, refinement and losses are fp32"
+        "fp32", description="dtype of its layers; scores, refinement and losses are fp32"
     )
     classes: tuple[str, ...] = Field(
-        (), description="classes told by the detector itself; none: an external classifier does"
+        (),
+        description="classes that the detector predicts; none: an external classifier does",
     )
 
 
 class SamplingSettings(Section):
-    """What gets a gradient."""
+    """Which snippets carry a gradient, and which proposals are trained."""
 
     snippet_ratio: Share = Field(
-        0.3, description="share of the snippets; 0: the encoder stays frozen, the detector trains"
+        0.3, description="share of the snippets; 0: the encoder stays frozen"
     )
     snippet_strategy: Literal[
         "random",
@@ -155,16 +162,16 @@ class SamplingSettings(Section):
         "boundary",
         "background",
         "gradient_norm",
-    ] = Field("random", description="how they are chosen, see etadlite.sampling.snippets")
+    ] = Field("random", description="how they are chosen; see etadlite.sampling.snippets")
     rescale: bool = Field(
         False,
-        description="weigh each chosen snippet by 1 / its chance, so that the gradient is, on "
-        "average, that of all; gradient_norm always does, the published code does not",
+        description="weight each chosen snippet by 1 / its probability, so that the gradient equals the "
+        "full one on average; gradient_norm always does, the published code does not",
     )
     proposal_ratio: float = Field(0.06, gt=0, le=1, description="share of the valid proposals")
     proposal_strategy: Literal[
         "random", "grid", "block", "iou_balanced", "scale_balanced", "farthest", "kdpp"
-    ] = Field("random", description="how they are chosen, see etadlite.sampling.proposals")
+    ] = Field("random", description="how they are chosen; see etadlite.sampling.proposals")
 
 
 class LossSettings(Section):
@@ -173,16 +180,16 @@ class LossSettings(Section):
     stage_positive_iou: tuple[Share, ...] = Field(
         (0.7, 0.8, 0.9),
         min_length=1,
-        description="tIoU above which a stage regresses offsets, one a stage",
+        description="per stage, the tIoU above which it regresses offsets",
     )
-    iou_positive: Share = Field(0.9, description="tIoU above which a proposal counts as action")
+    iou_positive: Share = Field(0.9, description="tIoU above which a proposal counts as an action")
     iou_class_weight: float = 1.0
     iou_value_weight: float = 5.0
     offset_weight: float = 10.0
     boundary_weight: float = 0.5
     class_weight: float = 1.0
     guarded: bool = Field(
-        True, description="draw negatives from negatives only; the published code does not"
+        True, description="draw negatives from the negatives only; the published code does not"
     )
 
 
@@ -192,39 +199,41 @@ class TrainingSettings(Section):
     epochs: Count = 6
     batch_size: Count = Field(
         4,
-        description="videos of one step, over all processes together, so that the learning rates "
-        "mean the same however many there are",
+        description="videos per step over all processes, so that learning rates keep their meaning "
+        "for any number of processes",
     )
     optimizer: Literal["adamw", "adam"] = Field(
         "adamw", description="adam adds the weight decay to the gradient"
     )
-    detector_lr: float = Field(5e-4, gt=0, description="rate for the detector")
-    encoder_lr: float = Field(5e-7, ge=0, description="rate for the encoder")
+    detector_lr: float = Field(5e-4, gt=0, description="learning rate of the detector")
+    encoder_lr: float = Field(5e-7, ge=0, description="learning rate of the encoder")
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine"] = "step"
-    step_epoch: Count = Field(5, description="epoch from which `step` divides the rates by ten")
+    step_epoch: Count = Field(5, description="schedule=step: epoch that divides the rates by ten")
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
-    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: any")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: no clip")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="of the encoder; auto: measured at the start of a training; that of the "
-        "detector is detector.precision",
+        description="dtype of the encoder; auto: measured at the start of a training; for the "
+        "detector see detector.precision",
     )
     memory: ByteSize | None = Field(
         None,
         gt=0,
-        description="budget that encoder.chunk_size is chosen from where it is None; bytes, or a "
-        "text such as 6GB or 800MiB",
+        description="memory budget that decides encoder.chunk_size where that is None; bytes, or a text "
+        "such as 6GB or 800MiB",
     )
-    test_every: int = Field(0, ge=0, description="epochs between tests; 0: after the last alone")
+    test_every: int = Field(0, ge=0, description="epochs between tests; 0: only after the last")
     checkpoint_minutes: float = Field(
-        10, ge=0, description="minutes between saved states besides those of every epoch"
+        10,
+        ge=0,
+        description="minutes between saved states; every epoch ends with one, too",
     )
     patience_minutes: float = Field(
         30, gt=0, description="minutes that a process waits for the others before the run ends"
     )
     max_unreadable: Share = Field(
-        0.1, description="share of the videos that may turn out unreadable before the run ends"
+        0.1, description="share of unreadable videos above which the run ends"
     )
 
 
@@ -232,31 +241,32 @@ class InferenceSettings(Section):
     """From scored proposals to detections."""
 
     boundary_mask: bool = Field(
-        True, description="keep proposals whose start and end are boundary peaks or above half"
+        True,
+        description="keep proposals whose start and end are boundary peaks or above half",
     )
     nms_sigma: float = Field(0.35, gt=0, description="sigma of Gaussian soft-NMS")
     nms_voting: Share = Field(
-        0.0, description="tIoU from which segments vote on where a kept one lies; 0: no voting"
+        0.0, description="tIoU from which segments vote on the position of a kept one; 0: no voting"
     )
-    min_score: Share = Field(0.0, description="soft-NMS stops below this lowered score")
+    min_score: Share = Field(0.0, description="soft-NMS stops at scores below this")
     max_detections: Count = Field(
-        100, description="segments kept a video or a window before classes"
+        100, description="segments kept per video or window, before they get classes"
     )
     keep_last: bool = Field(
-        True, description="let soft-NMS keep the last segment; the released code loses it"
+        True, description="soft-NMS keeps the last segment; the released code loses it"
     )
     keep_outside: bool = Field(
         False,
-        description="let proposals that lie outside their video take part, as the released code "
-        "does; they become detections without length at its ends",
+        description="keep proposals that lie outside their video, as the released code does; they "
+        "become detections of no length at its ends",
     )
     classifier: Path | None = Field(
-        None, description="file of video-level class scores that name the segments' classes"
+        None, description="file of video-level class scores, which give the segments their classes"
     )
     classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = Field(
-        "scores", description="what the file of the classifier looks like"
+        "scores", description="format of the classifier's file"
     )
-    classes_per_segment: Count = Field(2, description="best classes that each segment is given")
+    classes_per_segment: Count = Field(2, description="best classes that each segment gets")
     tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         tuple(round(0.5 + 0.05 * i, 2) for i in range(10)),
         min_length=1,
@@ -265,10 +275,10 @@ class InferenceSettings(Section):
 
 
 class Settings(Section):
-    """Everything that a run depends on, besides code and data."""
+    """Everything that a run depends on, except code and data."""
 
-    name: str = Field(description="the preset's name, first part of the run directory")
-    seed: int = Field(0, ge=0, description="governs weights, sampling, order and augmentation")
+    name: str = Field(description="the preset's name; also the name of the folder of its runs")
+    seed: int = Field(0, ge=0, description="seed of weights, sampling, order and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     data: DataSettings
     encoder: EncoderSettings = EncoderSettings()
@@ -302,12 +312,14 @@ class Settings(Section):
         return read_settings(tree, "these settings")
 
 
-def read_settings(tree: dict[str, Any], source: str) -> Settings:
-    """Check a tree of plain values.
+def read_settings(tree: Any, source: str) -> Settings:
+    """Return a tree of plain values as checked settings.
 
     Raises:
-        InputError: naming `source`, the setting and what is wrong with it.
+        InputError: it names `source`, the setting and what is wrong with it.
     """
+    if not isinstance(tree, Mapping):
+        raise InputError(f"{source} is no JSON object of settings")
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -319,13 +331,13 @@ def read_settings(tree: dict[str, Any], source: str) -> Settings:
 
 
 def _reason(message: str) -> str:
-    """Pydantic's message as the end of a sentence."""
+    """Return pydantic's message as the end of a sentence."""
     message = message.removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 
 
 def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
-    """All names that an assignment may use, such as `training.epochs`."""
+    """Return all names that an assignment may use, such as `training.epochs`."""
     names: list[str] = []
     for name, field in section.model_fields.items():
         kind = field.annotation
