@@ -49,8 +49,8 @@ class DataSettings(Section):
     frame_step: Count = Field(1, description="distance between two frames of a snippet, in frames")
     snippet_rule: Literal["cells", "ends"] = Field(
         "cells",
-        description="cells: a snippet lies in the middle of its cell; ends: evenly from the first frame "
-        "to the last, as published",
+        description="cells: a snippet lies in the middle of its cell; ends: evenly from the first "
+        "frame to the last, as published",
     )
     decode_size: tuple[Count, Count] = Field(
         (128, 171), description="height, width of decoded frames in pixels"
@@ -165,8 +165,8 @@ class SamplingSettings(Section):
     ] = Field("random", description="how they are chosen; see etadlite.sampling.snippets")
     rescale: bool = Field(
         False,
-        description="weight each chosen snippet by 1 / its probability, so that the gradient equals the "
-        "full one on average; gradient_norm always does, the published code does not",
+        description="weight a chosen snippet by 1 / its probability, so that the gradient equals "
+        "the full one on average; gradient_norm always does, the published code does not",
     )
     proposal_ratio: float = Field(0.06, gt=0, le=1, description="share of the valid proposals")
     proposal_strategy: Literal[
@@ -220,8 +220,8 @@ class TrainingSettings(Section):
     memory: ByteSize | None = Field(
         None,
         gt=0,
-        description="memory budget that decides encoder.chunk_size where that is None; bytes, or a text "
-        "such as 6GB or 800MiB",
+        description="memory budget that decides encoder.chunk_size where that is None; bytes, or a "
+        "text such as 6GB or 800MiB",
     )
     test_every: int = Field(0, ge=0, description="epochs between tests; 0: only after the last")
     checkpoint_minutes: float = Field(
@@ -328,6 +328,15 @@ def read_settings(tree: Any, source: str) -> Settings:
         raise InputError(
             f"{source}: {name} = {first['input']!r} does not fit: {_reason(first['msg'])}"
         ) from None
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """Return settings that were stored as JSON text; see `read_settings`."""
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source} holds settings that are no JSON: {error}") from None
+    return read_settings(tree, source)
 
 
 def _reason(message: str) -> str:

@@ -20,7 +20,9 @@ from etadlite.cli import main
 from etadlite.config import DataSettings, EncoderSettings, Settings
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D, from_tsp
-from etadlite.model.system import System, build_encoder, load_checkpoint
+from etadlite.encoders.build import build_encoder
+from etadlite.model.checkpoint import load_checkpoint
+from etadlite.model.system import System
 from etadlite.prepare.convert import convert, load_converted, read_published
 from etadlite.presets import preset
 
@@ -40,7 +42,7 @@ class SmallEncoder(nn.Module):
 def small_encoder(monkeypatch):
     """The stand-in takes R(2+1)D's place wherever an encoder is built from published weights."""
     SmallEncoder.blocks = R2Plus1D.blocks
-    monkeypatch.setattr("etadlite.encoders.weights.R2Plus1D", SmallEncoder)
+    monkeypatch.setattr("etadlite.encoders.r2plus1d.R2Plus1D", SmallEncoder)
     monkeypatch.setattr("etadlite.prepare.convert.R2Plus1D", SmallEncoder)
     return SmallEncoder()
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from etadlite.encoders import tiny_encoder
-from etadlite.encoders.speed import VARIANTS, fastest, seconds_a_pass, use_layout
-from etadlite.model import system
-from etadlite.model.system import build_encoder, settle_speed
+from etadlite.encoders import speed, tiny_encoder
+from etadlite.encoders.build import build_encoder, use_layout
+from etadlite.encoders.speed import VARIANTS, fastest, seconds_per_pass, settle_speed
 from etadlite.presets import preset
 
 PLAIN, LAST, HALF = VARIANTS
@@ -38,21 +37,21 @@ def test_every_variant_is_measured_in_its_precision_and_layout():
 
     encoder[0].weight = nn.Parameter(torch.randn(4, 3, 1, 2, 2))
     encoder[0].register_forward_hook(look)
-    seconds = seconds_a_pass(encoder, torch.rand(2, 3, 2, 4, 4), repeats=1)
+    seconds = seconds_per_pass(encoder, torch.rand(2, 3, 2, 4, 4), repeats=1)
     assert seen == {(torch.float32, False), (torch.float32, True), (torch.bfloat16, True)}
     assert all(0 < value < 60 for value in seconds.values())
 
 
 def test_auto_is_settled_by_the_measurement(monkeypatch):
     settings = preset("e2e_anet_tsp", ["data.crop=16", "data.frames=2", "encoder.name=r2plus1d_18"])
-    monkeypatch.setattr(system, "gradient_agrees", lambda encoder, frames, variant: True)
+    monkeypatch.setattr(speed, "gradient_agrees", lambda encoder, frames, variant: True)
     for winner in VARIANTS:
 
         def measured(encoder, frames, variants, winner=winner):
             assert frames.shape == (1, 3, 2, 16, 16)
             return {variant: 0.1 if variant == winner else 1.0 for variant in variants}
 
-        monkeypatch.setattr(system, "seconds_a_pass", measured)
+        monkeypatch.setattr(speed, "seconds_per_pass", measured)
         settled = settle_speed(settings, CPU)
         assert settled.training.precision == winner.precision
         assert settled.encoder.channels_last is winner.channels_last
@@ -62,15 +61,15 @@ def test_auto_is_settled_by_the_measurement(monkeypatch):
 def test_half_precision_is_refused_where_its_gradient_is_wrong(monkeypatch):
     settings = preset("e2e_anet_tsp", ["data.crop=16", "data.frames=2", "encoder.name=r2plus1d_18"])
     seconds = dict(zip(VARIANTS, (1.0, 0.5, 0.2), strict=True))
-    monkeypatch.setattr(system, "seconds_a_pass", lambda encoder, frames, variants: seconds)
-    monkeypatch.setattr(system, "gradient_agrees", lambda encoder, frames, variant: False)
+    monkeypatch.setattr(speed, "seconds_per_pass", lambda encoder, frames, variants: seconds)
+    monkeypatch.setattr(speed, "gradient_agrees", lambda encoder, frames, variant: False)
     settled = settle_speed(settings, CPU)
     assert settled.training.precision == "fp32"
     assert settled.encoder.channels_last is True
 
 
 def test_what_is_asked_for_by_name_stays_and_the_tiny_encoder_is_not_measured(monkeypatch):
-    monkeypatch.setattr(system, "seconds_a_pass", None)  # calling it would fail
+    monkeypatch.setattr(speed, "seconds_per_pass", None)  # calling it would fail
     tiny = settle_speed(preset("e2e_stickfigures"), CPU)
     assert tiny.training.precision == "fp32"
     assert tiny.encoder == preset("e2e_stickfigures").encoder
@@ -89,4 +88,5 @@ def test_the_layout_setting_reaches_the_weights():
     frames = torch.randint(0, 256, (2, 3, 8, 24, 24), dtype=torch.uint8)
     encoder = tiny_encoder()
     expected = encoder(frames)
-    torch.testing.assert_close(use_layout(encoder, False)(frames), expected, rtol=1e-4, atol=1e-4)
+    use_layout(encoder, False)
+    torch.testing.assert_close(encoder(frames), expected, rtol=1e-4, atol=1e-4)

@@ -1,7 +1,7 @@
-"""One training in many processes: who one is among them, and what all of them say together.
+"""One training in many processes: the collectives that it needs.
 
-Alone, every function here is the identity, so that its callers need not ask how many there are.
-`torchrun` starts the processes, and ends the others when one is lost.
+With a single process every function here is the identity, so callers need not ask. `torchrun`
+starts the processes, and ends the others when one is lost.
 """
 
 import os
@@ -18,8 +18,8 @@ from etadlite.base.errors import InputError
 
 Item = TypeVar("Item")
 
-_BUCKET = 2**23
-"""Numbers that are summed over the processes at once: 32 MiB of gradient."""
+BUCKET = 2**23
+"""Gradient values that one all_reduce sums: 32 MiB in float32."""
 
 
 class LostProcessError(RuntimeError):
@@ -27,27 +27,27 @@ class LostProcessError(RuntimeError):
 
 
 def world_size() -> int:
-    """The number of processes; 1 alone."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, 0 for the first."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes and prints."""
+    """Return True in the process that writes and prints."""
     return rank() == 0
 
 
 @contextmanager
 def process_group(device: str, patience: float) -> Iterator[None]:
-    """Join the processes that `torchrun` started; alone, nothing happens.
+    """Join the processes that `torchrun` started.
 
     Args:
-        device: of the settings; on `cuda` or `auto` with GPUs each process gets one of its own.
-        patience: minutes that one waits for the others before the run ends.
+        device: of the settings. With `cuda`, or `auto` and GPUs, each process gets its own GPU.
+        patience: minutes that a process waits for the others before the run ends.
 
     Raises:
         InputError: there are more processes than GPUs.
@@ -60,21 +60,21 @@ def process_group(device: str, patience: float) -> Iterator[None]:
         local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= gpus:
             raise InputError(
-                f"{os.environ['LOCAL_WORLD_SIZE']} processes, but {gpus} GPUs here; start one "
-                f"process a GPU with --nproc_per_node={gpus}"
+                f"there are {os.environ['LOCAL_WORLD_SIZE']} processes but {gpus} GPUs here; start "
+                f"one process per GPU with --nproc_per_node={gpus}"
             )
         torch.cuda.set_device(local)
-    # Numbers on the GPU travel by NCCL, objects and flags by gloo, which waits for no kernel.
+    # GPU tensors travel by NCCL; objects and flags travel by gloo, which waits for no kernel.
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=patience))
     yield
-    # Not after an error: where a process is lost, taking leave of it would wait in vain.
+    # Not after an error: if a process is lost, the others would wait here in vain.
     dist.destroy_process_group()
 
 
 @contextmanager
-def _watched() -> Iterator[None]:
-    """Call it by its name when a process is lost."""
+def _lost_process_named() -> Iterator[None]:
+    """Raise a `LostProcessError` where a collective fails."""
     try:
         yield
     except RuntimeError as error:
@@ -82,44 +82,46 @@ def _watched() -> Iterator[None]:
 
 
 def shard(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's part of a sequence: contiguous, the parts as equal as can be, maybe empty."""
-    number, count = rank(), world_size()
-    return items[len(items) * number // count : len(items) * (number + 1) // count]
+    """Return this process's part of a sequence: contiguous, of nearly equal size, maybe empty."""
+    first, last = (len(items) * (rank() + n) // world_size() for n in (0, 1))
+    return items[first:last]
 
 
 def all_reduce_sum(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; it carries no gradient."""
+    """Return the sum of a tensor over all processes, without gradient."""
     if world_size() == 1:
         return value
     value = value.detach().clone()
-    with _watched():
+    with _lost_process_named():
         dist.all_reduce(value)
     return value
 
 
 def all_reduce_max(*numbers: int) -> list[int]:
-    """The highest of all processes, for each of some numbers."""
+    """Return the maximum over all processes of each number."""
     if world_size() == 1:
         return list(numbers)
     value = torch.tensor(numbers)
-    with _watched():
+    with _lost_process_named():
         dist.all_reduce(value, dist.ReduceOp.MAX)
     return value.tolist()
 
 
 def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over the processes; one that is not there counts as zero.
+    """Replace every gradient by its sum over all processes; a missing one counts as zero.
 
-    The same parameters must be given in the same order everywhere.
+    Every process must give the same parameters in the same order.
     """
     if world_size() == 1:
         return
+    gradients = []
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    for bucket in _buckets([parameter.grad for parameter in parameters]):
+        gradients.append(parameter.grad)
+    for bucket in _buckets(gradients):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        with _watched():
+        with _lost_process_named():
             dist.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in bucket])
         for gradient, part in zip(bucket, parts, strict=True):
@@ -127,10 +129,10 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Groups of neighbours with about as many numbers as travel at once."""
+    """Yield groups of neighbours with at most `BUCKET` values, or with a single larger tensor."""
     bucket: list[Tensor] = []
     for tensor in tensors:
-        if bucket and sum(map(Tensor.numel, bucket)) + tensor.numel() > _BUCKET:
+        if bucket and sum(map(Tensor.numel, bucket)) + tensor.numel() > BUCKET:
             yield bucket
             bucket = []
         bucket.append(tensor)
@@ -141,43 +143,43 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def broadcast_weights(module: nn.Module) -> None:
     """Give every process the first one's weights."""
     if world_size() > 1:
-        with _watched():
+        with _lost_process_named():
             for value in module.state_dict().values():
                 dist.broadcast(value, src=0)
 
 
 def broadcast(item: Any) -> Any:
-    """What the first process has."""
+    """Return the first process's item."""
     if world_size() == 1:
         return item
     items = [item]
-    with _watched():
+    with _lost_process_named():
         dist.broadcast_object_list(items, src=0)
     return items[0]
 
 
 def all_gather(item: Item) -> list[Item]:
-    """What every process has, in their order."""
+    """Return the items of all processes, by rank."""
     if world_size() == 1:
         return [item]
     items: list[Any] = [None] * world_size()
-    with _watched():
+    with _lost_process_named():
         dist.all_gather_object(items, item)
     return items
 
 
 def gather(item: Item) -> list[Item]:
-    """What every process has, in their order, at the first one; an empty list at the others."""
+    """Return the items of all processes, by rank, in the first process; else an empty list."""
     if world_size() == 1:
         return [item]
     items: list[Any] | None = [None] * world_size() if is_first() else None
-    with _watched():
+    with _lost_process_named():
         dist.gather_object(item, items, dst=0)
     return items or []
 
 
 def first_reason(reason: str) -> str:
-    """The first process's reason that has one; empty where none has."""
+    """Return the first text over all processes that is not empty; "" if all are empty."""
     if not all_reduce_max(bool(reason))[0]:
         return ""
     return next(filter(None, all_gather(reason)))
@@ -185,7 +187,7 @@ def first_reason(reason: str) -> str:
 
 @contextmanager
 def raise_together() -> Iterator[None]:
-    """An `InputError` in one process is raised in all, so that none waits for it."""
+    """Raise an `InputError` of one process in all processes, so that none waits for it."""
     reason = ""
     try:
         yield

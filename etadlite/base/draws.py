@@ -1,8 +1,7 @@
-"""Random numbers that belong to videos.
+"""Random numbers per video.
 
-Every video of a batch draws from a stream of its own. What is drawn for it then depends neither on
-the batch it stands in, nor on the process that works on it, nor on what was drawn before: one
-process or many, interrupted or not, a training draws the same.
+Every video of a batch has its own random stream. What it draws depends neither on its batch, nor
+on its process, nor on earlier draws, so one process or many, interrupted or not, draw the same.
 """
 
 from collections.abc import Sequence
@@ -14,16 +13,16 @@ from torch import Tensor
 
 
 def video_seed(*parts: int) -> int:
-    """One seed of several numbers, such as the run's seed, the epoch and the sample's index."""
+    """Return one seed for several numbers, such as the run's seed, the epoch and the index."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Draws:
-    """The streams of B videos; its length is B.
+    """The random streams of B videos; its length is B.
 
     Args:
-        seeds: one a video.
-        device: where the numbers are wanted; they are the same on all devices.
+        seeds: one per video.
+        device: of the drawn numbers; they are the same on every device.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -32,13 +31,13 @@ class Draws:
 
     @classmethod
     def fresh(cls, batch: int, device: torch.device | str = "cpu") -> Self:
-        """Streams that follow from torch's global random state."""
+        """Make streams from torch's global random state."""
         return cls(torch.randint(2**62, (batch,)).tolist(), device)
 
     def __len__(self) -> int:
         return len(self._generators)
 
     def rand(self, *shape: int) -> Tensor:
-        """Uniform numbers in 0..1, [B, *shape]; the next of every stream."""
+        """Draw the next uniform numbers in 0..1 of every stream: [B, *shape]."""
         drawn = [torch.rand(shape, generator=generator) for generator in self._generators]
         return (torch.stack(drawn) if drawn else torch.empty(0, *shape)).to(self.device)

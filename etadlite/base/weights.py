@@ -1,4 +1,4 @@
-"""Weights: safetensors files, and state dicts of which nothing is silently left out."""
+"""Weights: safetensors files, and state dicts that are loaded without leaving anything out."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from etadlite.base.files import written_whole
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
-    """Write a module's state dict as safetensors; a reader never sees half a file.
+    """Write a module's state dict as safetensors, whole or not at all.
 
     Args:
-        path: the file; its folder is made if need be.
-        module: whose state dict is written, from any device.
-        metadata: text to keep beside the weights (seed, versions, accuracy).
+        path: the file; its folder is made where it is missing.
+        module: on any device.
+        metadata: texts to keep beside the weights, such as the settings.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     with written_whole(Path(path)) as draft:
@@ -26,16 +26,10 @@ def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) 
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The state dict, on the CPU, and the metadata.
+    """Read the state dict, on the CPU, and the metadata of a safetensors file.
 
     Raises:
-        InputError: the file is absent, cut off or no safetensors file.
+        InputError: the file is missing, cut off or no safetensors file.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,12 +40,12 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return state_dict, file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise InputError(
-            f"{path}: not a complete safetensors file ({error}); fetch or convert it again"
+            f"{path} is not a complete safetensors file ({error}); fetch or convert it again"
         ) from error
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Digest of a module's weights: the same for the same weights, whatever file they came from."""
+    """Return a digest of a module's weights, whichever file they came from."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
@@ -63,25 +57,25 @@ def load_exactly(
     module: nn.Module,
     weights: Mapping[str, Tensor],
     source: str,
-    called: Callable[[str], str] = str,
+    name_in_source: Callable[[str], str] = str,
 ) -> None:
     """Load all of `weights` into `module`.
 
     Args:
-        module: whose names the weights have.
+        module: its state dict has the same names.
         weights: name -> weight.
         source: where they come from, for messages.
-        called: name -> what the source calls it, for messages.
+        name_in_source: name -> the source's own name for it, for messages.
 
     Raises:
-        InputError: naming `source` and the keys that are missing, left over or of the wrong shape.
+        InputError: keys are missing, left over or of the wrong shape; it names `source` and keys.
     """
     expected = module.state_dict()
     complaints = {
-        "missing": [called(name) for name in expected if name not in weights],
-        "left over": [called(name) for name in weights if name not in expected],
+        "missing": [name_in_source(name) for name in expected if name not in weights],
+        "left over": [name_in_source(name) for name in weights if name not in expected],
         "of the wrong shape": [
-            f"{called(name)} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+            f"{name_in_source(name)} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
             for name, value in expected.items()
             if name in weights and weights[name].shape != value.shape
         ],

@@ -1,7 +1,7 @@
-"""Which number format and memory layout an encoder is fastest in: measured, never assumed.
+"""The dtype and memory layout in which an encoder is fastest: measured, never assumed.
 
-Half precision pays on processors that multiply in it (AMX, AVX512-bf16, GPUs of the last years)
-and only for encoders large enough; elsewhere it is several times slower than single precision.
+bf16 pays only on processors that multiply in it (AMX, AVX512-bf16, recent GPUs) and only for large
+encoders. Elsewhere it is several times slower than fp32.
 """
 
 import time
@@ -10,18 +10,22 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from etadlite.config import Settings
+from etadlite.encoders.build import build_encoder, use_layout
+from etadlite.encoders.staged import StagedEncoder
+
 Precision = Literal["fp32", "bf16"]
 
 WORTHWHILE = 1.2
-"""How many times faster a variant must be than the plain one to be chosen."""
+"""How many times faster than the first variant a variant must be to be chosen."""
 
 
 class Variant(NamedTuple):
     """A way to compute.
 
     Attributes:
-        precision: of convolutions and matrix products; the weights stay fp32.
-        channels_last: whether the channels of a pixel lie beside each other in memory.
+        precision: dtype of convolutions and matrix products; the weights stay fp32.
+        channels_last: True if the channels of a pixel are neighbours in memory.
     """
 
     precision: Precision = "fp32"
@@ -31,33 +35,46 @@ class Variant(NamedTuple):
 VARIANTS = (Variant(), Variant("fp32", True), Variant("bf16", True))
 
 
-def use_layout(encoder: nn.Module, channels_last: bool) -> nn.Module:
-    """Lay out an encoder's weights in place; the activations follow them."""
-    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
-    return encoder.to(memory_format=layout)
+def settle_speed(settings: Settings, device: torch.device) -> Settings:
+    """Replace `auto` in the settings by what is fastest on this device.
 
-
-def compile_parts(encoder: nn.Module, **options: object) -> nn.Module:
-    """Compile an encoder's frozen prefix and its suffix, in place, with `torch.compile`."""
-    encoder.encode_prefix = torch.compile(encoder.encode_prefix, **options)
-    encoder.encode_suffix = torch.compile(encoder.encode_suffix, **options)
-    return encoder
+    The dtype and the layout of R(2+1)D are measured on one snippet. The tiny encoder is made for
+    fp32 in its own layout. A value that the settings name stays.
+    """
+    encoder, precision = settings.encoder, settings.training.precision
+    layouts = (False, True) if encoder.channels_last is None else (encoder.channels_last,)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (precision,)
+    if encoder.name == "tiny" or settings.data.features is not None or device.type == "mps":
+        return settings.changed({"training.precision": precisions[0]})
+    variants = tuple(Variant(p, layout) for p in precisions for layout in layouts)
+    best = variants[0]
+    if len(variants) > 1:
+        size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
+        frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
+        probe = build_encoder(encoder, pretrained=False).to(device).eval()
+        seconds = seconds_per_pass(probe, frames, variants)
+        best = fastest(seconds)
+        if best.precision != variants[0].precision and not gradient_agrees(probe, frames, best):
+            best = fastest({v: s for v, s in seconds.items() if v.precision == "fp32"})
+    return settings.changed(
+        {"training.precision": best.precision, "encoder.channels_last": best.channels_last}
+    )
 
 
 @torch.no_grad()
-def seconds_a_pass(
+def seconds_per_pass(
     encoder: nn.Module, frames: Tensor, variants: tuple[Variant, ...] = VARIANTS, repeats: int = 3
 ) -> dict[Variant, float]:
-    """The least seconds that a pass without gradient takes in each variant.
+    """Measure the shortest time of a pass without gradient in each variant.
 
-    The variants take turns, so that whatever else the machine does meets all of them; each runs
-    once before, unmeasured. The encoder's layout is left as the last variant's.
+    The variants take turns, so that other work on the machine slows all of them alike. Each runs
+    once before it is measured. The encoder keeps the layout of the last variant.
 
     Args:
         encoder: uint8 [n, 3, F, H, W] -> [n, C].
         frames: uint8 [n, 3, F, H, W], on the encoder's device.
         variants: what is compared.
-        repeats: measured passes of each.
+        repeats: measured passes per variant.
     """
     device = frames.device
     seconds = dict.fromkeys(variants, float("inf"))
@@ -75,16 +92,16 @@ def seconds_a_pass(
 
 
 def fastest(seconds: dict[Variant, float]) -> Variant:
-    """The fastest variant; the first one unless another is clearly faster."""
+    """Return the fastest variant, or the first one if no other is clearly faster."""
     plain = next(iter(seconds))
     best = min(seconds, key=seconds.__getitem__)
     return best if seconds[plain] >= WORTHWHILE * seconds[best] else plain
 
 
-def gradient_agrees(encoder: nn.Module, frames: Tensor, variant: Variant) -> bool:
-    """Whether a variant's gradient points where that of fp32 does, to a cosine of 0.98.
+def gradient_agrees(encoder: StagedEncoder, frames: Tensor, variant: Variant) -> bool:
+    """Return True if a variant's gradient has a cosine above 0.98 with that of fp32.
 
-    Half precision is new in some kernels, and not in all of them right.
+    Some bf16 kernels are new, and not all of them are right.
     """
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     if not trained:

@@ -1,4 +1,4 @@
-"""Many snippets through an encoder, in the memory of a few: chunk after chunk."""
+"""Encode many snippets in the memory of one chunk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 
 
-def moved(snippets: Tensor, chunks: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """The chunks of a tensor, one after another, on a device.
+def iterate_chunks(
+    snippets: Tensor, chunks: Sequence[Tensor], device: torch.device
+) -> Iterator[Tensor]:
+    """Yield chunks of a tensor on a device.
 
-    From the host to a GPU the next chunk travels, on a stream of its own, while the last is used.
+    From the host to a GPU, the next chunk is copied on its own stream while the last one is used.
 
     Args:
         snippets: [M, ...] on any device.
-        chunks: indices of the rows of each chunk, on the CPU.
-        device: where they are wanted.
+        chunks: the row indices of each chunk, on the CPU.
+        device: of the yielded chunks.
     """
     if device.type != "cuda" or snippets.is_cuda:
         for rows in chunks:
@@ -38,12 +40,12 @@ def moved(snippets: Tensor, chunks: Sequence[Tensor], device: torch.device) -> I
 
 @torch.no_grad()
 def encode_in_chunks(encoder: nn.Module, frames: Tensor, chunk_size: int) -> Tensor:
-    """Encode snippets without gradient, in the memory of one chunk.
+    """Encode snippets without gradient, one chunk after another.
 
     Args:
         encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        frames: uint8 [B, N, 3, F, H, W], on any device; chunks are moved to the encoder's.
-        chunk_size: snippets encoded at once.
+        frames: uint8 [B, N, 3, F, H, W] on any device; chunks move to the encoder's device.
+        chunk_size: snippets per chunk.
 
     Returns:
         [B, C, N], at least float32.
@@ -51,6 +53,11 @@ def encode_in_chunks(encoder: nn.Module, frames: Tensor, chunk_size: int) -> Ten
     device = next(encoder.parameters()).device
     snippets = frames.flatten(0, 1)
     chunks = torch.arange(len(snippets)).split(chunk_size)
-    features = torch.cat([encoder(chunk) for chunk in moved(snippets, chunks, device)])
+    features = torch.cat([encoder(chunk) for chunk in iterate_chunks(snippets, chunks, device)])
+    return as_feature_map(features, frames.shape[0])
+
+
+def as_feature_map(features: Tensor, batch: int) -> Tensor:
+    """Reshape features [B * N, C] of B videos to [B, C, N], at least float32."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
-    return features.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
+    return features.unflatten(0, (batch, -1)).transpose(1, 2).contiguous()

@@ -1,11 +1,13 @@
 """Sequential snippet encoding with sampled gradients: the heart of ETAD (paper, section 3.4).
 
-A long video is encoded chunk after chunk without gradient, so memory does not grow with it. When
-the loss's gradient reaches the features, a sampled part of the snippets is encoded once more, this
-time with gradient, and the feature gradient is pushed through them into the encoder.
+1. The first pass encodes a long video chunk by chunk without gradient, so memory does not grow
+   with its length.
+2. The second pass is whatever follows: the detector, its loss, and the gradient at the features.
+3. The third pass encodes a sampled part of the snippets again, now with gradient, and pushes the
+   feature gradient through them into the encoder.
 
-What is known before the first pass saves work in the third: snippets that are chosen by then form
-chunks of their own, whose frozen prefix (see `etadlite.encoders.r2plus1d`) is kept.
+Snippets that are chosen before the first pass form their own chunks there. The output of the
+encoder's frozen prefix is kept for them, so that the third pass only runs the trained suffix.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +19,8 @@ from torch import Tensor, nn
 
 from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
-from etadlite.model.chunks import encode_in_chunks, moved
-from etadlite.sampling.snippets import (
-    RANDOM,
-    SnippetContext,
-    SnippetStrategy,
-    snippet_count,
-)
+from etadlite.model.chunks import as_feature_map, encode_in_chunks, iterate_chunks
+from etadlite.sampling.snippets import RANDOM, SnippetContext, SnippetStrategy, snippet_count
 
 Keep = Literal["device", "host", "nothing"]
 
@@ -31,24 +28,23 @@ Keep = Literal["device", "host", "nothing"]
 class SequentialEncoder(nn.Module):
     """Encodes videos of any length in the memory of one chunk: [B, N, 3, F, H, W] -> [B, C, N].
 
-    It is used like any module: what follows is trained by `loss.backward()`, which also gives the
-    encoder its gradient, from the sampled snippets. At ratio 1 that gradient equals plain
-    back-propagation. Frames may lie on another device than the encoder; they are moved chunk by
-    chunk, the next one while the last is encoded.
+    Use it like any module: `loss.backward()` also gives the encoder its gradient, from the sampled
+    snippets. At ratio 1 this gradient equals plain back-propagation. Frames may lie on another
+    device than the encoder: chunks are moved, the next one while the last one is encoded.
 
     Args:
-        encoder: uint8 [n, 3, F, H, W] -> [n, C]; a snippet's feature must not depend on the others
-            of its chunk (batch norm in eval mode). One with a frozen part has `encode_prefix`,
-            `encode_suffix` and `prefix_length()`, as `StagedEncoder` has.
+        encoder: uint8 [n, 3, F, H, W] -> [n, C]. A snippet's feature must not depend on the other
+            snippets of its chunk (batch norm in eval mode). An encoder with a frozen part has
+            `encode_prefix`, `encode_suffix` and `prefix_length()`, like `StagedEncoder`.
         chunk_size: snippets encoded at once.
-        sampler: picks the snippets that get a gradient.
-        ratio: their share of all snippets, above 0 and at most 1; 0 keeps the encoder frozen.
-        rescale: weigh the gradient of each picked snippet by 1 / its chance to be picked, so that
-            the sum is, on average, the full gradient. The published code does not. A strategy that
-            is `weighted` is always rescaled.
+        sampler: picks the snippets that carry a gradient.
+        ratio: their share of all snippets, at most 1; 0 keeps the encoder frozen.
+        rescale: weight the gradient of each picked snippet by 1 / its probability, so that the sum
+            equals the full gradient on average. The published code does not. A `weighted` strategy
+            always does.
         keep: where the frozen prefix of the picked snippets waits for the third pass: on the
-            encoder's device, in (pinned) host memory, or nowhere: it is then computed again. Where
-            snippets are picked by features or gradients, that of all snippets has to wait.
+            encoder's device, in pinned host memory, or nowhere (it is computed again). If snippets
+            are picked by features or gradients, the prefix of all snippets has to wait.
     """
 
     def __init__(
@@ -68,7 +64,7 @@ class SequentialEncoder(nn.Module):
             raise InputError(f"the snippet ratio must lie between 0 and 1, not {ratio}")
         if rescale and not sampler.unbiased:
             raise InputError(
-                "this snippet strategy has no chances to rescale by; choose one that has, or "
+                "this snippet strategy has no probabilities to rescale by; choose one that has, or "
                 "rescale=False"
             )
         self.encoder = encoder
@@ -89,7 +85,7 @@ class SequentialEncoder(nn.Module):
         Args:
             frames: uint8 [B, N, 3, F, H, W].
             draws: the random streams of the B videos; None: fresh ones.
-            actions: for each video [A, 2] start and end in cells, for strategies that need labels.
+            actions: per video [A, 2] start and end in cells, for strategies that need labels.
 
         Returns:
             Features [B, C, N], at least float32.
@@ -97,22 +93,22 @@ class SequentialEncoder(nn.Module):
         trained = [p for p in self.encoder.parameters() if p.requires_grad]
         if self.ratio == 0 or not trained or not torch.is_grad_enabled():
             return self.encode(frames)
+        if self.sampler.needs == "labels" and actions is None:
+            raise InputError("this snippet strategy needs the actions of the videos: training only")
         if draws is None:
             draws = Draws.fresh(len(frames), trained[0].device)
         context = SnippetContext(draws, frames.shape[1], actions)
-        if self.sampler.needs == "labels" and actions is None:
-            raise InputError("this snippet strategy needs the actions of the videos: training only")
-        return _SampledGradient.apply(self, frames, context, *trained)
+        return _ThreePasses.apply(self, frames, context, *trained)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Encode chunk after chunk without gradient: [B, N, 3, F, H, W] -> [B, C, N]."""
+        """Encode every snippet without gradient: [B, N, 3, F, H, W] -> [B, C, N]."""
         return encode_in_chunks(self.encoder, frames, self.chunk_size)
 
     def pick(self, context: SnippetContext) -> tuple[Tensor, Tensor | None]:
-        """Choose snippets: indices [B, count], and weights [B, count] where the sum is rescaled."""
+        """Pick snippets: indices [B, count], and weights [B, count] if the sum is rescaled."""
         count = snippet_count(context.snippets, self.ratio)
         picked = self.sampler.pick(context, count)
-        if not self.rescale:
+        if not self.rescale or self.sampler.inclusion is None:
             return picked, None
         return picked, 1 / self.sampler.inclusion(context, count).gather(1, picked)
 
@@ -122,7 +118,7 @@ class SequentialEncoder(nn.Module):
 
         Args:
             frames: uint8 [B, N, 3, F, H, W].
-            picked: [B, count] the snippets that will get a gradient; None: not known yet.
+            picked: [B, count] the snippets that will carry a gradient; None: not known yet.
         """
         batch, snippets = frames.shape[:2]
         rows = torch.arange(batch * snippets)
@@ -133,31 +129,30 @@ class SequentialEncoder(nn.Module):
             parts = (mine.split(self.chunk_size), others.split(self.chunk_size))
             chunks = [chunk for part in parts for chunk in part if len(chunk)]
             wanted = len(mine)
-        device = next(self.encoder.parameters()).device
-        keep = self.keep != "nothing" and _has_prefix(self.encoder)
+        encoder: Any = self.encoder
+        device = next(encoder.parameters()).device
+        keep = self.keep != "nothing" and _has_prefix(encoder)
         prefix, features, states = None, [], []
         begin = RandomState.now(device)
-        for part in moved(frames.flatten(0, 1), chunks, device):
+        for part in iterate_chunks(frames.flatten(0, 1), chunks, device):
             if not keep:
                 states.append(RandomState.now(device))
-                features.append(self.encoder(part))
+                features.append(encoder(part))
                 continue
-            x = self.encoder.encode_prefix(part)
+            x = encoder.encode_prefix(part)
             states.append(RandomState.now(device))
             done = sum(map(len, features))
-            features.append(self.encoder.encode_suffix(x))
+            features.append(encoder.encode_suffix(x))
             if done < wanted:
                 if prefix is None:
-                    prefix = _room_for(x, wanted, on_host=self.keep == "host")
+                    prefix = _empty_rows(x, wanted, on_host=self.keep == "host")
                 prefix[done : done + len(x)].copy_(x, non_blocking=True)
-        flat = torch.cat(features)
-        flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        flat = flat[torch.cat(chunks).argsort().to(device)]
-        features = flat.unflatten(0, (batch, snippets)).transpose(1, 2).contiguous()
+        order = torch.cat(chunks).argsort().to(device)
+        features = as_feature_map(torch.cat(features)[order], batch)
         random = not begin.equals(RandomState.now(device))
         return FirstPass(features, chunks, states, random, prefix)
 
-    def replay(
+    def third_pass(
         self,
         frames: Tensor,
         first: "FirstPass",
@@ -165,22 +160,22 @@ class SequentialEncoder(nn.Module):
         gradient: Tensor,
         trained: Sequence[Tensor],
     ) -> list[Tensor]:
-        """Push the feature gradient of picked snippets through the encoder.
+        """Push the feature gradient of the picked snippets through the encoder.
 
         Args:
             frames: uint8 [B, N, 3, F, H, W].
             first: what the first pass left.
             picked: [B, count] snippets.
-            gradient: [B, C, N] the loss's gradient at the features.
+            gradient: [B, C, N] of the loss at the features.
             trained: the encoder's parameters that get a gradient.
 
         Returns:
-            One gradient a parameter, summed over the picked snippets.
+            One gradient per parameter, summed over the picked snippets.
         """
         rows, device = _rows(picked, frames.shape[1]), gradient.device
         wanted = gradient.transpose(1, 2).flatten(0, 1)  # [B * N, C]
         if first.random:
-            # The same chunks with the same random states; what was not picked pushes zeros.
+            # The same chunks from the same random states; snippets that were not picked push zeros.
             numbers = [n for n, chunk in enumerate(first.chunks) if torch.isin(chunk, rows).any()]
             chunks = [first.chunks[number] for number in numbers]
             states = [first.states[number] for number in numbers]
@@ -190,13 +185,15 @@ class SequentialEncoder(nn.Module):
         else:
             chunks = rows.split(self.chunk_size)
             states = [None] * len(chunks)
+        encode: Any = self.encoder
         if first.prefix is None:
-            parts, encode = moved(frames.flatten(0, 1), chunks, device), self.encoder
+            parts = iterate_chunks(frames.flatten(0, 1), chunks, device)
         else:
             place = torch.cat(first.chunks).argsort()
             places = [place[chunk] for chunk in chunks]
-            parts, encode = moved(first.prefix, places, device), self.encoder.encode_suffix
-        with _gathered_gradients(trained) as sums, _restored_afterwards(device):
+            parts = iterate_chunks(first.prefix, places, device)
+            encode = encode.encode_suffix
+        with _separate_gradients(trained) as sums, _random_state_restored(device):
             for chunk, part, state in zip(chunks, parts, states, strict=True):
                 if state is not None:
                     state.restore()
@@ -208,14 +205,14 @@ class SequentialEncoder(nn.Module):
 
 
 class RandomState(NamedTuple):
-    """Torch's global random state on the CPU and, where the encoder is on one, on a GPU."""
+    """Torch's global random state on the CPU and, for an encoder on a GPU, on that GPU."""
 
     device: torch.device
     states: tuple[Tensor, ...]
 
     @classmethod
     def now(cls, device: torch.device) -> Self:
-        """The present state."""
+        """Return the present state."""
         gpu = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
         return cls(device, (torch.get_rng_state(), *gpu))
 
@@ -226,7 +223,7 @@ class RandomState(NamedTuple):
             torch.cuda.set_rng_state(self.states[1], self.device)
 
     def equals(self, other: Self) -> bool:
-        """Whether nothing was drawn between the two."""
+        """Return True if nothing was drawn between the two."""
         return all(map(torch.equal, self.states, other.states))
 
 
@@ -235,11 +232,11 @@ class FirstPass(NamedTuple):
 
     Attributes:
         features: [B, C, N].
-        chunks: of rows of the B * N snippets, in the order in which they were encoded.
-        states: the random state before each chunk; if its prefix is kept, before its suffix.
-        random: whether the encoder drew random numbers, as dropout does.
-        prefix: [K, c, f, h, w] what the frozen prefix gave for the first K snippets of the chunks;
-            None where it is not kept.
+        chunks: rows of the B * N snippets, in the order of encoding.
+        states: the random state before each chunk; before its suffix if the prefix is kept.
+        random: True if the encoder drew random numbers, as dropout does.
+        prefix: [K, c, f, h, w] output of the frozen prefix for the first K rows of the chunks;
+            None if it is not kept.
     """
 
     features: Tensor
@@ -249,8 +246,8 @@ class FirstPass(NamedTuple):
     prefix: Tensor | None
 
 
-class _SampledGradient(torch.autograd.Function):
-    """The three passes behind the ordinary interface of autograd."""
+class _ThreePasses(torch.autograd.Function):
+    """The first and the third pass as the forward and the backward of autograd."""
 
     @staticmethod
     def forward(
@@ -262,8 +259,9 @@ class _SampledGradient(torch.autograd.Function):
     ) -> Tensor:
         early = module.sampler.needs in ("nothing", "labels")
         ctx.choice = module.pick(context) if early else None
-        first = module.first_pass(frames, ctx.choice[0] if early else None)
-        # Not saved as tensors: hooks on those may hand back copies, which have no gradient.
+        first = module.first_pass(frames, ctx.choice[0] if ctx.choice else None)
+        # The parameters are not saved as tensors: saved-tensor hooks may return copies of these,
+        # which have no gradient.
         ctx.module, ctx.context, ctx.trained = module, context, trained
         ctx.first = first._replace(features=None, prefix=None)
         ctx.save_for_backward(frames, first.features, first.prefix)
@@ -276,7 +274,9 @@ class _SampledGradient(torch.autograd.Function):
         return first.features
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
         frames, features, prefix = ctx.saved_tensors
         first = ctx.first._replace(features=features, prefix=prefix)
         picked, weights = ctx.choice or ctx.module.pick(
@@ -285,25 +285,25 @@ class _SampledGradient(torch.autograd.Function):
         if weights is not None:
             index = picked[:, None].expand(-1, gradient.shape[1], -1)
             gradient = gradient.scatter(2, index, gradient.gather(2, index) * weights[:, None])
-        # The replay repeats the first pass, so it runs under the same autocast.
+        # The third pass repeats the first one, so it runs under the same autocast.
         with torch.autocast(**ctx.autocast):
-            sums = ctx.module.replay(frames, first, picked, gradient, ctx.trained)
+            sums = ctx.module.third_pass(frames, first, picked, gradient, ctx.trained)
         return None, None, None, *sums
 
 
 def _rows(picked: Tensor, snippets: int) -> Tensor:
-    """Rows of the B * N snippets, on the CPU, of picks [B, count]."""
+    """Return the rows of picks [B, count] among the B * N snippets, on the CPU."""
     picked = picked.cpu()
     return (torch.arange(len(picked))[:, None] * snippets + picked).flatten()
 
 
-def _has_prefix(encoder: nn.Module) -> bool:
-    """Whether a part of the encoder is frozen and can be run alone."""
+def _has_prefix(encoder: Any) -> bool:
+    """Return True if a part of the encoder is frozen and runs by itself."""
     return hasattr(encoder, "prefix_length") and encoder.prefix_length() > 0
 
 
-def _room_for(x: Tensor, rows: int, *, on_host: bool) -> Tensor:
-    """An empty tensor [rows, ...] for outputs such as x, in its layout."""
+def _empty_rows(x: Tensor, rows: int, *, on_host: bool) -> Tensor:
+    """Return an empty tensor [rows, ...] with the layout of x."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
     return torch.empty(
         (rows, *x.shape[1:]),
@@ -315,11 +315,10 @@ def _room_for(x: Tensor, rows: int, *, on_host: bool) -> Tensor:
 
 
 @contextmanager
-def _gathered_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Sums that backward passes add to instead of the parameters' own gradients.
+def _separate_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield new gradients that backward passes add to, instead of the parameters' own.
 
-    Autograd adds to a gradient in place, parameter after parameter, so that there is never a second
-    set of them.
+    Autograd adds to each of them in place, so there is never a second full set.
     """
     own = [parameter.grad for parameter in trained]
     sums = [torch.zeros_like(parameter) for parameter in trained]
@@ -333,8 +332,7 @@ def _gathered_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _restored_afterwards(device: torch.device) -> Iterator[None]:
-    """Leave the random state as it was found."""
+def _random_state_restored(device: torch.device) -> Iterator[None]:
     state = RandomState.now(device)
     try:
         yield
