@@ -15,7 +15,6 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import av
 import convert_videos
@@ -29,9 +28,7 @@ from hypothesis import strategies as st
 from transfer import Patience, fetch, unpack
 
 from etadlite.base.errors import InputError
-from etadlite.data.decoding import scan
-from etadlite.data.video import read_frames
-from etadlite.prepare import isolated
+from etadlite.data.video import Video, read_frames
 from etadlite.prepare.isolated import Outcome, in_processes
 from etadlite.presets import preset
 
@@ -446,25 +443,34 @@ def test_a_process_that_hangs_is_ended():
     assert found.error == "it took longer than 0.1 s"
 
 
-def test_the_start_of_a_process_is_no_items_fault(monkeypatch):
-    ours, theirs = multiprocessing.Pipe()
-    clock, really = [0.0], isolated.wait
+class SlowToStart:
+    """A function whose process takes a second to start."""
 
-    def wait(connections, timeout):
-        if not clock[0]:  # three hundred seconds pass before the process answers
-            clock[0] = 300.0
-            return []
-        theirs.send(isolated._READY)
-        theirs.send((7, ""))
-        return really(connections, 0)
+    def __getstate__(self):
+        return {"seconds": 1.0}
 
-    process = SimpleNamespace(is_alive=lambda: True, kill=bool, join=bool)
-    worker = isolated._Worker(process, ours)
-    monkeypatch.setattr(isolated, "_start", lambda *_: worker)
-    monkeypatch.setattr(isolated, "wait", wait)
-    monkeypatch.setattr(isolated.time, "monotonic", lambda: clock[0])
-    (found,) = in_processes(abs, [-7], workers=1, seconds=1.0)
+    def __setstate__(self, state):
+        time.sleep(state["seconds"])
+
+    def __call__(self, item):
+        return abs(item)
+
+
+def test_the_start_of_a_process_is_no_items_fault():
+    (found,) = in_processes(SlowToStart(), [-7], workers=1, seconds=0.5)
     assert found == (-7, 7, "")
+
+
+def test_closing_the_iterator_ends_the_processes_and_takes_no_further_item():
+    taken = []
+    items = (taken.append(n) or seconds for n, seconds in enumerate([0.0, 1e6, 1e6, 1e6]))
+    work = in_processes(time.sleep, items, workers=2, seconds=1e6)
+    assert next(work).item == 0.0
+    assert taken == [0, 1]
+    assert len(multiprocessing.active_children()) == 2
+    work.close()
+    assert taken == [0, 1]
+    assert not multiprocessing.active_children()
 
 
 # Conversion
@@ -494,7 +500,7 @@ def test_converted_videos_show_the_nearest_frames(tmp_path, fps, nearest):
     target = tmp_path / "out" / "a.mp4"
     made = convert_videos.convert(convert_videos.Job(source, target), 15, 32)
     assert (made.frames, made.duration, made.damaged, made.new) == (30, 2.0, 0, True)
-    info, _ = scan(target)
+    info = Video(target).info
     assert (info.fps, info.width, info.height) == (15, 48, 32)
     assert np.allclose(greys(target), [4 * nearest(k) for k in range(30)], atol=2)
 
@@ -503,7 +509,7 @@ def test_a_rate_that_does_not_divide_keeps_its_time(tmp_path):
     source = film(tmp_path / "a.mp4", frames=50, fps=25, size=(64, 96))
     target = tmp_path / "b.mp4"
     convert_videos.convert(convert_videos.Job(source, target), 15, 32)
-    info, _ = scan(target)
+    info = Video(target).info
     assert (info.width, info.height) == (32, 48)
     assert info.duration == pytest.approx(2.0, abs=1 / 15)
     before, after = greys(source), greys(target)
@@ -537,7 +543,7 @@ def test_a_folder_is_converted_around_what_is_broken_and_continued(tmp_path):
     assert again["skipped"].keys() == {"a.mp4"}
     assert again["converted"] == {"b.mp4": report["converted"]["b.mp4"]}
     assert (out / "a.mp4").stat().st_mtime_ns == kept
-    assert scan(out / "b.mp4")[0].frames == 30
+    assert Video(out / "b.mp4").info.frames == 30
 
 
 def test_a_damaged_video_is_converted_and_the_damage_told(shared, tmp_path):
@@ -563,7 +569,7 @@ def test_a_video_stored_on_its_side_is_turned_upright(tmp_path):
                 container.mux(packet)
     job = convert_videos.Job(tmp_path / "b.mp4", tmp_path / "c.mp4")
     assert convert_videos.convert(job, 15, 32).frames == 30
-    info, _ = scan(job.target)
+    info = Video(job.target).info
     assert (info.width, info.height) == (32, 48)
     assert not convert_videos.convert(job, 15, 32).new
 

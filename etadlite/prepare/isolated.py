@@ -1,24 +1,22 @@
-"""Work on files that may hang or kill whoever opens them: each in a process that may be lost."""
+"""Work on files that may hang or kill the process that opens them: every file in a spare process.
+
+A pool of the standard library breaks as a whole when one of its processes is killed, as a decoder
+may be by a broken file, and it waits forever for a process that hangs.
+"""
 
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
 
 
 class Outcome(NamedTuple):
-    """What became of one item.
-
-    Attributes:
-        item: the item.
-        result: what the function returned; None if it failed.
-        error: why it failed, in words; empty if it did not.
-    """
+    """The result of one item; `error` says in words why there is none."""
 
     item: Any
     result: Any
@@ -26,106 +24,83 @@ class Outcome(NamedTuple):
 
 
 START_SECONDS = 600.0
-"""Time limit of a process's start, which takes long on a busy machine, and is no item's fault."""
-
-_READY = "ready"
-
-
-class _Worker(NamedTuple):
-    process: BaseProcess
-    connection: Connection
+"""Time limit for the start of a process, which takes long on a busy machine."""
 
 
 def in_processes(
     function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, seconds: float
 ) -> Iterator[Outcome]:
-    """Call a function on every item, in processes that are replaced when one dies or hangs.
-
-    A pool of the standard library ends as a whole when one of its processes is killed, as a decoder
-    may be by a broken file, and waits for ever for one that hangs.
+    """Call a function on every item, in processes that are replaced when they die or hang.
 
     Args:
         function: what to call; it, its items and its results must be picklable.
-        items: what to call it on.
-        workers: number of processes.
+        items: taken one by one, only when a process is free.
+        workers: number of processes; closing the iterator ends them.
         seconds: time limit of an item; the start of a process does not count.
 
     Yields:
-        The outcomes, as they come.
+        The outcomes, in the order in which they are ready.
     """
-    context = get_context("spawn")  # a fork may copy the locks of other threads
-    waiting, idle = iter(items), []
-    busy: dict[Connection, tuple[_Worker, Any, float]] = {}
-    try:
-        while True:
-            while len(busy) < max(1, workers):
-                try:
-                    item = next(waiting)
-                except StopIteration:
-                    break
-                worker, limit = (idle.pop() if idle else None), seconds
-                if worker is None or not worker.process.is_alive():
-                    worker, limit = _start(context, function), START_SECONDS + seconds
-                worker.connection.send(item)
-                busy[worker.connection] = (worker, item, time.monotonic() + limit)
-            if not busy:
-                return
-            next_limit = min(limit for _, _, limit in busy.values())
-            ready = wait(list(busy), timeout=max(0.0, next_limit - time.monotonic()))
-            for connection in ready:
-                worker, item, _ = busy.pop(connection)
-                outcome = _heard(worker, item)
-                if outcome is None:
-                    busy[connection] = (worker, item, time.monotonic() + seconds)
-                    continue
-                if not connection.closed:
-                    idle.append(worker)
-                yield outcome
-            now = time.monotonic()
-            for connection, (worker, item, limit) in list(busy.items()):
-                if limit <= now and not connection.poll():
-                    del busy[connection]
-                    _end(worker)
-                    yield Outcome(item, None, f"it took longer than {seconds:g} s")
-    finally:
-        for worker in [*idle, *(entry[0] for entry in busy.values())]:
-            _end(worker)
+    workers, items, idle = max(1, workers), iter(items), []
+    busy: dict[Future[Outcome], _Worker] = {}
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            while True:
+                for item in islice(items, workers - len(busy)):
+                    worker = idle.pop() if idle else None
+                    if worker is None or not worker.process.is_alive():
+                        worker = _Worker(function)
+                    busy[threads.submit(worker.ask, item, seconds)] = worker
+                if not busy:
+                    return
+                for done in wait(busy, return_when=FIRST_COMPLETED).done:
+                    idle.append(busy.pop(done))
+                    yield done.result()
+        finally:
+            for worker in [*idle, *busy.values()]:
+                worker.end()
 
 
-def _start(context: Any, function: Callable[[Any], Any]) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-    process.start()
-    theirs.close()  # so that its death closes the pipe
-    return _Worker(process, ours)
+class _Worker:
+    """A process that calls the function on one item after the other."""
 
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        context = get_context("spawn")  # a fork may copy the locks of other threads
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the death of the process closes the pipe
 
-def _heard(worker: _Worker, item: Any) -> Outcome | None:
-    """What a process says of its item; None where it has only just started."""
-    try:
-        answer = worker.connection.recv()
-    except (EOFError, OSError):
-        worker.process.join()
-        worker.connection.close()
-        return Outcome(item, None, f"its process died (exit code {worker.process.exitcode})")
-    return None if answer == _READY else Outcome(item, *answer)
+    def ask(self, item: Any, seconds: float) -> Outcome:
+        """Return the outcome of an item; a process that takes too long is ended."""
+        answer: Any = None
+        try:
+            self.connection.send(item)
+            for limit in (START_SECONDS, seconds):  # first it says that it has the item
+                if not self.connection.poll(limit):
+                    self.end()
+                    return Outcome(item, None, f"it took longer than {limit:g} s")
+                answer = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return Outcome(item, None, f"its process died (exit code {self.process.exitcode})")
+        return Outcome(item, *answer)
 
-
-def _end(worker: _Worker) -> None:
-    worker.process.kill()
-    worker.process.join()
-    worker.connection.close()
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.join()
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
-    """In the process: answer until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
-    connection.send(_READY)
+    """Answer every item that comes through the pipe; runs in the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
     while True:
         try:
             item = connection.recv()
         except EOFError:
             return
+        connection.send("started")
         try:
             answer = function(item), ""
         except InputError as error:
