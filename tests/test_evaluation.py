@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError
 from etadlite.evaluation import PredictionWarning, mean_average_precision
-from etadlite.evaluation.tables import read_ground_truth
+from etadlite.evaluation.arrays import read_ground_truth
 
 FOLDER = {"thumos14": "thumos-14", "anet13": "activitynet-1.3"}
 

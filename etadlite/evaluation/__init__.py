@@ -1,9 +1,9 @@
 """How good predictions are: mean average precision, average recall, and where they fail."""
 
+from etadlite.evaluation.arrays import PredictionWarning
 from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
 from etadlite.evaluation.numbers import read_numbers
 from etadlite.evaluation.recall import AverageRecall, Breakdown, average_recall, breakdown
-from etadlite.evaluation.tables import PredictionWarning
 
 __all__ = [
     "AveragePrecision",

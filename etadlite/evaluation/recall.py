@@ -1,4 +1,4 @@
-"""Average recall of proposals, and how good detections are by class and by length."""
+"""Average recall of proposals, and average precision by class and by length of the action."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etadlite.base.errors import InputError
-from etadlite.evaluation.average_precision import match, precision_of, rank_by_class
-from etadlite.evaluation.tables import (
+from etadlite.evaluation.arrays import (
     GroundTruth,
     Predictions,
     Source,
@@ -19,6 +18,7 @@ from etadlite.evaluation.tables import (
     read_ground_truth,
     read_predictions,
 )
+from etadlite.evaluation.average_precision import match_predictions, precision_of, rank_by_class
 
 LENGTH_NAMES = ("XS", "S", "M", "L", "XL")
 
@@ -28,9 +28,9 @@ class AverageRecall:
     """Result of `average_recall`; recalls lie in 0..1.
 
     Attributes:
-        tiou: [K] the thresholds, in the order given.
-        proposals: [A] numbers of proposals a video (AN), in the order given.
-        per_tiou: [K, A] recall at each threshold with each number of proposals.
+        tiou: [K] thresholds.
+        proposals: [A] numbers of proposals per video (AN).
+        per_tiou: [K, A] recall.
     """
 
     tiou: NDArray[np.float64]
@@ -39,7 +39,7 @@ class AverageRecall:
 
     @property
     def average(self) -> NDArray[np.float64]:
-        """[A] mean over the thresholds: AR@AN, in the order of `proposals`."""
+        """Mean over the thresholds, AR@AN: [A]."""
         return self.per_tiou.mean(axis=0)
 
 
@@ -48,14 +48,14 @@ class Breakdown:
     """Result of `breakdown`; values lie in 0..1, and are 0 where the count is 0.
 
     Attributes:
-        tiou: [K] the thresholds, in the order given.
+        tiou: [K] thresholds.
         labels: the C classes.
-        class_count: [C] ground truths of each class.
+        class_count: [C] number of ground truths.
         class_precision: [C, K] average precision.
         class_recall: [C, K] share of the ground truths that a prediction takes.
         lengths: names of the five length groups, XS to XL.
-        length_count: [5] ground truths in each group.
-        length_precision: [5, K] average precision, mean over the classes that the group has.
+        length_count: [5] number of ground truths.
+        length_precision: [5, K] average precision, mean over the classes of the group.
         length_recall: [5, K] share of the ground truths that a prediction takes.
     """
 
@@ -79,35 +79,34 @@ def average_recall(
     proposals: Sequence[int] = (1, 5, 10, 100),
     blocked: Iterable[str] | str | Path = (),
 ) -> AverageRecall:
-    """Average recall at AN proposals a video, AR@AN, whatever the labels.
+    """Compute average recall at AN proposals per video, AR@AN, without regard to labels.
 
-    Of each video the AN best-scored predictions are taken (of equal scores the earlier ones); a
-    ground truth is found when one of them reaches the threshold, and one proposal may find several.
-    Recall is found / all over the subset, average recall its mean over the thresholds. Source:
-    ActivityNet challenge, proposal task (`eval_proposal`). The official code draws its curve over
-    the average number of proposals, taking from each video the same share of what it has; for files
-    with equally many proposals in every video that is the same as here.
+    The AN best predictions of each video are taken; of equal scores, the earlier ones. A ground
+    truth is found if one of them reaches the threshold, and one proposal may find several. Average
+    recall is the mean over the thresholds of found / all. Source: ActivityNet challenge, proposal
+    task (`eval_proposal`). The official code takes the same share of every video's proposals, which
+    is the same if all videos have equally many.
 
     Args:
-        ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
-        predictions: predictions as ActivityNet JSON; labels may be absent.
-        subset: subset to evaluate, for example "validation".
+        ground_truth: see `mean_average_precision`.
+        predictions: labels may be missing.
+        subset: for example "validation".
         tiou: thresholds above 0 and up to 1.
-        proposals: numbers of proposals a video, each at least 1.
-        blocked: names of videos to leave out on both sides, or the path of a JSON list of them.
+        proposals: numbers of proposals per video, each at least 1.
+        blocked: see `mean_average_precision`.
 
     Raises:
-        InputError: as `mean_average_precision`, or malformed ``proposals``.
+        InputError: as `mean_average_precision`, or ``proposals`` are malformed.
     """
     thresholds = check_tiou(tiou)
     amounts = _check_amounts(proposals)
     truth = read_ground_truth(ground_truth, subset, blocked)
-    table = read_predictions(predictions, truth, subset=subset, with_labels=False)
+    rows = read_predictions(predictions, truth, subset=subset, with_labels=False)
 
-    order = np.lexsort((-table.scores, table.video))
-    video = table.video[order]
+    order = np.lexsort((-rows.scores, rows.video))
+    video = rows.video[order]
     rank = np.arange(len(video)) - np.searchsorted(video, video)
-    pred, gt, overlap = pairs_of(video, table.segments[order], truth.video, truth.segments)
+    pred, gt, overlap = pairs_of(video, rows.segments[order], truth.video, truth.segments)
     limit = as_published(thresholds)[:, None]
     best = np.zeros(len(truth.video))
     per_tiou = np.zeros((len(thresholds), len(amounts)))
@@ -129,27 +128,26 @@ def breakdown(
     edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),
     blocked: Iterable[str] | str | Path = (),
 ) -> Breakdown:
-    """Average precision and recall by class and by length of the action.
+    """Compute average precision and recall by class and by length of the action.
 
-    A ground truth counts as found when a prediction takes it in the matching that average precision
-    uses. Length groups are in seconds: XS up to the first edge (included), XL above the last. The
-    default edges are those of DETAD (Alwassel et al. 2018) for ActivityNet; for THUMOS-14 it has
-    3, 6, 12 and 18.
+    A ground truth is found if a prediction takes it in the matching of average precision. Length
+    groups are in seconds: XS up to and with the first edge, XL above the last. The default edges
+    are those of DETAD (Alwassel et al. 2018) for ActivityNet; for THUMOS-14 it has 3, 6, 12 and 18.
 
-    Average precision of a length group (this project's definition, after COCO's of object sizes):
-    what concerns other lengths is set aside, that is their ground truths, the predictions that take
-    these, and predictions of other lengths that take none.
+    Average precision of a length group (this project's definition, after COCO's object sizes)
+    ignores the ground truths of other lengths, the predictions that take these, and predictions of
+    other lengths that take none.
 
     Args:
-        ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
-        predictions: predictions as ActivityNet JSON, a path or the content; times in seconds.
-        subset: subset to evaluate, for example "validation".
+        ground_truth: see `mean_average_precision`.
+        predictions: see `mean_average_precision`.
+        subset: for example "validation".
         tiou: thresholds above 0 and up to 1.
-        edges: four ascending lengths, seconds.
-        blocked: names of videos to leave out on both sides, or the path of a JSON list of them.
+        edges: four ascending lengths in seconds.
+        blocked: see `mean_average_precision`.
 
     Raises:
-        InputError: as `mean_average_precision`, or malformed ``edges``.
+        InputError: as `mean_average_precision`, or ``edges`` are malformed.
     """
     thresholds = check_tiou(tiou)
     try:
@@ -159,13 +157,13 @@ def breakdown(
     if bounds.shape != (4,) or not (np.diff(bounds) > 0).all():
         raise InputError(f"edges are {edges!r}; give four ascending lengths in seconds.")
     truth = read_ground_truth(ground_truth, subset, blocked)
-    table = read_predictions(predictions, truth, subset=subset)
-    order = rank_by_class(table)
-    holder = match(truth, table, order, thresholds)
-    precision, found = precision_of(truth, table, order, holder), holder >= 0
+    rows = read_predictions(predictions, truth, subset=subset)
+    order = rank_by_class(rows)
+    holder = match_predictions(truth, rows, order, thresholds)
+    precision, found = precision_of(truth, rows, order, holder), holder >= 0
     group, own = (
         np.searchsorted(bounds, segments[:, 1] - segments[:, 0])
-        for segments in (truth.segments, table.segments)
+        for segments in (truth.segments, rows.segments)
     )
     class_count, class_recall = _share(truth.label, len(truth.labels), found)
     length_count, length_recall = _share(group, len(LENGTH_NAMES), found)
@@ -177,21 +175,21 @@ def breakdown(
         class_recall,
         LENGTH_NAMES,
         length_count,
-        _length_precision(truth, table, order, holder, group=group, own=own),
+        _length_precision(truth, rows, order, holder, group=group, own=own),
         length_recall,
     )
 
 
 def _length_precision(
     truth: GroundTruth,
-    table: Predictions,
+    rows: Predictions,
     order: NDArray[np.int64],
     holder: NDArray[np.int64],
     *,
     group: NDArray[np.int64],
     own: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Average precision [5, K] from the groups of the ground truths [G] and predictions [N]."""
+    """Compute average precision [5, K] from the groups of ground truths [G] and predictions [N]."""
     found = np.zeros((len(LENGTH_NAMES), len(holder)))
     for k, ranks in enumerate(holder):
         concerns = own[order]  # the group in which a prediction counts
@@ -201,7 +199,7 @@ def _length_precision(
             counts, mine = concerns == g, group == g
             place = np.append(np.cumsum(counts) - 1, -1)  # among those that count; -1 for none
             part = replace(truth, video=truth.video[mine], label=truth.label[mine])
-            per_class = precision_of(part, table, order[counts], place[ranks[mine]][None])
+            per_class = precision_of(part, rows, order[counts], place[ranks[mine]][None])
             found[g, k] = per_class[np.unique(part.label)].mean()
     return found
 
@@ -209,7 +207,7 @@ def _length_precision(
 def _share(
     group: NDArray[np.int64], n_groups: int, found: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Count of each group [n], and the share [n, K] of it that is found ([K, G])."""
+    """Return the size of each group [n], and the share [n, K] of it that is found ([K, G])."""
     count = np.bincount(group, minlength=n_groups)
     hits = [np.bincount(group, weights=row, minlength=n_groups) for row in found]
     return count, np.stack(hits, axis=1) / np.maximum(count, 1)[:, None]

@@ -21,9 +21,10 @@ import plain
 import torch
 from report import machine, write_report
 
+from etadlite.config import InferenceSettings
 from etadlite.evaluation import average_recall, breakdown, mean_average_precision
-from etadlite.evaluation.average_precision import match, precision_of, rank_by_class
-from etadlite.evaluation.tables import read_ground_truth, read_predictions
+from etadlite.evaluation.average_precision import match_predictions, precision_of, rank_by_class
+from etadlite.evaluation.arrays import read_ground_truth, read_predictions
 from etadlite.inference.nms import soft_nms, soft_nms_picks
 from etadlite.inference.postprocess import score_segments
 
@@ -152,7 +153,7 @@ def measure(videos: int, repeats: int) -> dict[str, dict[str, float]]:
 
     def alone() -> None:
         order = rank_by_class(flat)
-        precision_of(table, flat, order, match(table, flat, order, TIOU))
+        precision_of(table, flat, order, match_predictions(table, flat, order, TIOU))
 
     found = {
         "mAP, matching and areas alone": seconds(alone, repeats),
@@ -179,9 +180,11 @@ def measure(videos: int, repeats: int) -> dict[str, dict[str, float]]:
         "soft-NMS with voting, top 200": lambda: soft_nms(
             proposals, scores, sigma=0.3, max_segments=200, voting=0.95
         ),
-        "post-processing of one video": lambda: score_segments(proposals, iou, *edge),
+        "post-processing of one video": lambda: score_segments(
+            proposals, iou, *edge, InferenceSettings()
+        ),
         "post-processing, every cell a boundary": lambda: score_segments(
-            proposals, iou, torch.ones(128), torch.ones(128)
+            proposals, iou, torch.ones(128), torch.ones(128), InferenceSettings()
         ),
     }.items():
         found[name] = seconds(run, 10 * repeats)

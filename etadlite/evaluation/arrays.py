@@ -1,6 +1,6 @@
-"""ActivityNet JSON as flat arrays: one row a ground truth, one row a prediction.
+"""ActivityNet JSON as flat arrays: one row per ground truth, one row per prediction.
 
-Everything that can be wrong with the two files is found here, so that the metrics need not look.
+Every fault of the two files is found here, so that the metrics need not look for any.
 """
 
 import gc
@@ -21,7 +21,7 @@ Source = str | Path | Mapping[str, Any]
 
 
 class PredictionWarning(UserWarning):
-    """Predictions can be scored, but some of them can't be meant: the message says which."""
+    """Predictions can be scored, but some of them must be mistakes: the message says which."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class GroundTruth:
     """The instances of one subset, G rows.
 
     Attributes:
-        source: the file, or what stands for it in messages.
-        videos: name -> row number of every video of the subset that is not blocked.
-        labels: the classes that occur, in order of first occurrence.
-        segments: [G, 2] start and end, seconds.
+        source: the file, for messages.
+        videos: name -> number of every video of the subset that is not blocked.
+        labels: the classes, in order of first occurrence.
+        segments: [G, 2] start and end in seconds.
         video: [G] index into ``videos``.
         label: [G] index into ``labels``.
         subset_of: name -> subset of every video of the file.
-        blocked: names left out.
-        other_labels: labels that occur only elsewhere in the file.
+        blocked: names of videos that are left out.
+        other_labels: labels that occur only outside the subset.
     """
 
     source: str
@@ -63,19 +63,19 @@ class Predictions(NamedTuple):
 def read_ground_truth(
     source: Source, subset: str, blocked: Iterable[str] | str | Path = ()
 ) -> GroundTruth:
-    """Read the annotations of one subset.
+    """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
-    A zero-length instance is kept (ActivityNet-1.3 has some): nothing matches it, as in the
-    official evaluation. Instances labelled `Ambiguous` are left out.
+    An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
+    nothing matches it.
 
     Args:
         source: annotation file or its content.
-        subset: name of the subset, for example "validation".
+        subset: for example "validation".
         blocked: names of videos to leave out, or the path of a JSON list of them.
 
     Raises:
-        InputError: unreadable file, malformed entry, reversed segment (in any subset), no instance
-            in the subset.
+        InputError: the file is unreadable, an entry is malformed, a segment of any subset is
+            reversed, or the subset has no instance.
     """
     left_out = _read_blocked(blocked)
     every = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
@@ -117,23 +117,23 @@ def read_predictions(
 ) -> Predictions:
     """Read the predictions for the videos of a ground truth.
 
-    Predictions of blocked videos are dropped, as in published evaluations; so are those of a class
-    that the file knows but the evaluated subset lacks: no class average contains them. A segment
-    without length is kept, with a warning, because published prediction files hold some: it can
-    match nothing and so counts as a false positive.
+    Predictions of blocked videos are dropped, as in published evaluations. So are predictions of a
+    class that occurs in the file but not in the subset, since no class average contains them. A
+    segment of no length is kept with a warning, because published files hold some: it matches
+    nothing and counts as a false positive.
 
     Args:
         source: prediction file or its content.
-        truth: the ground truth it is compared with.
-        subset: name of the subset (for messages).
-        with_labels: False for class-agnostic metrics; ``label`` is then zero throughout.
+        truth: the ground truth to compare with.
+        subset: for messages.
+        with_labels: False for class-agnostic metrics; then every ``label`` is 0.
 
     Raises:
-        InputError: unreadable file, a video outside the subset, an unknown label, a score that is
-            not finite, a reversed or non-finite segment.
+        InputError: the file is unreadable; a video lies outside the subset; a label is unknown; a
+            score is not finite; a segment is reversed or not finite.
 
     Warns:
-        PredictionWarning: segments without length.
+        PredictionWarning: segments of no length.
     """
     name, results = _load_results(source)
     known = {key: items for key, items in results.items() if key not in truth.blocked}
@@ -165,7 +165,7 @@ def read_predictions(
         owner = list(truth.videos)[video[empty[0]]]
         warnings.warn(
             f"{name}: {len(empty)} of {len(segments)} predictions have no length and count as"
-            f" wrong; the first is of video {owner!r}, at {segments[empty[0], 0]:g} s",
+            f" wrong; the first belongs to video {owner!r}, at {segments[empty[0], 0]:g} s",
             PredictionWarning,
             stacklevel=3,
         )
@@ -175,10 +175,10 @@ def read_predictions(
 
 
 def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
-    """The thresholds as an array [K].
+    """Return the thresholds as an array [K].
 
     Raises:
-        InputError: not a sequence of numbers in (0, 1], or empty.
+        InputError: they are not one or more numbers above 0 and up to 1.
     """
     try:
         values = np.asarray(tiou, dtype=np.float64)
@@ -192,7 +192,7 @@ def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
 
 
 def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[K] thresholds to compare with: an evenly spaced sequence to the bits of `numpy.linspace`."""
+    """Return thresholds [K] to compare with; evenly spaced ones as `numpy.linspace` gives them."""
     even = np.linspace(tiou[0], tiou[-1], len(tiou))
     return even if np.allclose(tiou, even, rtol=0, atol=1e-12) else tiou
 
@@ -203,7 +203,7 @@ def pairs_of(
     gt_key: NDArray[np.int64],
     gt_segments: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All pairs of a prediction and a ground truth of one key, with their tIoU.
+    """Return all pairs of a prediction and a ground truth of the same key, with their tIoU.
 
     Args:
         pred_key: [N] group of each prediction (a video, or a video and a class).
@@ -212,7 +212,7 @@ def pairs_of(
         gt_segments: [G, 2] seconds.
 
     Returns:
-        prediction [M], ground truth [M] and tIoU [M]; two zero-length segments have tIoU 0.
+        prediction [M], ground truth [M] and tIoU [M]; two segments of no length have tIoU 0.
     """
     order = np.argsort(gt_key, kind="stable")
     low = np.searchsorted(gt_key[order], pred_key, side="left")
@@ -228,7 +228,7 @@ def pairs_of(
 
 
 def _load_results(source: Source) -> tuple[str, Mapping[str, Any]]:
-    """Name for messages, and the predictions by video."""
+    """Return the name for messages, and the predictions by video."""
     if isinstance(source, str | Path):
         name, data = str(source), _read_json(source)
     else:
@@ -241,8 +241,8 @@ def _load_results(source: Source) -> tuple[str, Mapping[str, Any]]:
 
 
 def _read_json(path: str | Path) -> Any:
-    # A million predictions are a million dicts, none of them garbage: looking for garbage among
-    # them takes three times as long as reading them.
+    # A million predictions are a million dicts. To search them for garbage takes three times as
+    # long as to read them.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -279,7 +279,7 @@ def _refuse_other_videos(
 
 
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
-    """Find the first prediction that cannot be read and name it."""
+    """Name the first prediction that cannot be read."""
     for key, items in results.items():
         if not isinstance(items, list | tuple):
             raise InputError(f"{name}: video {key!r} is malformed; it needs a list of predictions.")
@@ -298,22 +298,22 @@ def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) 
 
 
 def _with_labels(
-    name: str, truth: GroundTruth, table: Predictions, names: list[str]
+    name: str, truth: GroundTruth, found: Predictions, names: list[str]
 ) -> Predictions:
     index = {label: i for i, label in enumerate(truth.labels)}
     unknown = [label for label in dict.fromkeys(names) if label not in index]
     for label in unknown:
         if label not in truth.other_labels:
-            owner = list(truth.videos)[table.video[names.index(label)]]
+            owner = list(truth.videos)[found.video[names.index(label)]]
             raise InputError(
                 f"{name}: video {owner!r} has the label {label!r}, which {truth.source} does not"
                 " know; correct the label."
             )
     label = np.array([index.get(text, -1) for text in names], dtype=np.int64)
     if not unknown:
-        return table._replace(label=label)
+        return found._replace(label=label)
     keep = label >= 0
-    return Predictions(table.segments[keep], table.scores[keep], table.video[keep], label[keep])
+    return Predictions(found.segments[keep], found.scores[keep], found.video[keep], label[keep])
 
 
 def _is_text(value: Any) -> bool:
