@@ -21,10 +21,10 @@ from etadlite.data.order import TrainingOrder
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs import run as runs
-from etadlite.runs.run import read_metrics
+from etadlite.training.recorder import read_metrics
 from etadlite.training import loop
 from etadlite.training.loop import make_optimizer, open_split
-from etadlite.training.step import OutOfMemoryError, train_step
+from etadlite.training.step import StepOutOfMemoryError, train_step
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="forks processes from a server"
@@ -151,7 +151,7 @@ def odd_one_fails(settings, indices):
     system.encoder.encoder.forward = fails
     try:
         train_step(system, batch, optimizer, settings)
-    except OutOfMemoryError as error:
+    except StepOutOfMemoryError as error:
         said = str(error)
     system.encoder.encoder.forward = encode
     train_step(system, batch, optimizer, settings)  # they still agree on what comes next

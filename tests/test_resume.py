@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +22,8 @@ from etadlite.cli import main
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import run as runs
-from etadlite.runs.run import last_run_folder, read_metrics, run_training
+from etadlite.runs.run import last_run_folder, run_training
+from etadlite.training.recorder import read_metrics
 from etadlite.training import loop
 from etadlite.training import state as checkpoint
 from etadlite.training.recorder import Recorder
@@ -191,6 +194,7 @@ def test_a_full_disk_ends_a_run_with_the_state_before(
         def refuse(*arguments):
             raise SafetensorError(text)
 
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
         later = at_step(3, lambda: monkeypatch.setattr(checkpoint, "save_file", refuse))
         monkeypatch.setattr(Recorder, "log", later)
     else:

@@ -17,7 +17,8 @@ from etadlite.data.datasets import FeatureDataset, SampleKey
 from etadlite.data.unreadable import Readable, Unreadable, collate_readable
 from etadlite.presets import preset
 from etadlite.runs import run as runs
-from etadlite.runs.run import read_metrics, run_training
+from etadlite.runs.run import run_training
+from etadlite.training.recorder import read_metrics
 from etadlite.training import loop, step
 from etadlite.training.loop import open_split, train
 
@@ -88,7 +89,7 @@ def test_ten_in_a_row_end_the_run_with_the_names(tiny, monkeypatch):
 def test_nine_in_a_row_do_not(tiny, monkeypatch):
     poisoned(monkeypatch, {*range(2, 11), *range(12, 21)}, "loss")
     result = train(on_features(tiny, "training.epochs=11"), progress=False)
-    assert result.skipped_steps == 18
+    assert result.progress.skipped == 18
 
 
 # Memory
@@ -211,10 +212,11 @@ def test_a_full_cache_ends_a_training_with_its_state(tiny, tmp_path, monkeypatch
 
     def filling(file, array):
         if len(list(tmp_path.rglob("*.npy"))) > 1:
-            raise OSError(f"{array.size} requested and 0 written")  # as NumPy tells of it
+            raise OSError(f"{array.size} requested and 0 written")  # as NumPy reports it
         save(file, array)
 
     monkeypatch.setattr(np, "save", filling)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     settings = e2e(tiny, f"data.cache={cache}", "data.workers=1", "training.epochs=2")
     with pytest.raises(StoppedError, match=r"^.*cache/.*npy: the disk of data.cache is full; make"):
         run_training(settings, tmp_path / "run", progress=False)

@@ -16,16 +16,15 @@ from etadlite.base.weights import save_weights
 from etadlite.config import TrainingSettings
 from etadlite.data.datasets import collate
 from etadlite.encoders import tiny_encoder
-from etadlite.model.system import (
-    System,
-    build_encoder,
-    checkpoint_settings,
-    load_checkpoint,
-    save_checkpoint,
-)
+from etadlite.encoders.build import build_encoder
+from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint, save_checkpoint
+from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs import run as runs
-from etadlite.runs.run import draw_test_videos, evaluate, new_run_folder, read_metrics, run_training
+from etadlite.runs.pictures import draw_test_videos
+from etadlite.runs.run import new_run_folder, run_training
+from etadlite.runs.testing import evaluate
+from etadlite.training.recorder import read_metrics
 from etadlite.training.loop import (
     learning_rate_factor,
     loader,
@@ -33,7 +32,7 @@ from etadlite.training.loop import (
     open_split,
     train,
 )
-from etadlite.training.report import RunReport, table
+from etadlite.training.report import RunReport, results_table
 from etadlite.training.step import train_step
 
 
@@ -135,9 +134,9 @@ def test_a_single_step_moves_the_weights(tiny):
     result = train(settings, progress=False)
     taken = time.perf_counter() - begun
     assert len(same(before, weights_of(result.system))) < 0.5 * len(before)
-    assert result.peak_activation_bytes > 0
-    assert taken > result.seconds_per_step > 0
-    assert 0 < result.waiting_share < 1
+    assert result.progress.peak_activation_bytes > 0
+    assert taken > result.progress.seconds_per_step > 0
+    assert 0 < result.progress.waiting_share < 1
     assert result.videos_per_second > settings.training.batch_size / taken
 
 
@@ -469,7 +468,7 @@ def report(folder, average, seconds=0.5):
 
 def test_the_table_shows_percent_and_over_seeds_mean_and_deviation(tmp_path):
     seeds = [report(tmp_path, 0.2), report(tmp_path, 0.3), report(tmp_path, 0.4, seconds=9.0)]
-    lines = table({"one": seeds[:1], "three seeds": seeds}).splitlines()
+    lines = results_table({"one": seeds[:1], "three seeds": seeds}).splitlines()
     assert lines[0].split() == [
         *("system", "mAP@0.3", "mAP@0.5", "average", "activations", "s/step")
     ]

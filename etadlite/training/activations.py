@@ -1,23 +1,22 @@
-"""Activation memory, measured: the bytes that autograd keeps for the backward pass."""
+"""Measured activation memory: the bytes that autograd keeps for the backward pass."""
 
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
-import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 
-class SavedActivations:
+class SavedActivations(saved_tensors_hooks):
     """Counts the bytes that autograd holds at once while the context is open.
 
-    A storage that several operations keep counts once; what exists anyway does not count. The
-    number is the same on every device. Nested backward passes are seen where they run in the thread
-    that opened the context, as they do on the CPU.
+    A storage that several operations keep counts once. The number is the same on every device.
+    A nested backward pass is counted if it runs in the thread that opened the context, as it does
+    on the CPU.
 
     Args:
-        existing: what is left out: parameters and buffers of modules, and tensors such as the
-            step's frames.
+        existing: what does not count: parameters and buffers of modules, and tensors such as the
+            frames of a step.
 
     Attributes:
         live_bytes: held now.
@@ -25,31 +24,18 @@ class SavedActivations:
     """
 
     def __init__(self, *existing: nn.Module | Tensor) -> None:
+        super().__init__(lambda tensor: _Saved(self, tensor), lambda saved: saved.tensor)
         self.live_bytes = 0
         self.peak_bytes = 0
         self._holders: Counter[int] = Counter()
-        self._exempt = {
-            tensor.untyped_storage().data_ptr()
-            for item in existing
-            for tensor in (
-                (item,) if isinstance(item, Tensor) else (*item.parameters(), *item.buffers())
-            )
-        }
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: _Saved(self, tensor), lambda saved: saved.tensor
-        )
+        self._exempt: set[int] = set()
+        for item in existing:
+            tensors = [item] if isinstance(item, Tensor) else [*item.parameters(), *item.buffers()]
+            self._exempt.update(tensor.untyped_storage().data_ptr() for tensor in tensors)
 
-    def __enter__(self) -> Self:
-        self._hooks.__enter__()
+    def __enter__(self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().__enter__()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._hooks.__exit__(kind, error, trace)
 
     def _hold(self, tensor: Tensor) -> tuple[int, int] | None:
         storage = tensor.untyped_storage()
@@ -62,8 +48,7 @@ class SavedActivations:
         self._holders[key] += 1
         return key, storage.nbytes()
 
-    def _release(self, held: tuple[int, int]) -> None:
-        key, size = held
+    def _release(self, key: int, size: int) -> None:
         self._holders[key] -= 1
         if not self._holders[key]:
             del self._holders[key]
@@ -81,4 +66,4 @@ class _Saved:
 
     def __del__(self) -> None:
         if self._held is not None:
-            self._counter._release(self._held)
+            self._counter._release(*self._held)

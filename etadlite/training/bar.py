@@ -1,4 +1,4 @@
-"""Progress with the time left: a bar, or plain lines where no terminal shows it."""
+"""The progress of a training with the time left: a bar, or lines of text in a log file."""
 
 import builtins
 import sys
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class _Lines:
-    """Takes what tqdm writes to redraw its bar, and makes lines of it."""
+    """A file for tqdm that writes each redrawing of the bar as a line."""
 
     def write(self, text: str) -> None:
         if text.strip():
@@ -18,12 +18,12 @@ class _Lines:
 
 
 def training_bar(total: int, done: int, *, shown: bool) -> tqdm:
-    """A bar over all steps of a training; in log files a line every half minute.
+    """Return a bar over all steps of a training; in a log file it is a line every half minute.
 
     Args:
-        total: steps.
+        total: steps of the training.
         done: steps that an earlier part of the run did.
-        shown: whether it is wanted.
+        shown: False: a bar that stays silent.
     """
     drawn = sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__")
     plain = {} if drawn else {"file": _Lines(), "mininterval": 30, "maxinterval": 60, "ncols": 100}

@@ -1,4 +1,4 @@
-"""Signals that ask a training to end: it does between two steps, or at once where nothing is lost.
+"""Signals that end a training: between two steps, or at once where nothing can be lost.
 
 A second Ctrl-C ends it without waiting.
 """
@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from etadlite.base.errors import StoppedError
@@ -15,14 +15,14 @@ from etadlite.base.errors import StoppedError
 SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
 ]
-"""What job schedulers, kill and Ctrl-C send; Slurm's `--signal=USR1@60` warns before the limit."""
+"""Sent by job schedulers, kill and Ctrl-C; Slurm's `--signal=USR1@60` warns before the limit."""
 
 
 class Interruption:
     """Notes the signals that come while the context is open; in the main thread only.
 
     Attributes:
-        received: number of the signal; 0 if none came.
+        received: number of the last signal; 0 if none came.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,7 @@ class Interruption:
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -53,7 +48,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Signals end what happens in here without waiting."""
+        """In this context a signal raises its error at once."""
         self._nothing_to_lose = True
         try:
             yield
@@ -62,5 +57,5 @@ class Interruption:
 
 
 def stopped_by(number: int) -> StoppedError:
-    """The error that stands for a signal."""
+    """Return the error that stands for a signal."""
     return StoppedError(f"stopped by {signal.Signals(number).name}", 128 + number)

@@ -1,14 +1,16 @@
 """The training loop: from settings to a trained system, alone or with other processes."""
 
 import errno
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import cos, isfinite, pi
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader
@@ -21,7 +23,9 @@ from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
 from etadlite.data.order import TrainingOrder
 from etadlite.data.unreadable import Readable, collate_readable
-from etadlite.model.system import System, save_checkpoint, settle_speed
+from etadlite.encoders.speed import settle_speed
+from etadlite.model.checkpoint import save_checkpoint
+from etadlite.model.system import System
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
@@ -36,46 +40,35 @@ from etadlite.training.state import (
 from etadlite.training.step import step_in_memory
 
 SKIPPED_IN_A_ROW = 10
-"""So many steps without a finite loss and gradient end a training."""
+"""A training ends after so many steps in a row without a finite loss and gradient."""
+
+_LOADING: WeakSet[BaseProcess] = WeakSet()
+"""The processes that load videos."""
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training leaves, besides its files.
+class _Loader(DataLoader):
+    """A DataLoader that notes its processes, so that a dead one is known by its exit code."""
 
-    Attributes:
-        system: the trained system.
-        peak_activation_bytes: the most that autograd held at once besides weights and the batch,
-            measured in the third step, or the last of fewer.
-        seconds_per_step: median, without the first steps; loading not included.
-        videos_per_second: mean over all steps, with the time that they waited for videos.
-        waiting_share: of that time, what was waiting.
-        skipped_steps: steps without an update, as loss or gradient were not finite.
-        unreadable: videos that could not be read, with the reason.
-    """
-
-    system: System
-    peak_activation_bytes: int
-    seconds_per_step: float
-    videos_per_second: float
-    waiting_share: float
-    skipped_steps: int
-    unreadable: dict[str, str]
+    def __iter__(self) -> Any:
+        others = set(multiprocessing.active_children())
+        batches = super().__iter__()
+        _LOADING.update(set(multiprocessing.active_children()) - others)
+        return batches
 
 
 def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> DataLoader:
-    """This process's batches of a data set: shuffled in training, in order in test.
+    """Return this process's batches of a data set: shuffled in training, in order in a test.
 
-    A test takes one video at a time: all of its proposals are many already, and memory that is used
-    again and again is faster than memory that the system has to hand out.
+    A test takes one video at a time: its proposals are many already, and memory that is used again
+    is faster than memory that the system has to provide.
     """
     if training:
-        order = {
+        order: dict[str, Any] = {
             "batch_sampler": TrainingOrder(len(data), settings.training.batch_size, settings.seed)
         }
     else:
         order = {"sampler": distributed.shard(range(len(data))), "batch_size": 1}
-    return DataLoader(
+    return _Loader(
         Readable(data),
         **order,
         collate_fn=collate_readable,
@@ -85,13 +78,13 @@ def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> Data
 
 
 def open_split(settings: Settings, *, training: bool) -> AnnotatedVideos:
-    """The training or the test videos of the settings."""
+    """Open the training or the test videos of the settings."""
     detector = settings.detector
     return open_dataset(settings.data, detector.classes, detector.in_channels, training=training)
 
 
 def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
-    """By how much the rates are multiplied at a (fractional) epoch."""
+    """Return the factor of the learning rates at a (fractional) epoch."""
     if epoch < settings.warmup_epochs:
         return epoch / settings.warmup_epochs
     if settings.schedule == "step":
@@ -101,7 +94,7 @@ def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
 
 
 def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser with one group for the detector and one for what is trained of the encoder."""
+    """Make the optimizer: a group for the detector, and one for the encoder if it is trained."""
     groups = [{"params": list(system.detector.parameters()), "lr": settings.detector_lr}]
     if system.encoder is not None and system.encoder.ratio > 0:
         trained = [p for p in system.encoder.parameters() if p.requires_grad]
@@ -113,41 +106,29 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, settings: TrainingSettings, epoch: float
 ) -> None:
-    """Give every group of `make_optimizer` its rate at a (fractional) epoch."""
+    """Set the learning rate of every group of `make_optimizer` at a (fractional) epoch."""
     factor = learning_rate_factor(settings, epoch)
     rates = (settings.detector_lr, settings.encoder_lr)
     for group, rate in zip(optimizer.param_groups, rates, strict=False):
         group["lr"] = rate * factor
 
 
-def train(
-    settings: Settings,
-    *,
-    log: Callable[[dict[str, Any]], None] = lambda record: None,
-    after_epoch: Callable[[System, int], dict[str, Any] | None] = lambda system, epoch: None,
-    folder: Path | None = None,
-    progress: bool = True,
-) -> TrainingResult:
+def train(settings: Settings, **options: Any) -> Training:
     """Train the system that the settings describe, from its beginning.
 
     Args:
-        settings: everything the training depends on.
-        log: called with a record of every step.
-        after_epoch: called with the system and the number of finished epochs; what it returns is
-            logged too.
-        folder: where weights and state are written after every epoch, and now and then between.
-        progress: show a bar.
+        settings: everything that the training depends on.
+        options: `log`, `after_epoch`, `folder` and `progress` of `run`.
 
     Raises:
         InputError: the data or the settings cannot be used, or ten steps in a row were not finite.
-        StoppedError: something ended the training from which it can go on.
+        StoppedError: something ended the training, which can be resumed.
     """
-    training, data = prepare(settings)
-    return run(training, data, log=log, after_epoch=after_epoch, folder=folder, progress=progress)
+    return run(*prepare(settings), **options)
 
 
 def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, AnnotatedVideos]:
-    """A training at its beginning, or where the one that left a state was, and its videos.
+    """Return a training at its beginning, or at a saved state, and its videos.
 
     Raises:
         InputError: the data, the settings or the state cannot be used.
@@ -168,7 +149,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         training = Training(settings, settled, system, optimizer, len(data), Progress())
         if state is not None:
             load_state(state, training)
-            if _too_many(training, data):  # that ended it; they may have been repaired
+            if _too_many(training, data):  # that ended the run; they may have been repaired
                 training.progress.failed = {}
     distributed.broadcast_weights(system)
     return training, data
@@ -182,8 +163,22 @@ def run(
     after_epoch: Callable[[System, int], dict[str, Any] | None] = lambda system, epoch: None,
     folder: Path | None = None,
     progress: bool = True,
-) -> TrainingResult:
-    """Train from where the training is to its end; see `train`."""
+) -> Training:
+    """Train to the end.
+
+    Args:
+        training: the training at its beginning or in its midst; it is changed, and returned.
+        data: the training videos.
+        log: called with a record of every step.
+        after_epoch: called with the system and the number of finished epochs; its record, if it
+            returns one, is logged too.
+        folder: where weights and state are written after every epoch, and the state also every
+            `training.checkpoint_minutes`; None: nowhere.
+        progress: show a bar.
+
+    Raises:
+        InputError, StoppedError: see `train`.
+    """
     settings, system, at = training.settled, training.system, training.progress
     batches = loader(data, settings, training=True)
     length, epochs = len(batches), settings.training.epochs
@@ -197,7 +192,7 @@ def run(
 
     with (
         Interruption() as interruption,
-        _state_left(training, folder),
+        _saved_when_stopped(training, folder),
         training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
         while at.epoch < epochs:
@@ -222,17 +217,17 @@ def run(
                 at.seconds_per_step = statistics.median(seconds[3:] or seconds)
                 at.step += 1
                 at.steps += 1
-                # 4. What it gave.
+                # 4. Its record.
                 record = _checked(training, batch, record)
                 note({"step": at.steps, "epoch": at.steps / length, **record})
                 bar.set_postfix(loss=f"{record.get('loss', float('nan')):.2f}", refresh=False)
                 bar.update()
-                # 5. From here it can go on.
+                # 5. The state, from time to time.
                 if time.monotonic() - saved >= 60 * settings.training.checkpoint_minutes:
                     _save(training, folder)
                     saved = time.monotonic()
                 asked = time.perf_counter()
-            # 6. An epoch is over: its weights, and perhaps a test.
+            # 6. The epoch is over: state, weights, and a test if one is due.
             _save(training, folder)
             if folder is not None and distributed.is_first():
                 save_checkpoint(folder / "checkpoint.safetensors", system, training.settings)
@@ -242,16 +237,7 @@ def run(
             if tested is not None:
                 note({"step": at.steps, "epoch": at.epoch + 1, **tested})
             at.epoch, at.step = at.epoch + 1, 0
-    taken = at.waited + at.worked
-    return TrainingResult(
-        system,
-        at.peak_activation_bytes,
-        at.seconds_per_step,
-        at.steps * settings.training.batch_size / taken,
-        at.waited / taken,
-        at.skipped,
-        dict(at.failed),
-    )
+    return training
 
 
 def _next_batches(
@@ -262,8 +248,9 @@ def _next_batches(
     Raises:
         StoppedError: by a signal, or as the videos cannot be read; in all processes.
     """
-    at = training.progress
-    batches.batch_sampler.epoch, batches.batch_sampler.first_step = at.epoch, at.step
+    at, order = training.progress, batches.batch_sampler
+    assert isinstance(order, TrainingOrder)
+    order.epoch, order.first_step = at.epoch, at.step
     remaining, left = iter(batches), len(batches) - at.step
     for _ in range(left):
         batch, lost = Batch([], torch.empty(0), [], [], [], [], []), ""
@@ -297,18 +284,18 @@ def _next_batches(
 
 
 def _too_many(training: Training, data: AnnotatedVideos) -> bool:
-    """Whether more videos than may be cannot be read."""
+    """Return True if more videos are unreadable than the settings allow."""
     allowed = training.settings.training.max_unreadable * len(data.videos)
     return len(training.progress.failed) > allowed
 
 
 def _without_data(training: Training, reason: str) -> InputError | StoppedError:
-    """What ends a training whose videos cannot be read; one that began can go on later."""
+    """Return the error that ends a training without videos; one that has begun can be resumed."""
     return StoppedError(reason, 2) if training.progress.steps else InputError(reason)
 
 
 def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict[str, Any]:
-    """The record of a step; one that was not finite is counted.
+    """Return the record of a step, or, if it is not finite, count and name it.
 
     Raises:
         InputError: it was the tenth in a row.
@@ -335,17 +322,26 @@ def _save(training: Training, folder: Path | None) -> None:
         save_state(folder / STATE, training)
 
 
+def _failed_processes() -> set[BaseProcess]:
+    """Return the loading processes that ended with an error."""
+    return {process for process in _LOADING if process.exitcode}
+
+
 @contextmanager
-def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
-    """What stops the training between two updates leaves a state, where one can be written."""
-    keep, lost = True, False
+def _saved_when_stopped(training: Training, folder: Path | None) -> Iterator[None]:
+    """Save the state when something stops the training, and raise a `StoppedError` that says so.
+
+    Where the state may lie between two updates, or lack a record, the last saved one is kept.
+    """
+    failed_before = _failed_processes()
+    code, keep, lost = 1, True, False
     try:
         yield
         return
     except StoppedError as error:
         reason, code, cause = str(error), error.code, error
     except distributed.LostProcessError as error:
-        reason, code, cause, lost = "another process of this training was lost", 1, error, True
+        reason, cause, lost = "another process of this training was lost", error, True
     except OSError as error:
         where = error.filename or folder
         if disk_is_full(error):
@@ -354,14 +350,13 @@ def _state_left(training: Training, folder: Path | None) -> Iterator[None]:
             reason = f"{where} cannot be written any more ({error.strerror})"
         else:
             raise
-        code, cause = 1, error
-        keep = False  # perhaps the last record is lost, so its step is done again
+        cause, keep = error, False  # perhaps the last record is lost, so its step is done again
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if _failed_processes() <= failed_before:
             raise
-        # PyTorch says so wherever the step happens to be, perhaps between two of its updates.
+        # PyTorch raises this wherever the step happens to be, perhaps between two of its updates.
         reason = f"a process that loads videos died ({str(error).strip().splitlines()[0]})"
-        code, cause, keep = 1, error, False
+        cause, keep = error, False
     if folder is None:
         raise StoppedError(reason, code, everywhere=lost) from cause
     if keep and distributed.is_first():

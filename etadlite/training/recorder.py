@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from etadlite.base.errors import InputError
+
 
 class Recorder:
     """Writes the records of a run to `metrics.jsonl` and for TensorBoard.
@@ -39,3 +41,15 @@ class Recorder:
         for name, value in record.items():
             if isinstance(value, float) and name != "epoch":
                 self._board.add_scalar(name, value, record["step"])
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read the records of a run.
+
+    Raises:
+        InputError: the folder is no run directory.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        raise InputError(f"{folder} is no run directory: it has no metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]

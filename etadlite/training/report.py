@@ -1,30 +1,30 @@
-"""What runs reached, in words: a record for JSON, and a table of several systems and seeds."""
+"""The numbers of a finished run: one class, its JSON file, and a table of several runs."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run reached.
+    """What a run reached; the defaults stand for numbers that older reports lack.
 
     Attributes:
         folder: the run directory.
         tiou: thresholds.
         per_tiou: mAP at each threshold, 0..1.
-        average: their mean.
+        average: the mean of `per_tiou`.
         peak_activation_bytes: the most that autograd held at once in a step.
         seconds_per_step: median.
-        videos_per_second: of the training, with the time that it waited for videos.
-        waiting_share: of that time, what was waiting.
-        skipped_steps: steps without an update, as loss or gradient were not finite.
-        unreadable_videos: of training and test, see `failed_videos.json`.
+        videos_per_second: speed of the training, including the time that it waited for videos.
+        waiting_share: share of that time that was waiting.
+        skipped_steps: steps without an update, because loss or gradient were not finite.
+        unreadable_videos: number of videos of training and test in `failed_videos.json`.
     """
 
     folder: Path
@@ -40,55 +40,42 @@ class RunReport:
 
 
 def report_record(report: RunReport) -> dict[str, Any]:
-    """A report as plain values, for JSON."""
-    return {
-        "average_mAP": report.average,
-        "mAP": dict(zip(map(str, report.tiou), report.per_tiou, strict=True)),
-        "peak_activation_bytes": report.peak_activation_bytes,
-        "seconds_per_step": report.seconds_per_step,
-        "videos_per_second": report.videos_per_second,
-        "waiting_share": report.waiting_share,
-        "skipped_steps": report.skipped_steps,
-        "unreadable_videos": report.unreadable_videos,
-    }
+    """Return a report as plain values, as `report.json` holds them."""
+    record = asdict(report)
+    del record["folder"]
+    scores = zip(map(str, record.pop("tiou")), record.pop("per_tiou"), strict=True)
+    return {"average_mAP": record.pop("average"), "mAP": dict(scores)} | record
 
 
 def read_report(folder: Path) -> RunReport:
-    """The report of a finished run."""
-    record = json.loads((folder / "report.json").read_text())
-    return RunReport(
-        folder,
-        tuple(map(float, record["mAP"])),
-        tuple(record["mAP"].values()),
-        record["average_mAP"],
-        record["peak_activation_bytes"],
-        record["seconds_per_step"],
-        record.get("videos_per_second", float("nan")),  # reports of older runs lack it
-        record.get("waiting_share", float("nan")),
-        record.get("skipped_steps", 0),
-        record.get("unreadable_videos", 0),
-    )
+    """Read the report of a finished run.
+
+    Raises:
+        InputError: the folder has no readable report.
+    """
+    record = read_json(folder / "report.json", "report of a run")
+    scores = record.pop("mAP")
+    average = record.pop("average_mAP")
+    return RunReport(folder, tuple(map(float, scores)), tuple(scores.values()), average, **record)
 
 
-def table(reports: Mapping[str, Sequence[RunReport]]) -> str:
-    """A table of reports; several reports of a system are its seeds: mean and deviation."""
+def results_table(reports: Mapping[str, Sequence[RunReport]]) -> str:
+    """Return a table with a line per system.
+
+    Several reports of a system are those of its seeds: mAP is their mean and standard deviation,
+    activations are their maximum, seconds their median.
+    """
     tiou = next(iter(reports.values()))[0].tiou
-    head = ["system", *(f"mAP@{t:g}" for t in tiou), "average", "activations", "s/step"]
-    rows = [head]
+    rows = [["system", *(f"mAP@{t:g}" for t in tiou), "average", "activations", "s/step"]]
     for name, seeds in reports.items():
-        columns = [[100 * r.per_tiou[i] for r in seeds] for i in range(len(tiou))]
-        columns.append([100 * r.average for r in seeds])
-        rows.append(
-            [
-                name,
-                *(_mean_and_deviation(column) for column in columns),
-                f"{max(r.peak_activation_bytes for r in seeds) / 2**20:.1f} MiB",
-                f"{statistics.median(r.seconds_per_step for r in seeds):.3f}",
-            ]
-        )
+        scores = [[100 * score for score in (*r.per_tiou, r.average)] for r in seeds]
+        memory = max(r.peak_activation_bytes for r in seeds) / 2**20
+        seconds = statistics.median(r.seconds_per_step for r in seeds)
+        means = map(_mean_and_deviation, zip(*scores, strict=True))
+        rows.append([name, *means, f"{memory:.1f} MiB", f"{seconds:.3f}"])
     return aligned(rows)
 
 
-def _mean_and_deviation(values: list[float]) -> str:
+def _mean_and_deviation(values: Sequence[float]) -> str:
     mean = f"{statistics.mean(values):.1f}"
     return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean

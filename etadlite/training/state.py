@@ -1,13 +1,11 @@
-"""The state of a training on disk: all it takes to go on as if it had never stopped.
+"""The state of a training on disk: all that it takes to go on as if it had never stopped.
 
 Random states are not part of it: every draw follows from the run's seed and the position in the
 training, see `etadlite.base.draws` and `etadlite.data.order`.
 """
 
-import errno
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from torch import Tensor
 from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 from etadlite.base.weights import load_exactly, load_weights
-from etadlite.config import Settings, read_settings
+from etadlite.config import Settings, flat
 from etadlite.model.system import System
 
 STATE = "state.safetensors"
@@ -49,16 +47,17 @@ class Progress:
     """How far a training is.
 
     Attributes:
-        epoch: finished epochs; one counts as finished once its test is.
+        epoch: finished epochs; an epoch is finished once its test is.
         step: finished steps of the present epoch.
         steps: finished steps of all epochs.
         records: lines of the run's metrics.
-        skipped: steps without an update, as loss or gradient were not finite.
-        suspects: the videos of such steps in a row up to now, a list a step.
-        failed: videos that could not be read, with the reason.
-        chunk_size: snippets encoded at once, where memory ran out with more.
-        peak_activation_bytes: see `etadlite.training.loop.TrainingResult`.
-        seconds_per_step: likewise.
+        skipped: steps without an update, because loss or gradient were not finite.
+        suspects: the videos of the latest such steps in a row, a list per step.
+        failed: videos that could not be read -> the reason.
+        chunk_size: snippets encoded at once since memory ran out; None if it never did.
+        peak_activation_bytes: the most that autograd held at once, besides weights and the batch;
+            measured in the third step, or in the last if there are fewer.
+        seconds_per_step: median, without the first steps and without loading.
         waited: seconds in which steps waited for their videos.
         worked: seconds that the steps took.
     """
@@ -76,20 +75,25 @@ class Progress:
     waited: float = 0.0
     worked: float = 0.0
 
+    @property
+    def waiting_share(self) -> float:
+        """The share of the time so far in which steps waited for their videos."""
+        return self.waited / (self.waited + self.worked)
+
 
 @dataclass
 class Training:
-    """All that changes while a training runs, and the settings it follows from.
+    """A training: the settings that it follows from, and all that changes while it runs.
 
     Attributes:
         settings: as asked for.
-        settled: the same, with what `auto` was found to stand for.
-        system: what is trained.
-        optimizer: what trains it.
+        settled: the same with the fastest choice in place of `auto`.
+        system: the trained system.
+        optimizer: the optimizer of its weights.
         samples: number of samples of an epoch.
         progress: how far it is.
-        explain: what is known of the memory of a step with each of some numbers of snippets at
-            once, said where memory runs out; whoever starts a training may know it.
+        explain: called where memory runs out, with the settings and numbers of snippets that are
+            encoded at once; returns what is known of the memory that they need, in words.
     """
 
     settings: Settings
@@ -100,12 +104,18 @@ class Training:
     progress: Progress
     explain: Callable[[Settings, Sequence[int]], str] = lambda settings, chunks: ""
 
+    @property
+    def videos_per_second(self) -> float:
+        """The speed so far, including the time that steps waited for their videos."""
+        at = self.progress
+        return at.steps * self.settings.training.batch_size / (at.waited + at.worked)
+
 
 def save_state(path: Path, training: Training) -> None:
     """Write the state, whole or not at all; it is on the disk when this returns.
 
     Raises:
-        OSError: it cannot be written; the state that was there still is.
+        OSError: it cannot be written; an older state is still there.
     """
     tensors = {f"system.{name}": value for name, value in training.system.state_dict().items()}
     for index, values in training.optimizer.state_dict()["state"].items():
@@ -115,47 +125,40 @@ def save_state(path: Path, training: Training) -> None:
         "progress": asdict(training.progress),
         "samples": training.samples,
         "settled": training.settled.model_dump(mode="json"),
+        "settings": training.settings.model_dump(mode="json"),
     }
-    metadata = {"settings": training.settings.model_dump_json()}
-    metadata |= {name: json.dumps(value) for name, value in about.items()}
+    metadata = {name: json.dumps(value) for name, value in about.items()}
     with written_whole(path) as draft:
         try:
             save_file(tensors, draft, metadata)
-        except SafetensorError as error:  # so it says that the disk is full, or gone
-            number = re.search(r"os error (\d+)", str(error))
-            code = int(number[1]) if number else errno.EIO
-            raise OSError(code, os.strerror(code)) from error
+        except SafetensorError as error:  # a failed write has no class of its own there
+            raise OSError(str(error)) from error
         with draft.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def settled_settings(path: Path, settings: Settings) -> Settings:
-    """What `auto` was found to stand for in the run that left a state, in these settings.
+    """Return the settings with the choices in place of `auto` that a saved state was trained with.
 
     Raises:
         InputError: the file is no state, or one of other settings; those that differ are named.
     """
     about = _metadata(path)
-    refuse_other_settings(json.loads(about["settings"]), settings, path)
-    settled = read_settings(json.loads(about["settled"]), str(path))
-    encoder = {"channels_last": settled.encoder.channels_last}
-    training = {"precision": settled.training.precision}
-    return settings.model_copy(
-        update={
-            "encoder": settings.encoder.model_copy(update=encoder),
-            "training": settings.training.model_copy(update=training),
-        }
+    refuse_other_settings(about["settings"], settings, path)
+    settled = flat(about["settled"])
+    return settings.changed(
+        {name: settled[name] for name in ("encoder.channels_last", "training.precision")}
     )
 
 
 def load_state(path: Path, training: Training) -> None:
-    """Put a training where the one that left a state was.
+    """Bring a training to a saved state.
 
     Raises:
         InputError: the file is no state, or one of other settings or data.
     """
     tensors, about = load_weights(path)[0], _metadata(path)
-    if int(about["samples"]) != training.samples:
+    if about["samples"] != training.samples:
         raise InputError(
             f"{path} was left by a training on {about['samples']} samples, but here are "
             f"{training.samples}; resume with the same annotations and files"
@@ -167,10 +170,9 @@ def load_state(path: Path, training: Training) -> None:
         state.setdefault(int(index), {})[key] = value
     groups = training.optimizer.state_dict()["param_groups"]
     training.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    training.progress = Progress(**json.loads(about["progress"]))
-    smaller = training.progress.chunk_size
-    if smaller is not None and training.system.encoder is not None:
-        encoder = training.system.encoder
+    training.progress = Progress(**about["progress"])
+    encoder, smaller = training.system.encoder, training.progress.chunk_size
+    if smaller is not None and encoder is not None:
         encoder.chunk_size = min(encoder.chunk_size, smaller)
 
 
@@ -178,10 +180,10 @@ def refuse_other_settings(theirs: Mapping[str, Any], settings: Settings, source:
     """Refuse to resume a run of other settings.
 
     Raises:
-        InputError: naming those that differ, with both values.
+        InputError: settings differ; they are named, with both values.
     """
-    ours, before = _flat(settings.model_dump(mode="json")), _flat(theirs)
-    # A setting that is younger than the run has its default there.
+    ours, before = flat(settings.model_dump(mode="json")), flat(theirs)
+    # A setting that the older run does not know has its default there.
     different = [
         f"{name} is {before[name]} there and {value} here"
         for name, value in ours.items()
@@ -194,32 +196,19 @@ def refuse_other_settings(theirs: Mapping[str, Any], settings: Settings, source:
         )
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """What stands beside the tensors."""
-    load = "settings", "settled", "samples", "progress"
-    if path.is_file():
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-        except Exception:
-            metadata = {}
-        if set(load) <= set(metadata):
-            return metadata
+def _metadata(path: Path) -> dict[str, Any]:
+    """Read what a state holds beside its tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+    except (OSError, SafetensorError, ValueError):
+        metadata = {}
+    if metadata.keys() >= {"settings", "settled", "samples", "progress"}:
+        return metadata
     raise InputError(f"{path} is no state of a training that can be resumed")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name begins with a prefix, by the rest of their name."""
+    """Return the tensors whose name begins with a prefix, by the rest of their name."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of settings as `section.key` -> value."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from etadlite.base import distributed
+from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
 from etadlite.base.errors import InputError
-from etadlite.config import Settings
+from etadlite.config import Settings, flat
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
 from etadlite.model.system import System
@@ -20,39 +21,39 @@ from etadlite.training.state import Training
 from etadlite.training.targets import Targets, make_targets
 
 
-class OutOfMemoryError(RuntimeError):
-    """Memory ran out in a step, here or in another process."""
+class StepOutOfMemoryError(RuntimeError):
+    """Memory ran out in a step, in this or in another process; nothing was updated."""
 
 
 def train_step(
     system: System, batch: Batch, optimizer: torch.optim.Optimizer, settings: Settings
 ) -> dict[str, float]:
-    """One step over the videos of all processes; without an update if it is not finite.
+    """Do one step over the videos of all processes; a step that is not finite updates nothing.
 
     Args:
-        system: what is trained.
-        batch: this process's videos, maybe none.
-        optimizer: of its parameters.
+        system: the trained system.
+        batch: this process's videos; maybe none.
+        optimizer: the optimizer of the system's weights.
         settings: weights of the losses, and the clipping of the gradient.
 
     Returns:
-        The loss's parts, their sum as `loss`, and the gradient's norm before clipping.
+        The parts of the loss, their sum as `loss`, and `gradient_norm` before clipping.
 
     Raises:
-        OutOfMemoryError: in one of the processes; nothing was updated.
+        StepOutOfMemoryError: memory ran out in one of the processes.
     """
     draws = Draws(batch.seeds, system.proposals.device)
-    # 1. What the detector says of sampled proposals, and what it should say.
+    # 1. The detector's output for sampled proposals, and its targets.
     with _out_of_memory_together():
         output, targets = scored(system, batch, draws, settings)
-    # 2. The loss, and its gradient; the encoder's comes from sampled snippets.
+    # 2. The loss and its gradient; the encoder's gradient comes from sampled snippets.
     with _out_of_memory_together():
         parts = detection_loss(output, targets, settings.losses, draws)
         loss = torch.stack(list(parts.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()
-    # 3. Both over the videos of all processes.
+    # 3. Both are summed over the videos of all processes.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     distributed.all_reduce_gradients(parameters)
     values = distributed.all_reduce_sum(torch.stack([*parts.values(), loss]).detach())
@@ -69,9 +70,9 @@ def train_step(
 def scored(
     system: System, batch: Batch, draws: Draws, settings: Settings
 ) -> tuple[DetectorOutput, Targets]:
-    """What the system says of sampled proposals of a batch, and what it should say."""
+    """Return the system's output for sampled proposals of a batch, and its targets."""
     if not batch.names:
-        return _nothing(system, settings)
+        return _of_no_video(system, settings)
     device = system.proposals.device
     actions = [actions.to(device) for actions in batch.actions]
     labels = [labels.to(device) for labels in batch.labels]
@@ -82,8 +83,8 @@ def scored(
 
 
 @torch.no_grad()
-def _nothing(system: System, settings: Settings) -> tuple[DetectorOutput, Targets]:
-    """Output and targets of no video, for a process that has no share of a step."""
+def _of_no_video(system: System, settings: Settings) -> tuple[DetectorOutput, Targets]:
+    """Return empty output and targets, for a process that has no video in a step."""
     device, cells = system.proposals.device, settings.data.snippets
     proposals = system.proposals[None, :1]
     features = torch.zeros(1, settings.detector.in_channels, cells, device=device)
@@ -95,67 +96,60 @@ def _nothing(system: System, settings: Settings) -> tuple[DetectorOutput, Target
     return DetectorOutput(output.boundaries[:0], stages, classes), targets
 
 
-def shortage(error: RuntimeError) -> str:
-    """What PyTorch says of memory that ran out; empty of any other error."""
-    if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
-        return ""
-    return str(error).strip().splitlines()[0]
-
-
 @contextmanager
 def _out_of_memory_together() -> Iterator[None]:
-    """When memory runs out in one process, all of them raise the same error."""
+    """When memory runs out in one process, raise the same error in all of them."""
     reason = ""
     try:
         yield
-    except RuntimeError as error:
-        reason = shortage(error)
-        if not reason:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
+        reason = (str(error).strip() or "MemoryError").splitlines()[0]
     if reason := distributed.first_reason(reason):
-        raise OutOfMemoryError(reason)  # not from the other, which holds on to the step's tensors
+        # The first error is not its cause: that would hold on to the step's tensors.
+        raise StepOutOfMemoryError(reason)
 
 
 def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
-    """A step; where memory runs out, the same with half as many snippets encoded at once.
+    """Do a step; where memory runs out, repeat it with half as many snippets encoded at once.
 
     Raises:
-        InputError: memory does not suffice for one snippet at once either.
+        InputError: memory does not suffice for one snippet at a time either.
     """
     at, settings, encoder = training.progress, training.settled, training.system.encoder
     while True:
-        # Whatever draws from torch's own state draws the same in a resumed training.
+        # What draws from torch's global state, as dropout does, draws the same when resumed.
         place = (settings.seed, at.epoch, at.step, 1 + distributed.rank())
         torch.manual_seed(video_seed(*place))
         try:
             return train_step(training.system, batch, training.optimizer, settings)
-        except OutOfMemoryError as error:
+        except StepOutOfMemoryError as error:
             reason = str(error)
         training.optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if encoder is None or encoder.chunk_size == 1:
-            planned = training.explain(settings, (1,))
-            raise InputError(_too_little(settings, reason, planned))
+            raise InputError(_too_little(settings, reason + training.explain(settings, (1,))))
         tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
         encoder.chunk_size = at.chunk_size
         if distributed.is_first():
-            planned = training.explain(settings, (tried, at.chunk_size))
+            reason += training.explain(settings, (tried, at.chunk_size))
             warnings.warn(
-                f"memory ran out with {tried} snippets encoded at once ({reason}{planned}); the "
-                f"step is repeated, and the training goes on, with {at.chunk_size}",
+                f"memory ran out with {tried} snippets encoded at once ({reason}); the step is "
+                f"repeated, and the training goes on, with {at.chunk_size}",
                 stacklevel=2,
             )
 
 
-def _too_little(settings: Settings, reason: str, planned: str) -> str:
-    """What to do where memory does not suffice."""
+def _too_little(settings: Settings, reason: str) -> str:
+    """Say which settings to lower where memory does not suffice."""
     names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
     if settings.data.features is None:
         names += ["sampling.snippet_ratio", "data.crop"]
-    tree = settings.model_dump(mode="json")
-    values = [f"{name} ({tree[name.split('.')[0]][name.split('.')[1]]})" for name in names]
+    values = flat(settings.model_dump(mode="json"))
+    lower = ", ".join(f"{name} ({values[name]})" for name in names)
     return (
-        f"memory does not suffice for a training step ({reason}{planned}); lower one of "
-        f"{', '.join(values)}; `etadlite plan` says what fits"
+        f"memory does not suffice for a training step ({reason}); lower one of {lower}; "
+        "`etadlite plan` says what fits"
     )
