@@ -4,7 +4,6 @@ import difflib
 import random
 import re
 import statistics
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.data.annotations import TOLERANCE, Action
 from etadlite.data.split import is_video
-from etadlite.data.video import VideoInfo, frame_times, probe
+from etadlite.data.video import Video, VideoInfo
 from etadlite.detector import valid_proposals
 from etadlite.inference.predict import UNEVEN
-from etadlite.prepare.importers import Row, read_rows
+from etadlite.prepare.importers import ImportedAction, read_rows
 from etadlite.presets import e2e_stickfigures
 from etadlite.stickfigures.classes import FPS
 
@@ -42,14 +41,18 @@ class OwnVideo:
     """A video of the data set.
 
     Attributes:
-        info: what the file holds.
+        file: the opened video.
         actions: by their start.
         subset: "training" or "validation".
     """
 
-    info: VideoInfo
+    file: Video
     actions: tuple[Action, ...]
     subset: str
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.file.info
 
 
 def init_dataset(
@@ -97,8 +100,8 @@ def init_dataset(
     files = _video_files(folder)
     rows = [row for path in annotations for row in read_rows(path, tier)]
     problems: list[str] = []
-    infos = _probe_all(files, problems, progress=progress)
-    actions = _usable(rows, files, infos, fps, problems)
+    opened = _open_all(files, problems, progress=progress)
+    actions = _usable(rows, files, opened, fps, problems)
     for problem in problems:
         log(f"{'left out' if skip else 'wrong'}: {problem}")
     if problems and not skip:
@@ -108,7 +111,7 @@ def init_dataset(
         )
     actions = {name: _without_copies(name, found, log) for name, found in actions.items()}
     chosen = _subsets(rows, actions, log) or _draw_subsets(actions, validation, seed)
-    videos = {n: OwnVideo(infos[n], tuple(actions[n]), chosen[n]) for n in sorted(actions)}
+    videos = {n: OwnVideo(opened[n], tuple(actions[n]), chosen[n]) for n in sorted(actions)}
     _remark(videos, files, log)
     settings, arithmetic = settings_for(folder, videos, targets[0])
     write_json(targets[0], {"version": "etadlite 1", "database": _database(videos)})
@@ -145,7 +148,7 @@ def settings_for(
     epochs = min(max(ceil(STEPS / steps), base.training.epochs), MOST_EPOCHS)
     data = {
         "annotations": annotations.resolve(),
-        "videos": infos[0].path.parent.resolve(),
+        "videos": next(iter(videos.values())).file.path.parent.resolve(),
         "cache": annotations.resolve().parent / "frames",
         "snippets": snippets,
         "frame_step": step,
@@ -251,37 +254,37 @@ def _video_files(folder: Path) -> dict[str, Path]:
     raise InputError(f"{folder} holds no video file, nor does {folder / 'videos'}")
 
 
-def _probe_all(
+def _open_all(
     files: Mapping[str, Path], problems: list[str], *, progress: bool
-) -> dict[str, VideoInfo]:
-    infos = {}
+) -> dict[str, Video]:
+    """Open the videos that can be used; what is wrong with others is added to the problems."""
+    opened = {}
     for name, path in tqdm(
         files.items(), desc="videos", unit="video", disable=not progress, leave=False
     ):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the note says it again
-                infos[name] = probe(path)
+            video = Video(path)
         except InputError as error:
             problems.append(str(error))
         else:
-            if infos[name].note:
-                problems.append(f"{path}: {infos[name].note}")
-                del infos[name]
-    return infos
+            if video.info.note:
+                problems.append(f"{path}: {video.info.note}")
+            else:
+                opened[name] = video
+    return opened
 
 
 def _usable(
-    rows: Sequence[Row],
+    rows: Sequence[ImportedAction],
     files: Mapping[str, Path],
-    infos: Mapping[str, VideoInfo],
+    opened: Mapping[str, Video],
     fps: float | None,
     problems: list[str],
 ) -> dict[str, list[Action]]:
     """The actions of every annotated video; what is wrong with others is added to the problems."""
     actions: dict[str, list[Action]] = {}
     for row in rows:
-        if row.video in files and row.video not in infos:
+        if row.video in files and row.video not in opened:
             problems.append(f"{row.where}: its video {row.video} cannot be read")
             continue
         wrong = row.problem
@@ -290,15 +293,15 @@ def _usable(
             hint = f'; is it "{near[0]}"?' if near else ""
             wrong = f'there is no video "{row.video}"{hint}'
         if not wrong and row.label:
-            rate = (fps or infos[row.video].fps) if row.in_frames else 1.0
+            rate = (fps or opened[row.video].info.fps) if row.in_frames else 1.0
             action = Action(row.start / rate, row.end / rate, row.label)
-            wrong = _misplaced(action, infos[row.video].duration)
+            wrong = _misplaced(action, opened[row.video].info.duration)
         if wrong:
             problems.append(f"{row.where}: {wrong}")
             continue
         found = actions.setdefault(row.video, [])
         if row.label:
-            end = min(action.end, infos[row.video].duration)
+            end = min(action.end, opened[row.video].info.duration)
             found.append(action._replace(end=end))
     return actions
 
@@ -336,7 +339,7 @@ def _without_copies(
 
 
 def _subsets(
-    rows: Sequence[Row], actions: Mapping[str, object], log: Callable[[str], None]
+    rows: Sequence[ImportedAction], actions: Mapping[str, object], log: Callable[[str], None]
 ) -> dict[str, str]:
     """The subsets that the files give, if they give one for every video; else nothing."""
     given: dict[str, set[str]] = {name: set() for name in actions}
@@ -379,9 +382,7 @@ def _remark(
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         log(f"note: {len(without)} videos have no annotation and are left out: {names}")
     for name, video in videos.items():
-        times = frame_times(video.info.path)
-        off = float(np.abs(times - np.arange(len(times)) / video.info.fps).max())
-        if off > UNEVEN:
+        if (off := video.file.unevenness) > UNEVEN:
             log(
                 f"note: {name}: its frame rate varies, by up to {off:.1f} s; convert it to a "
                 "constant rate, or its actions are learnt that far off"
