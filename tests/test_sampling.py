@@ -19,7 +19,7 @@ from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.sampling.dpp import RIDGE, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
-from etadlite.sampling.importance import proportional_chances, systematic
+from etadlite.sampling.importance import proportional_probabilities, systematic_sample
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext
 from etadlite.sampling.snippets import LABEL_SHARE, RANDOM, SNIPPET_STRATEGIES, SnippetContext
 
@@ -227,9 +227,9 @@ def test_broken_values_break_no_strategy(name):
     share=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_proportional_chances_and_their_picks(sizes, share, seed):
+def test_proportional_probabilities_and_their_picks(sizes, share, seed):
     count = max(1, round(share * len(sizes)))
-    chances = proportional_chances(torch.tensor([sizes]), count)[0]
+    chances = proportional_probabilities(torch.tensor([sizes]), count)[0]
     assert float(chances.sum()) == pytest.approx(count)
     assert ((chances > 0) & (chances <= 1)).all()
     floor = max(sizes) * 1e-6
@@ -240,7 +240,7 @@ def test_proportional_chances_and_their_picks(sizes, share, seed):
     if ratio.numel():  # what is certain would have more than 1 at the others' rate
         assert (wanted[~below] * ratio.max() >= 1 - 1e-5).all()
     draw = Draws([seed]).rand(len(sizes) + 1)
-    assert len(set(systematic(chances[None], draw, count)[0].tolist())) == count
+    assert len(set(systematic_sample(chances[None], draw, count)[0].tolist())) == count
 
 
 class Linear(nn.Module):
@@ -306,7 +306,7 @@ def test_settings_reach_the_encoder(tiny):
     assert not encoder().rescale
     assert encoder("sampling.snippet_strategy=grid", "sampling.rescale=true").rescale
     assert encoder("sampling.snippet_strategy=gradient_norm").rescale
-    with pytest.raises(InputError, match="chances"):
+    with pytest.raises(InputError, match="probabilities"):
         encoder("sampling.snippet_strategy=kdpp", "sampling.rescale=true")
     label = encoder("sampling.snippet_strategy=boundary")
     with pytest.raises(InputError, match="needs the actions"):

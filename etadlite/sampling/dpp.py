@@ -1,27 +1,27 @@
-"""k-DPPs: random sets of a fixed size that avoid having two items alike.
+"""k-DPPs: random sets of a fixed size that avoid similar items.
 
-A set S of k items is drawn with a chance proportional to the determinant of the similarities of its
-items (Kulesza and Taskar, "Determinantal point processes for machine learning", 2012, section 5).
-The draw is exact: k eigenvectors of the similarity matrix are drawn first (algorithm 8 there), then
-k items from the projection that they span, by a Cholesky factorisation that grows with the picks.
+The probability of a set of k items is proportional to the determinant of their similarities
+(Kulesza and Taskar, "Determinantal point processes for machine learning", 2012, section 5). The
+draw is exact: first k eigenvectors of the similarity matrix (algorithm 8 there), then k items from
+the projection onto them, with a Cholesky factor that grows by one column per item.
 """
 
 import torch
 from torch import Tensor
 
 RIDGE = 1e-6
-"""Added to an item's similarity to itself. Sets that need more than the rank of the similarities
-then have a chance, too: of items that are all alike, any is drawn."""
+"""Added to an item's similarity to itself, so that a set may be larger than the rank of the
+similarities: among items that are all alike, any can be drawn."""
 
 
 def gaussian_similarity(points: Tensor) -> Tensor:
-    """Similarities exp(-d^2 / m) of points, with d their distance and m the mean of d^2.
+    """Return similarities exp(-d^2 / m), with d the distance of two points and m the mean of d^2.
 
     Args:
         points: [R, M, C]; the mean is over all pairs of a row.
 
     Returns:
-        [R, M, M]; ones where all points are equal.
+        [R, M, M]; ones if all points are equal.
     """
     square = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     mean = square.mean(dim=(1, 2), keepdim=True)
@@ -32,15 +32,15 @@ def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
     """Draw a set from each of R k-DPPs.
 
     Args:
-        similarity: [R, M, M] symmetric, positive semi-definite, of size about 1; rows and columns
-            of zeros are no items.
+        similarity: [R, M, M] symmetric, positive semi-definite, of magnitude 1; a row and column of
+            zeros is no item.
         counts: [R] size of each set, at most the number of its items.
         draw: [R, 2, M] uniform numbers.
 
     Returns:
-        [R, M] whether an item was drawn.
+        Mask [R, M] of the drawn items.
     """
-    if similarity.device.type == "mps":  # it has neither eigenvectors nor float64
+    if similarity.device.type == "mps":  # which has neither eigenvectors nor float64
         return sample_kdpp(similarity.cpu(), counts.cpu(), draw.cpu()).to(similarity.device)
     similarity, draw = similarity.double(), draw.double()
     ridge = RIDGE * (similarity.diagonal(dim1=1, dim2=2) > 0)
@@ -51,14 +51,14 @@ def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
 
 
 def _draw_eigenvectors(values: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
-    """Which of the eigenvectors [R, M] span the projection; `counts` of each row.
+    """Draw `counts` eigenvectors per row, as a mask [R, M].
 
-    The chance of a set of them is proportional to the product of its eigenvalues.
+    The probability of a set is proportional to the product of its eigenvalues.
     """
     minus_infinity = values.new_tensor(-torch.inf)
     log_values = torch.where(values > RIDGE / 2, values.log(), minus_infinity)
     rows, size = values.shape
-    # sums[n][:, k]: the logarithm of the sum, over all sets of k of the first n, of the products.
+    # sums[n][:, k]: log of the sum of the products over all sets of k of the first n values.
     sums = [minus_infinity.expand(rows, int(counts.max()) + 1).clone()]
     sums[0][:, 0] = 0
     for n in range(size):
@@ -68,31 +68,31 @@ def _draw_eigenvectors(values: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
     left, taken = counts[:, None].clone(), torch.zeros_like(values, dtype=torch.bool)
     for n in reversed(range(size)):
         fewer = sums[n].gather(1, (left - 1).clamp(min=0))
-        chance = (log_values[:, n, None] + fewer - sums[n + 1].gather(1, left)).exp()
-        take = (left > 0) & (draw[:, n, None] < chance)
+        probability = (log_values[:, n, None] + fewer - sums[n + 1].gather(1, left)).exp()
+        take = (left > 0) & (draw[:, n, None] < probability)
         taken[:, n : n + 1] = take
         left -= take.long()
     return taken
 
 
 def _draw_items(projection: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
-    """As many items as the rank of each projection [R, M, M], by the chain rule."""
+    """Draw as many items as the rank of each projection [R, M, M], by the chain rule."""
     rows, size, _ = projection.shape
     most = int(counts.max())
     picked = torch.zeros((rows, size), dtype=torch.bool, device=projection.device)
-    factor = projection.new_zeros(rows, size, most)  # Cholesky's, a column a pick
-    chance = projection.diagonal(dim1=1, dim2=2).clamp(min=0).clone()
+    factor = projection.new_zeros(rows, size, most)  # of Cholesky, one column per pick
+    weight = projection.diagonal(dim1=1, dim2=2).clamp(min=0).clone()
     for step in range(most):
-        total = chance.cumsum(dim=1)
+        total = weight.cumsum(dim=1)
         goal = draw[:, step, None] * total[:, -1:]
         item = torch.searchsorted(total, goal, right=True).clamp(max=size - 1)  # [R, 1]
         index = item[:, None].expand(-1, size, -1)
         row = factor.gather(1, item[..., None].expand(-1, -1, most))
         column = projection.gather(2, index) - factor @ row.mT
-        # A row that is complete has no chances left: what is computed for it here is not used.
+        # A complete row has no weight left; what is computed for it here is not used.
         column = column / column.gather(1, item[..., None]).clamp(min=1e-12).sqrt()
         factor[:, :, step : step + 1] = column
-        chance = (chance - column[..., 0].square()).clamp(min=0).scatter(1, item, 0)
+        weight = (weight - column[..., 0].square()).clamp(min=0).scatter(1, item, 0)
         wanted = (step < counts)[:, None]
         picked.scatter_(1, item, picked.gather(1, item) | wanted)
     return picked

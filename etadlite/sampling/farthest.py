@@ -1,19 +1,19 @@
-"""Farthest-point sampling: every pick as far as can be from those before it."""
+"""Farthest-point sampling: each pick lies as far as possible from the earlier ones."""
 
 import torch
 from torch import Tensor
 
 
 def farthest_points(points: Tensor, first: Tensor, count: int) -> Tensor:
-    """Pick points one by one, each with the greatest distance to its nearest pick so far.
+    """Pick points one by one, each with the largest distance to its nearest earlier pick.
 
     Args:
-        points: [B, C, M] M points of C coordinates, for each of B videos.
+        points: [B, C, M] M points with C coordinates per video.
         first: [B] the first pick of each video.
         count: 1..M.
 
     Returns:
-        Indices [B, count] in the order of picking, none twice; of equally far points the first.
+        Distinct indices [B, count] in the order of picking; of equally far points the first.
     """
     picked = first[:, None].expand(-1, count).clone()
     nearest = torch.full_like(points[:, 0], torch.inf)
@@ -23,5 +23,5 @@ def farthest_points(points: Tensor, first: Tensor, count: int) -> Tensor:
         last = picked[:, step : step + 1]
         index = last[:, None].expand(-1, points.shape[1], -1)
         distance = (points - points.gather(2, index)).square_().sum(dim=1)
-        nearest = torch.minimum(nearest, distance).scatter_(1, last, -1)  # never again
+        nearest = torch.minimum(nearest, distance).scatter_(1, last, -1)  # never pick it again
     return picked

@@ -1,7 +1,7 @@
 """Proposal sampling: which proposals are trained.
 
-All strategies take the valid part of the (start, duration) map, whatever T and the largest duration
-are. The paper draws at random; the others are this project's definitions.
+All strategies work on the valid part of the (start, duration) map for any T and any longest
+duration. The paper draws at random; the other strategies are this project's definitions.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from etadlite.sampling.farthest import farthest_points
 
 
 class ProposalContext(NamedTuple):
-    """What a strategy may look at.
+    """What a strategy may use.
 
     Attributes:
         draws: the random streams of the B videos.
         proposals: [P, 2] all valid proposals, in cells, shortest first.
-        actions: for each video [A, 2] start and end in cells.
+        actions: per video [A, 2] start and end in cells.
     """
 
     draws: Draws
@@ -32,30 +32,30 @@ class ProposalContext(NamedTuple):
 
 
 ProposalStrategy = Callable[[ProposalContext, int], Tensor]
-"""Picks `count` proposals of each video, none twice: (context, count) -> [B, count, 2] in cells."""
+"""Picks distinct proposals per video: (context, count) -> [B, count, 2] in cells."""
 
 
 def proposal_count(proposals: int, ratio: float) -> int:
-    """How many of P proposals a ratio stands for, rounded down: 495 for 6 % of 8,256."""
+    """Return the number that is a ratio of P proposals, rounded down: 495 for 6 % of 8,256."""
     return max(1, int(proposals * ratio))
 
 
 def random_proposals(context: ProposalContext, count: int) -> Tensor:
-    """Every proposal with the same chance, none twice, drawn for each video (paper, 3.5)."""
+    """Pick proposals with equal probabilities (paper, section 3.5)."""
     return context.proposals[_some(context, count)]
 
 
 def grid_proposals(context: ProposalContext, count: int) -> Tensor:
-    """A regular lattice on the map, moved at random.
+    """Pick a regular lattice on the map, shifted at random.
 
-    Every s-th duration with s the root of P / count, rounded down, and along these rows steps of
-    equal length. Where the rows hold too few, those next to them are used as well.
+    It takes every s-th duration, with s the square root of P / count rounded down, and equal steps
+    along these rows. If the rows hold too few proposals, neighbouring rows are used as well.
     """
     proposals = context.proposals
     total, length = len(proposals), _length(proposals)
     shift = (context.draws.rand(2) * 2**24).long()
     step = max(1, min(isqrt(total // count), int(length.max())))
-    phase = (length.long() - (shift[:, :1] * step >> 24)) % step  # [B, P]; 0 on the chosen rows
+    phase = (length.long() - (shift[:, :1] * step >> 24)) % step  # [B, P]; 0 on the lattice's rows
     order = phase.argsort(dim=1, stable=True)
     lattice = (phase == 0).sum(dim=1, keepdim=True).clamp(min=count)
     place = torch.arange(count, device=shift.device) * 2**24 + shift[:, 1:]
@@ -63,9 +63,10 @@ def grid_proposals(context: ProposalContext, count: int) -> Tensor:
 
 
 def block_proposals(context: ProposalContext, count: int) -> Tensor:
-    """A square of the map around a random proposal, as far as it lies in the map.
+    """Pick the part of a square around a random proposal that lies in the map.
 
-    The square grows until it holds enough; of its outermost ring some are left out at random.
+    The square grows until it holds enough proposals; some of its outermost ring are left out at
+    random.
     """
     centre = _some(context, 1)
     draw = context.draws.rand(len(context.proposals))
@@ -75,11 +76,11 @@ def block_proposals(context: ProposalContext, count: int) -> Tensor:
 
 
 IOU_BINS = 5
-"""Bins of equal width in which `iou_balanced_proposals` counts tIoU."""
+"""Number of tIoU bins of equal width in `iou_balanced_proposals`."""
 
 
 def iou_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
-    """Equal shares over `IOU_BINS` bins of the tIoU with the nearest action."""
+    """Pick equal shares of `IOU_BINS` bins of the tIoU with the best action."""
     proposals = context.proposals
     best = [
         tiou(actions.to(proposals)[:, None], proposals).amax(dim=0)
@@ -92,21 +93,21 @@ def iou_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
 
 
 def scale_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
-    """Equal shares over octaves of length: 1 cell, 2-3, 4-7, 8-15, ..."""
-    octave = (_length(context.proposals) + 0.5).log2().long()  # clear of rounding
+    """Pick equal shares of the lengths 1, 2-3, 4-7, 8-15, ... cells."""
+    octave = (_length(context.proposals) + 0.5).log2().long()  # + 0.5: no error from rounding
     bins = octave.expand(len(context.draws), -1)
     return _balanced(context, bins, int(octave.max()) + 1, count)
 
 
 CANDIDATES = 2
-"""Of how many random proposals a pick farthest_proposals and kdpp_proposals pick one."""
+"""Random candidates per pick in `farthest_proposals` and `kdpp_proposals`."""
 
 
 def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
-    """Farthest-point sampling among random candidates, twice as many as picks.
+    """Pick by farthest-point sampling among random candidates, twice as many as picks.
 
-    The distance is Euclid's between centres and logarithms of lengths, each in units of its range
-    over the map, so that long and short proposals are covered alike.
+    The distance is Euclidean in the centre and the logarithm of the length, both scaled to their
+    range over the map, so that long and short proposals are covered alike.
     """
     candidates = _some(context, min(CANDIDATES * count, len(context.proposals)))
     points = _points(context.proposals)[candidates].mT.contiguous()  # [B, 2, M]
@@ -115,27 +116,26 @@ def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
 
 
 GROUP = 16
-"""Most candidates among which one k-DPP of `kdpp_proposals` draws."""
+"""Largest number of candidates of one k-DPP in `kdpp_proposals`."""
 
 
 def kdpp_proposals(context: ProposalContext, count: int) -> Tensor:
-    """k-DPPs on the map: proposals that are alike are seldom picked together.
+    """Pick by k-DPPs on the map: similar proposals are seldom picked together.
 
-    One k-DPP of all picks would need seconds. Random candidates, twice as many as picks, are put
-    into groups of neighbours instead, and an exact k-DPP picks an equal share of each group. The
-    distance is that of `farthest_proposals`, from which the similarity follows as in
-    `kdpp_snippets`.
+    One k-DPP for all picks would take seconds. Instead, random candidates, twice as many as picks,
+    are put into groups of neighbours, and an exact k-DPP picks an equal share of each group. The
+    distance is that of `farthest_proposals`, and the similarity that of `kdpp_snippets`.
     """
     size = min(CANDIDATES * count, len(context.proposals))
     candidates = _some(context, size)
     batch, groups = len(candidates), -(-size // GROUP)
     points = _points(context.proposals)
-    # Neighbours: bands of similar length, in each by centre.
+    # Neighbours: bands of similar length, sorted by centre within a band.
     rank = points[candidates, 1].argsort(dim=1, stable=True).argsort(dim=1)
     band = rank * isqrt(groups) // size
     order = (2 * band + points[candidates, 0]).argsort(dim=1, stable=True)
     candidates = candidates.gather(1, order)
-    # Groups as equal as can be; a place past a group's end holds no item.
+    # Groups of nearly equal size; a place after the end of a group holds no item.
     bounds = torch.arange(groups + 1, device=candidates.device) * size // groups
     places = bounds[:-1, None] + torch.arange(GROUP, device=candidates.device)
     is_item = (places < bounds[1:, None]).repeat(batch, 1)  # [B * G, GROUP]
@@ -148,12 +148,12 @@ def kdpp_proposals(context: ProposalContext, count: int) -> Tensor:
 
 
 def _some(context: ProposalContext, count: int) -> Tensor:
-    """Indices [B, count] of random proposals, none twice."""
+    """Return distinct random indices [B, count] of proposals."""
     return context.draws.rand(len(context.proposals)).topk(count, dim=1).indices
 
 
 def _points(proposals: Tensor) -> Tensor:
-    """Centre and logarithm of the length of proposals [P, 2], each scaled to 0..1: [P, 2]."""
+    """Return the centre and the log length of proposals [P, 2], each scaled to 0..1: [P, 2]."""
     points = torch.stack((proposals.mean(dim=1), _length(proposals).log()), dim=1)
     low, high = points.aminmax(dim=0)
     return (points - low) / (high - low).clamp(min=1e-6)
@@ -164,19 +164,17 @@ def _length(proposals: Tensor) -> Tensor:
 
 
 def _balanced(context: ProposalContext, bins: Tensor, number: int, count: int) -> Tensor:
-    """Random proposals, as equal a share as can be of each bin.
-
-    What a bin is too small to give is shared by the others.
+    """Pick random proposals, a nearly equal share of each bin; others make up for small bins.
 
     Args:
-        context: what is drawn from.
+        context: see `ProposalContext`.
         bins: [B, P] the bin of each proposal.
-        number: of bins.
-        count: of picks.
+        number: number of bins.
+        count: number of picks.
     """
     size = torch.stack([(bins == n).sum(dim=1) for n in range(number)], dim=1)  # [B, bins]
     quota = torch.zeros_like(size)
-    for _ in range(number):  # each round fills a bin or gives out all but a remainder
+    for _ in range(number):  # each round fills a bin or leaves only a remainder
         rest = count - quota.sum(dim=1, keepdim=True)
         free = (size > quota).sum(dim=1, keepdim=True)
         quota = torch.minimum(size, quota + rest // free.clamp(min=1))

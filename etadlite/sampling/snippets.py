@@ -13,18 +13,18 @@ from torch import Tensor
 from etadlite.base.draws import Draws
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
-from etadlite.sampling.importance import proportional_chances, systematic
+from etadlite.sampling.importance import proportional_probabilities, systematic_sample
 
 
 class SnippetContext(NamedTuple):
-    """What a strategy may look at. What it does not need may be None.
+    """What a strategy may use; what it does not need may be None.
 
     Attributes:
         draws: the random streams of the B videos.
         snippets: N.
-        actions: for each video [A, 2] start and end in cells (a cell is a snippet).
+        actions: per video [A, 2] start and end in cells (a cell is a snippet).
         features: [B, C, N] the encoded snippets.
-        gradient: [B, C, N] the loss's gradient at `features`.
+        gradient: [B, C, N] of the loss at `features`.
     """
 
     draws: Draws
@@ -41,13 +41,13 @@ class SnippetStrategy(NamedTuple):
     """A way to choose snippets.
 
     Attributes:
-        pick: (context, count) -> indices [B, count], ascending, none twice.
-        needs: the last thing that must be known. What needs nothing or labels is chosen before the
-            first pass, so that the frozen prefix is computed once.
-        inclusion: (context, count) -> [B, N], the chance of each snippet to be picked; None where
-            it is unknown or some snippets have none. Where it is given, weights 1 / chance make the
-            sampled gradient unbiased.
-        weighted: the weights 1 / chance belong to the strategy: without them it makes no sense.
+        pick: (context, count) -> distinct indices [B, count], ascending.
+        needs: the last thing that must be known. A strategy that needs nothing or labels picks
+            before the first pass, so that the frozen prefix is computed once.
+        inclusion: (context, count) -> [B, N], the probability that a snippet is picked; None if it
+            is unknown or may be 0. With it, weights 1 / probability make the sampled gradient
+            unbiased.
+        weighted: True if the strategy makes no sense without these weights.
     """
 
     pick: Callable[[SnippetContext, int], Tensor]
@@ -57,49 +57,49 @@ class SnippetStrategy(NamedTuple):
 
     @property
     def unbiased(self) -> bool:
-        """Whether the rescaled sampled gradient is, on average, the full one."""
+        """True if the rescaled sampled gradient equals the full one on average."""
         return self.inclusion is not None
 
 
 def snippet_count(snippets: int, ratio: float) -> int:
-    """How many of N snippets a ratio stands for, rounded up: 39 for 0.3 of 128."""
+    """Return the number that is a ratio of N snippets, rounded up: 39 for 0.3 of 128."""
     return min(snippets, ceil(ratio * snippets - 1e-9))
 
 
 def random_snippets(context: SnippetContext, count: int) -> Tensor:
-    """Every snippet with the same chance, without repetition, drawn for each video (paper, 3.4)."""
+    """Pick snippets with equal probabilities (paper, section 3.4)."""
     draw = context.draws.rand(context.snippets)
     return draw.topk(count, dim=1).indices.sort(dim=1).values
 
 
-def equal_chances(context: SnippetContext, count: int) -> Tensor:
-    """The chance count / N for every snippet: [B, N]."""
-    chance = count / context.snippets
-    return context.draws.rand(0).new_full((len(context.draws), context.snippets), chance)
+def equal_probabilities(context: SnippetContext, count: int) -> Tensor:
+    """Return the probability count / N for every snippet: [B, N]."""
+    size = len(context.draws), context.snippets
+    return torch.full(size, count / context.snippets, device=context.draws.device)
 
 
 def grid_snippets(context: SnippetContext, count: int) -> Tensor:
-    """Equal steps of N / count, rounded down, from a random start within the first."""
-    shift = (context.draws.rand(1) * 2**24).long()  # exact, as are the integers that follow
+    """Pick at equal steps of N / count, rounded down, from a random start in the first step."""
+    shift = (context.draws.rand(1) * 2**24).long()  # from here on exact integers
     step = torch.arange(count, device=shift.device) * 2**24
     return (step + shift) * context.snippets // (count * 2**24)
 
 
 def block_snippets(context: SnippetContext, count: int) -> Tensor:
-    """Neighbours from a random start; a block that reaches the video's end goes on at its start."""
+    """Pick neighbours from a random start; after the end of the video the block goes on at 0."""
     start = (context.draws.rand(1) * context.snippets).long()
     block = start + torch.arange(count, device=start.device)
     return (block % context.snippets).sort(dim=1).values
 
 
 def farthest_snippets(context: SnippetContext, count: int) -> Tensor:
-    """Farthest-point sampling on the features, the first snippet at random."""
+    """Pick by farthest-point sampling on the features, from a random first snippet."""
     first = (context.draws.rand() * context.snippets).long()
     return farthest_points(_finite(context.features), first, count).sort(dim=1).values
 
 
 def kdpp_snippets(context: SnippetContext, count: int) -> Tensor:
-    """A k-DPP on the features: snippets that are alike are seldom picked together."""
+    """Pick by a k-DPP on the features: similar snippets are seldom picked together."""
     similarity = gaussian_similarity(_finite(context.features).mT)
     counts = torch.full((len(similarity),), count, device=similarity.device)
     picked = sample_kdpp(similarity, counts, context.draws.rand(2, context.snippets))
@@ -107,36 +107,36 @@ def kdpp_snippets(context: SnippetContext, count: int) -> Tensor:
 
 
 LABEL_SHARE = 0.75
-"""Share of the picks that a label strategy draws from the snippets that it prefers."""
+"""Share of the picks that a label strategy draws from its preferred snippets."""
 
 BOUNDARY_REACH = 1.5
-"""How far from an action's start or end a snippet counts as one of the boundary, in cells; the same
-region that the detector's boundary targets mark."""
+"""Distance in cells up to which a snippet belongs to an action's start or end; the region is that
+of the detector's boundary targets."""
 
 Preference = Callable[[Tensor, Tensor], Tensor]
-"""(actions [A, 2], middles of the cells [N, 1]) -> [N] whether a snippet is preferred."""
+"""(actions [A, 2], middles of the cells [N, 1]) -> mask [N] of the preferred snippets."""
 
 
 def foreground(actions: Tensor, middle: Tensor) -> Tensor:
-    """Snippets whose middle lies in an action."""
+    """Prefer snippets whose middle lies in an action."""
     return ((actions[:, 0] <= middle) & (middle < actions[:, 1])).any(dim=1)
 
 
 def background(actions: Tensor, middle: Tensor) -> Tensor:
-    """Snippets whose middle lies in no action."""
+    """Prefer snippets whose middle lies in no action."""
     return ~foreground(actions, middle)
 
 
 def boundary(actions: Tensor, middle: Tensor) -> Tensor:
-    """Snippets whose middle lies near the start or the end of an action."""
+    """Prefer snippets whose middle lies near the start or the end of an action."""
     return ((actions.flatten() - middle).abs() <= BOUNDARY_REACH).any(dim=1)
 
 
 def label_strategy(preference: Preference) -> SnippetStrategy:
     """Draw `LABEL_SHARE` of the picks from preferred snippets, the rest from the others.
 
-    Where one of the two groups is too small, the other fills up. A share that is no whole number is
-    rounded up or down at random, so that the chances are exact and above 0 for every snippet.
+    If one group is too small, the other one makes up for it. A fractional share is rounded up or
+    down at random, so that the probabilities are exact, and positive for every snippet.
     """
 
     def preferred(context: SnippetContext) -> Tensor:
@@ -169,38 +169,38 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
     return SnippetStrategy(pick, "labels", inclusion)
 
 
-def gradient_norm_chances(context: SnippetContext, count: int) -> Tensor:
-    """Chances [B, N] in proportion to the norm of a snippet's feature gradient, at most 1."""
-    return _gradient_norm_chances(context, count).float()
+def gradient_norm_probabilities(context: SnippetContext, count: int) -> Tensor:
+    """Return probabilities [B, N] proportional to the norm of a snippet's feature gradient."""
+    return _gradient_norm_probabilities(context, count).float()
 
 
 def gradient_norm_snippets(context: SnippetContext, count: int) -> Tensor:
-    """Importance sampling with exactly the chances of `gradient_norm_chances`."""
-    chances = _gradient_norm_chances(context, count)
-    picked = systematic(chances, context.draws.rand(context.snippets + 1), count)
+    """Pick with exactly the probabilities of `gradient_norm_probabilities`."""
+    probabilities = _gradient_norm_probabilities(context, count)
+    picked = systematic_sample(probabilities, context.draws.rand(context.snippets + 1), count)
     return picked.sort(dim=1).values
 
 
-def _gradient_norm_chances(context: SnippetContext, count: int) -> Tensor:
-    return proportional_chances(_finite(context.gradient).norm(dim=1), count)
+def _gradient_norm_probabilities(context: SnippetContext, count: int) -> Tensor:
+    return proportional_probabilities(_finite(context.gradient).norm(dim=1), count)
 
 
 def _finite(values: Tensor) -> Tensor:
-    """Without NaN and infinities, so that a broken step ends where its loss is looked at."""
+    """Replace NaN and infinities, so that a broken step is found where its loss is checked."""
     return values.detach().float().nan_to_num(0, 0, 0)
 
 
-RANDOM = SnippetStrategy(random_snippets, inclusion=equal_chances)
+RANDOM = SnippetStrategy(random_snippets, inclusion=equal_probabilities)
 SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {
     "random": RANDOM,
-    "grid": SnippetStrategy(grid_snippets, inclusion=equal_chances),
-    "block": SnippetStrategy(block_snippets, inclusion=equal_chances),
+    "grid": SnippetStrategy(grid_snippets, inclusion=equal_probabilities),
+    "block": SnippetStrategy(block_snippets, inclusion=equal_probabilities),
     "farthest": SnippetStrategy(farthest_snippets, "features"),
     "kdpp": SnippetStrategy(kdpp_snippets, "features"),
     "foreground": label_strategy(foreground),
     "boundary": label_strategy(boundary),
     "background": label_strategy(background),
     "gradient_norm": SnippetStrategy(
-        gradient_norm_snippets, "gradient", gradient_norm_chances, weighted=True
+        gradient_norm_snippets, "gradient", gradient_norm_probabilities, weighted=True
     ),
 }
