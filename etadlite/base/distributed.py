@@ -18,9 +18,6 @@ from etadlite.base.errors import InputError
 
 Item = TypeVar("Item")
 
-BUCKET = 2**23
-"""Gradient values that one all_reduce sums: 32 MiB in float32."""
-
 
 class LostProcessError(RuntimeError):
     """Another process ended or stopped answering."""
@@ -114,30 +111,14 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """
     if world_size() == 1:
         return
-    gradients = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        gradients.append(parameter.grad)
-    for bucket in _buckets(gradients):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
-        with _lost_process_named():
-            dist.all_reduce(flat)
-        parts = flat.split([gradient.numel() for gradient in bucket])
-        for gradient, part in zip(bucket, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield groups of neighbours with at most `BUCKET` values, or with a single larger tensor."""
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        if bucket and sum(map(Tensor.numel, bucket)) + tensor.numel() > BUCKET:
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    if bucket:
-        yield bucket
+    pending = []
+    with _lost_process_named():
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            pending.append(dist.all_reduce(parameter.grad, async_op=True))
+        for work in pending:
+            work.wait()
 
 
 def broadcast_weights(module: nn.Module) -> None:
