@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import disk_is_full, write_json, written_whole
-from etadlite.data.decoding import VideoInfo, scan
+from etadlite.data.video import Video, VideoInfo
 from etadlite.prepare.isolated import in_processes
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
@@ -79,9 +79,9 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
             full.
     """
     source, target = job
-    info, _ = scan(source)
+    info = Video(source).info
     if target.exists() and not _misfit(target, info, fps, short_side):
-        made, _ = scan(target)
+        made = Video(target).info
         return Converted(made.frames, round(made.duration, 3), 0, False)
     if info.note:
         raise InputError(f"{source}: {info.note}")
@@ -93,7 +93,7 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
                 raise InputError(f"{source}: {damaged} of {info.frames} frames cannot be decoded")
             if wrong := _misfit(draft, info, fps, short_side):
                 raise InputError(f"{source}: the converted video {wrong}")
-            made, _ = scan(draft)
+            made = Video(draft).info
     except OSError as error:
         if not disk_is_full(error):
             raise
@@ -176,7 +176,7 @@ def _encode(graph: Graph, made: Any, out: Any) -> None:
 def _misfit(path: Path, source: VideoInfo, fps: int, short_side: int) -> str:
     """In what way a converted video is not whole or not of these settings; empty if it is."""
     try:
-        info, _ = scan(path)
+        info = Video(path).info
     except InputError as error:
         return f"cannot be read: {error}"
     if info.note:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from etadlite.base.errors import InputError
-from etadlite.data.video import VideoWarning, frame_times, read_frames
+from etadlite.data.video import Video, VideoWarning, read_frames
 from etadlite.inference.detect import predict_batches
 from etadlite.inference.predict import longest_trained, predict
-from etadlite.model.system import System, load_checkpoint, save_checkpoint
+from etadlite.model.checkpoint import load_checkpoint, save_checkpoint
+from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs.predictions import find_videos, predict_videos
 from etadlite.stickfigures.dataset import write_video
@@ -166,11 +167,11 @@ def test_a_video_stored_on_its_side_is_read_upright(clip, tmp_path, degrees, tur
 def test_detections_follow_the_clock_of_a_video_whose_rate_varies(trained, tiny, clip, tmp_path):
     system, settings = _system(trained, preset("e2e_stickfigures", tiny.assignments))
     slow = uneven(clip, tmp_path / "uneven.mkv")
-    times = frame_times(slow)
+    times = Video(slow).times
     np.testing.assert_allclose(
         times[:-1], [*np.arange(15) / 15, *(1 + np.arange(15) / 5)], atol=1e-3
     )
-    np.testing.assert_allclose(frame_times(clip), np.arange(31) / 15, atol=1e-9)
+    np.testing.assert_allclose(Video(clip).times, np.arange(31) / 15, atol=1e-9)
     even = predict(clip, system, settings)  # the same pictures
     with pytest.warns(VideoWarning, match="its frame rate varies, by up to"):
         found = predict(slow, system, settings)
@@ -239,4 +240,4 @@ def test_an_annotated_video_is_turned_upright_and_keeps_uneven_times(clip, tmp_p
     assert first.shape[0] > first.shape[1] == 240
     slow = uneven(clip, tmp_path / "uneven.mkv")
     times = [time for time, _ in decoded(write_annotated(slow, tmp_path / "b.mp4", []))]
-    np.testing.assert_allclose(times, frame_times(slow)[:-1], atol=2e-3)
+    np.testing.assert_allclose(times, Video(slow).times[:-1], atol=2e-3)

@@ -11,9 +11,9 @@ from parity import published_weights
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
-from etadlite.data import video as video_files
 from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.split import CoverageWarning, coverage, read_split
+from etadlite.data.video import Video
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D
 from etadlite.inference.classifiers import classes_of_videos
@@ -116,10 +116,10 @@ def test_an_end_to_end_preset_is_tested_like_that_on_features(name):
 
 def test_the_published_end_to_end_preset_reads_the_published_frames(tmp_path, monkeypatch):
     asked = []
-    spy = lambda out, indices, *rest, **how: asked.append(indices)  # noqa: E731
-    monkeypatch.setattr(video_files, "_fill", spy)
+    spy = lambda video, out, indices, *rest: asked.append(indices)  # noqa: E731
+    monkeypatch.setattr(Video, "_fill", spy)
     write_video(tmp_path / "v.mp4", np.zeros((300, 16, 16, 3), np.uint8))
-    decode_snippets(tmp_path / "v.mp4", preset("e2e_anet_tsp").data)
+    decode_snippets(Video(tmp_path / "v.mp4"), preset("e2e_anet_tsp").data)
     starts = np.round(np.linspace(0, 300 - 16, 128)).astype(int)
     assert (asked[0] == starts[:, None] + np.arange(16)).all()
 

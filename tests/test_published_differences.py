@@ -21,7 +21,7 @@ from etadlite.base.draws import Draws
 from etadlite.config import DataSettings, LossSettings, Settings
 from etadlite.data.datasets import decode_snippets, open_dataset
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import probe, read_frames
+from etadlite.data.video import Video, probe, read_frames
 from etadlite.detector import DetectorOutput, StageOutput
 from etadlite.evaluation import mean_average_precision
 from etadlite.inference.classifiers import LabelScores
@@ -166,8 +166,8 @@ def test_decoding_at_the_target_size_changes_pixels_by_little(shared):
 def test_the_setting_of_resizing_reaches_the_snippets(tiny):
     settings = preset("e2e_stickfigures", (*tiny.assignments, "data.cache=null")).data
     video = next((tiny.data / "videos").glob("*.mp4"))
-    ours = decode_snippets(video, settings)
-    after = decode_snippets(video, settings.model_copy(update={"resize": "after"}))
+    ours = decode_snippets(Video(video), settings)
+    after = decode_snippets(Video(video), settings.model_copy(update={"resize": "after"}))
     assert 0 < (ours.float() - after).abs().mean() < 6
 
 

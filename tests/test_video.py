@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from etadlite.base.errors import InputError
-from etadlite.data import video
+from etadlite.data import video as video_module
 from etadlite.data.timegrid import snippet_frames
-from etadlite.data.video import VideoWarning, probe, read_frames, read_snippets
+from etadlite.data.video import Video, VideoWarning, probe, read_frames
 
 SIZE = (32, 32)
 
@@ -76,8 +76,9 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_every_frame_is_the_one_asked_for(tmp_path, name):
     path = write(tmp_path / name, 200, **KINDS[name])
-    info = probe(path, decode=True)
+    info = probe(path)
     assert (info.frames, info.width, info.height, info.note) == (200, 64, 64, "")
+    assert sum(1 for _ in Video(path)) == 200
     assert (numbers(read_frames(path, np.arange(200), SIZE)) == np.arange(200)).all()
     rng = np.random.default_rng(1)
     asked = [[199], [100], [11, 12, 13], [9, 70, 71, 150, 199], rng.integers(0, 200, (5, 3))]
@@ -98,7 +99,7 @@ def test_rates_and_durations(tmp_path):
 def test_snippets_hold_the_frames_of_the_time_grid(tmp_path):
     path = write(tmp_path / "a.mp4", 200, bf=3, g=24)
     for snippets, length, step in [(25, 8, 1), (7, 5, 3), (64, 8, 1), (2, 16, 1)]:
-        got = read_snippets(path, snippets, length, SIZE, step)
+        got = Video(path).snippets(snippets, length, SIZE, step)
         assert got.dtype == torch.uint8
         assert got.shape == (snippets, 3, length, *SIZE)
         wanted = snippet_frames(200, snippets, length, step)
@@ -106,7 +107,7 @@ def test_snippets_hold_the_frames_of_the_time_grid(tmp_path):
 
 
 def test_a_short_video_repeats_its_edges(tmp_path):
-    got = read_snippets(write(tmp_path / "a.mp4", 2), 1, 6, SIZE)
+    got = Video(write(tmp_path / "a.mp4", 2)).snippets(1, 6, SIZE)
     assert numbers(got.transpose(1, 2)).tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
@@ -145,7 +146,7 @@ def test_decord_is_used_when_asked_for_and_replaced_where_it_fails(tmp_path, mon
     path = write(tmp_path / "a.mp4", 40)
     wanted = np.arange(0, 40, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(video, "decode_frames", None)
+        patch.setattr(video_module, "pyav_pictures", None)
         assert (numbers(read_frames(path, wanted, SIZE, decoder="decord")) == wanted).all()
 
     class Broken(decord.VideoReader):
@@ -173,8 +174,9 @@ def test_decord_is_used_when_asked_for_and_replaced_where_it_fails(tmp_path, mon
 )
 def test_real_clips(shared, name, frames, fps, shape):
     path = shared / "realdata/videos" / name
-    info = probe(path, decode=True)
+    info = probe(path)
     assert (info.frames, info.width, info.height, info.note) == (frames, *shape, "")
+    assert sum(1 for _ in Video(path)) == frames
     assert info.fps == pytest.approx(fps, abs=0.01)
     some = np.array([frames - 1, 0, frames // 2])
     got = read_frames(path, some, (64, 80))
@@ -189,9 +191,8 @@ def test_real_clips(shared, name, frames, fps, shape):
 
 def test_a_clip_with_a_corrupted_packet_loses_only_that_frame(shared):
     path = shared / "realdata/videos/corrupted.mp4"
-    with pytest.warns(VideoWarning, match="1 of 50 frames cannot be decoded"):
-        info = probe(path, decode=True)
-    assert (info.frames, info.note) == (50, "1 of 50 frames cannot be decoded")
+    assert Video(path).info.frames == 50
+    assert [index for index, _ in Video(path)] == [*range(30), *range(31, 50)]
     with pytest.warns(VideoWarning, match="1 of 50 frames cannot be decoded; the nearest"):
         frames = read_frames(path, np.arange(50), (36, 64))
     assert torch.equal(frames[30], frames[29])
@@ -224,7 +225,7 @@ def test_a_file_cut_off_in_its_pictures_is_read_as_far_as_it_goes(tmp_path, name
         got = numbers(read_frames(path, np.arange(info.frames - 2), SIZE))
     assert (got == np.arange(info.frames - 2)).all()
     with pytest.warns(VideoWarning, match="it may be cut off"):
-        assert read_snippets(path, 8, 4, SIZE).shape == (8, 3, 4, *SIZE)
+        assert Video(path).snippets(8, 4, SIZE).shape == (8, 3, 4, *SIZE)
 
 
 def test_flipped_bytes_shift_no_frame(tmp_path):
@@ -251,13 +252,12 @@ def test_pictures_that_are_all_destroyed_are_refused(tmp_path):
     content[start:] = bytes(len(content) - start)
     path.write_bytes(content)
     assert probe(path).frames == 30
-    with pytest.raises(InputError, match=r"zero\.mp4 has 0 frames that can be read"):
-        probe(path, decode=True)
+    assert not list(Video(path))
     with pytest.raises(InputError, match="0 of the 8 frames asked for can be decoded"):
-        read_snippets(path, 2, 4, SIZE)
+        Video(path).snippets(2, 4, SIZE)
 
 
-@pytest.mark.parametrize("reader", [probe, lambda path: read_snippets(path, 4, 4, SIZE)])
+@pytest.mark.parametrize("reader", [probe, lambda path: Video(path).snippets(4, 4, SIZE)])
 def test_what_is_no_video_is_refused(tmp_path, reader):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("a film of words\n" * 100)
@@ -298,12 +298,12 @@ class _Snippets(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index):
-        return read_snippets(self.path, 4, 4, SIZE)
+        return Video(self.path).snippets(4, 4, SIZE)
 
 
 def test_forked_workers_read_after_their_parent_did(tmp_path):
     path = write(tmp_path / "a.mp4", 40)
-    here = read_snippets(path, 4, 4, SIZE)
+    here = Video(path).snippets(4, 4, SIZE)
     loader = torch.utils.data.DataLoader(_Snippets(path), num_workers=2, timeout=60)
     batches = list(loader)
     assert len(batches) == 4
@@ -315,6 +315,6 @@ def test_nothing_stays_open(tmp_path):
     path = write(tmp_path / "a.mp4", 20)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        read_snippets(path, 2, 4, SIZE)
-        probe(path, decode=True)
+        Video(path).snippets(2, 4, SIZE)
+        assert len(list(Video(path))) == 20
     assert len(os.listdir("/proc/self/fd")) == before

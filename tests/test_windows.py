@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
-from etadlite.data import datasets
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
 from etadlite.data.datasets import WindowDataset, collate, open_dataset
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import read_frames
+from etadlite.data.video import Video
 from etadlite.data.windows import (
     FrameAction,
     Window,
@@ -294,13 +293,13 @@ def test_a_video_converted_to_half_the_rate_is_read_at_the_same_moments(video_fo
 
 
 def test_frames_that_snippets_share_are_decoded_once_and_augmented_alike(video_folder, monkeypatch):
-    asked = []
+    asked, read = [], Video.frames
 
-    def spy(path, indices, size, **how):
+    def spy(video, indices, size, **how):
         asked.append(indices)
-        return read_frames(path, indices, size, **how)
+        return read(video, indices, size, **how)
 
-    monkeypatch.setattr(datasets, "read_frames", spy)
+    monkeypatch.setattr(Video, "frames", spy)
     data = video_windows(video_folder, crop=24, jitter=0.5)
     shown = data[0].inputs
     assert shown.shape == (16, 3, 5, 24, 24)

@@ -14,7 +14,6 @@ from etadlite.base.files import written_whole
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
 from etadlite.data.augment import augment, centre_crop
-from etadlite.data.decoding import scan
 from etadlite.data.features import (
     as_features,
     feature_file,
@@ -26,7 +25,7 @@ from etadlite.data.features import (
 from etadlite.data.manifest import broken_files
 from etadlite.data.split import read_split, video_file, without_missing
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import read_frames, read_snippets
+from etadlite.data.video import Video
 from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
 
 
@@ -224,7 +223,7 @@ class VideoDataset(AnnotatedVideos):
         """Snippets of a video at the decoding size, from the cache where there is one."""
         path, settings = self.find(video.name), self.settings
         if settings.cache is None:
-            return decode_snippets(path, settings)
+            return decode_snippets(Video(path), settings)
         shape = f"{settings.snippets}x{settings.frames}x{settings.frame_step}"
         rule = "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
         rule += "" if settings.resize == "decoder" else f"_{settings.resize}"
@@ -232,7 +231,7 @@ class VideoDataset(AnnotatedVideos):
         cached = settings.cache / f"{shape}_{size}{rule}" / f"{video.name}.npy"
         if not cached.exists():
             with written_whole(cached) as draft:
-                np.save(draft, decode_snippets(path, settings).numpy())
+                np.save(draft, decode_snippets(Video(path), settings).numpy())
         return torch.from_numpy(np.load(cached))
 
 
@@ -329,20 +328,19 @@ class VideoWindows(WindowDataset, VideoDataset):
         Raises:
             InputError: the file is no video, or of another length than the annotations say.
         """
-        settings, path = self.settings, self.find(video.name)
-        info, _ = scan(path)
-        if abs(info.duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
+        settings, file = self.settings, Video(self.find(video.name))
+        duration = file.info.duration
+        if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
             raise InputError(
-                f"{path} lasts {info.duration:.1f} s, but {video.duration:.1f} s by "
+                f"{file.path} lasts {duration:.1f} s, but {video.duration:.1f} s by "
                 f"{settings.annotations}; copy or convert the video again"
             )
-        return decode_window(path, window, settings, self.cut, frames=video.frames)
+        return decode_window(file, window, settings, self.cut, frames=video.frames)
 
 
-def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
-    """The snippets of a file as the settings ask for: uint8 [N, 3, F, H, W]."""
-    return read_snippets(
-        path,
+def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
+    """Read the snippets of a video that the settings ask for: uint8 [N, 3, F, H, W]."""
+    return video.snippets(
         settings.snippets,
         settings.frames,
         settings.decode_size,
@@ -353,7 +351,7 @@ def decode_snippets(path: Path, settings: DataSettings) -> Tensor:
 
 
 def decode_window(
-    path: Path,
+    video: Video,
     window: Window,
     settings: DataSettings,
     cut: Callable[[Tensor], Tensor],
@@ -365,7 +363,7 @@ def decode_window(
     Every frame is decoded and cut once, however many snippets share it.
 
     Args:
-        path: the video file.
+        video: the video.
         window: where the snippets start.
         settings: how many there are, and how they are read.
         cut: the square that is shown of frames [1, 3, U, H, W].
@@ -373,9 +371,9 @@ def decode_window(
     """
     snippets = np.arange(settings.snippets)[:, None] * settings.window_stride
     wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
-    wanted = wanted.clip(0, frames - 1) * scan(path)[0].frames // frames
+    wanted = wanted.clip(0, frames - 1) * video.info.frames // frames
     unique, places = np.unique(wanted, return_inverse=True)
-    once = read_frames(path, unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
+    once = video.frames(unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
     return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
 

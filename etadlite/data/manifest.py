@@ -6,11 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json
-from etadlite.data.decoding import decode_frames, scan
+from etadlite.data.video import Video
 
 VERSION = 1
 
@@ -127,10 +125,10 @@ def examine_video(path: Path, *, decode: bool = False) -> CheckedFile:
     """
     stat = path.stat()
     try:
-        info, timeline = scan(path)
-        note = info.note
+        video = Video(path)
+        info, note = video.info, video.info.note
         if decode:
-            decoded = sum(1 for _ in decode_frames(path, timeline, np.arange(info.frames)))
+            decoded = sum(1 for _ in video)
             if decoded < 2:
                 raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
             if decoded < info.frames:

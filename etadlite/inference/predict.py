@@ -15,7 +15,7 @@ from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import centre_crop
 from etadlite.data.datasets import decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import VideoInfo, VideoWarning, frame_times, probe
+from etadlite.data.video import Video, VideoWarning
 from etadlite.data.windows import windows_of
 from etadlite.inference.detect import detections_of
 from etadlite.inference.merge import merge_windows
@@ -29,7 +29,7 @@ Containers round times, at most to some hundredths of a second.
 
 
 @torch.inference_mode()
-def predict(video: Path, system: System, settings: Settings) -> list[dict[str, Any]]:
+def predict(video: Path | Video, system: System, settings: Settings) -> list[dict[str, Any]]:
     """Detect actions in a video file.
 
     A system that was trained on windows (`data.window_stride`) is given the video's windows, and
@@ -37,7 +37,7 @@ def predict(video: Path, system: System, settings: Settings) -> list[dict[str, A
     detections are put back on the file's clock by the times of its frames.
 
     Args:
-        video: the file.
+        video: the file, or the opened video.
         system: a trained system with a video encoder.
         settings: those that it was trained with.
 
@@ -56,42 +56,41 @@ def predict(video: Path, system: System, settings: Settings) -> list[dict[str, A
             f"the checkpoint of {settings.name} was trained on stored features and has no encoder; "
             "predict with a checkpoint that was trained on videos, such as of e2e_stickfigures"
         )
-    info = probe(video)
+    if not isinstance(video, Video):
+        video = Video(video)
     system.eval()
     found = []
-    for frames, grid in _inputs(info, settings.data):
+    for frames, grid in _inputs(video, settings.data):
         found += detections_of(system(frames[None]), [grid], settings)[0]
     if settings.data.window_stride is not None:
-        found = merge_windows(found, info.duration, settings.inference)
-    times = frame_times(video)
-    off = float(np.abs(times - np.arange(len(times)) / info.fps).max())
-    if off <= UNEVEN:
+        found = merge_windows(found, video.info.duration, settings.inference)
+    if video.unevenness <= UNEVEN:
         return found
     warnings.warn(
-        f"{video}: its frame rate varies, by up to {off:.1f} s; detections follow the file's "
-        "clock, but motion looks faster or slower than it was",
+        f"{video.path}: its frame rate varies, by up to {video.unevenness:.1f} s; detections "
+        "follow the file's clock, but motion looks faster or slower than it was",
         VideoWarning,
         stacklevel=2,
     )
     for item in found:
-        counted = np.multiply(item["segment"], info.fps)
-        item["segment"] = np.interp(counted, np.arange(len(times)), times).tolist()
+        counted = np.multiply(item["segment"], video.info.fps)
+        item["segment"] = np.interp(counted, np.arange(len(video.times)), video.times).tolist()
     return found
 
 
-def _inputs(info: VideoInfo, settings: DataSettings) -> Iterator[tuple[Tensor, TimeGrid]]:
+def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, TimeGrid]]:
     """What the detector is given of a video: snippets [N, 3, F, H, W] of it or of its windows."""
 
     def cut(frames: Tensor) -> Tensor:
         return centre_crop(frames, settings.crop)
 
-    cells, stride = settings.snippets, settings.window_stride
+    info, cells, stride = video.info, settings.snippets, settings.window_stride
     if stride is None:
-        yield cut(decode_snippets(info.path, settings)), TimeGrid.over_video(info.duration, cells)
+        yield cut(decode_snippets(video, settings)), TimeGrid.over_video(info.duration, cells)
         return
     overlap, offset = settings.window_overlap, settings.window_offset
     for window in windows_of(info.frames, size=cells, stride=stride, overlap=overlap):
-        frames = decode_window(info.path, window, settings, cut, frames=info.frames)
+        frames = decode_window(video, window, settings, cut, frames=info.frames)
         yield frames, TimeGrid.window(window.first_frame, cells, stride, info.fps, offset)
 
 

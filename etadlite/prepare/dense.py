@@ -17,7 +17,7 @@ from etadlite.config import DataSettings, Settings
 from etadlite.data.augment import centre_crop
 from etadlite.data.features import feature_file, write_features
 from etadlite.data.split import VIDEO_SUFFIXES
-from etadlite.data.video import probe, read_frames
+from etadlite.data.video import Video
 from etadlite.model.chunks import encode_in_chunks
 from etadlite.prepare.extract import claim, process
 
@@ -168,7 +168,8 @@ class DenseClips(IterableDataset):
 
     def blocks(self, path: Path) -> Iterator[Block]:
         """The blocks of one video."""
-        settings, info = self.settings, probe(path)
+        settings, video = self.settings, Video(path)
+        info = video.info
         clips = clip_frames(
             info.frames, settings.frames, self.stride, from_fps=info.fps, to_fps=self.fps
         )
@@ -176,7 +177,7 @@ class DenseClips(IterableDataset):
         for start in range(0, len(clips), together):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
-            read = read_frames(path, frames, settings.decode_size, resize=settings.resize)
+            read = video.frames(frames, settings.decode_size, resize=settings.resize)
             shown = centre_crop(read, settings.crop)
             rows = torch.from_numpy(places.reshape(wanted.shape))
             yield Block(path, shown.transpose(0, 1), rows, start + together >= len(clips))

@@ -1,9 +1,9 @@
-"""Detections on videos of one's own, as files: JSON, CSV, timelines and annotated videos."""
+"""Detections on new videos, as files: JSON, CSV, timelines and annotated videos."""
 
 import csv
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
 from etadlite.data.split import is_video
-from etadlite.data.video import VideoWarning, probe
+from etadlite.data.video import Video, VideoWarning
 from etadlite.inference.predict import longest_trained, predict
-from etadlite.model.system import checkpoint_settings, load_checkpoint
-from etadlite.runs.run import one_a_moment, strip
-from etadlite.viz import draw_timeline, write_annotated
+from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
+from etadlite.runs.pictures import one_a_moment
 from etadlite.viz.style import save
+from etadlite.viz.timeline import draw_timeline
 
 COLUMNS = ("video", "start_s", "end_s", "label", "score")
 
@@ -27,10 +27,10 @@ Detections = list[dict[str, Any]]
 
 
 def find_videos(paths: Sequence[Path]) -> list[Path]:
-    """The given video files and those that lie in the given folders, by name.
+    """Return the given video files and the videos in the given folders.
 
     Raises:
-        InputError: a folder holds no video, or two videos have the same name but for the suffix.
+        InputError: a folder holds no video, or two videos have the same name except for the suffix.
     """
     videos: list[Path] = []
     for path in paths:
@@ -57,12 +57,12 @@ def predict_videos(
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, Detections]:
-    """Detect actions in videos and write everything that shows them.
+    """Detect actions in videos and write the results.
 
     OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections,
-    OUT/NAME.png a timeline and OUT/NAME.mp4 the annotated video of those that stand out. A video
-    that cannot be read does not stop the others; the files are written for what there is, also
-    when the work is interrupted.
+    OUT/NAME.png a timeline and OUT/NAME.mp4 the annotated video of the best ones. A video that
+    cannot be read does not stop the others. The files are written for the videos that are done,
+    even if the work is interrupted.
 
     Args:
         videos: files with different names, see `find_videos`.
@@ -71,42 +71,45 @@ def predict_videos(
         threshold: lowest score of a detection that is kept.
         annotate: write annotated videos as well.
         device: auto, cpu, cuda or mps.
-        log: called with a line about every video.
-        progress: show a bar where there are several videos.
+        log: called with a few lines on every video.
+        progress: show a bar if there are several videos.
 
     Returns:
         Name of each video that could be read -> its detections, best first.
 
     Raises:
-        InputError: a checkpoint that cannot be used; at the end, videos that could not be read.
+        InputError: the checkpoint cannot be used; or, at the end, videos could not be read.
     """
     if out.resolve() in {video.parent.resolve() for video in videos}:
         raise InputError(f"{out} is the folder of the videos: choose another --out for the results")
     settings = checkpoint_settings(checkpoint)
     system = load_checkpoint(checkpoint, settings).to(resolve_device(device))
-    trained = longest_trained(settings)
+    trained = None if settings.data.window_stride else longest_trained(settings)
     found: dict[str, Detections] = {}
     failed: dict[Path, str] = {}
     bar = tqdm(videos, desc="predict", unit="video", disable=not progress or len(videos) == 1)
     try:
-        for video in bar:
+        for path in bar:
             try:
-                if trained is not None and settings.data.window_stride is None:
+                video = Video(path)
+                if trained is not None:
                     _warn_of_length(video, trained, settings.data.snippets)
                 kept = [d for d in predict(video, system, settings) if d["score"] >= threshold]
                 _draw(video, kept, out, settings.detector.classes, annotate=annotate)
             except (InputError, FFmpegError) as error:
-                failed[video] = str(error)
+                failed[path] = str(error)
                 if len(videos) > 1:
                     bar.clear()
                     print(f"error: {error}", file=sys.stderr)
             else:
-                found[video.stem] = kept
+                found[path.stem] = kept
                 bar.clear()
-                log(_in_words(video, kept))
+                log(_in_words(path, kept))
     finally:
         if found:
-            _write(found, out)
+            results = {"version": "etadlite 1", "results": found, "external_data": {}}
+            write_json(out / "predictions.json", results)
+            _write_csv(out / "predictions.csv", found)
     if len(failed) == len(videos) == 1:
         raise InputError(*failed.values())
     if failed:
@@ -117,45 +120,39 @@ def predict_videos(
     return found
 
 
-def write_csv(path: Path, found: dict[str, Detections]) -> None:
-    """Write detections as a table with the columns video, start_s, end_s, label, score."""
+def _write_csv(path: Path, found: dict[str, Detections]) -> None:
     with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
+        rows = csv.writer(file)
+        rows.writerow(COLUMNS)
         for name, detections in found.items():
             for item in detections:
                 start, end = item["segment"]
-                row = f"{start:.3f}", f"{end:.3f}", item["label"], f"{item['score']:.4f}"
-                table.writerow([name, *row])
-
-
-def _write(found: dict[str, Detections], out: Path) -> None:
-    results = {"version": "etadlite 1", "results": found, "external_data": {}}
-    write_json(out / "predictions.json", results)
-    write_csv(out / "predictions.csv", found)
+                label, score = item["label"], item["score"]
+                rows.writerow([name, f"{start:.3f}", f"{end:.3f}", label, f"{score:.4f}"])
 
 
 def _draw(
-    video: Path, found: Detections, out: Path, labels: Sequence[str], *, annotate: bool
+    video: Video, found: Detections, out: Path, labels: Sequence[str], *, annotate: bool
 ) -> None:
+    """Draw the timeline of a video, and write the annotated video if asked for."""
+    name, duration = video.path.stem, video.info.duration
+    shown = one_a_moment(found, max(8, round(duration / 5)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VideoWarning)  # said before
-        duration, frames = probe(video).duration, strip(video)
-        clear = one_a_moment(found, max(8, round(duration / 5)))
-        rows = {"detected": clear}
-        figure = draw_timeline(
-            frames, duration, rows, title=video.name, labels=labels, top=len(clear)
-        )
-        save(figure, out / f"{video.stem}.png")
+        warnings.simplefilter("ignore", VideoWarning)  # predicting has warned already
+        rows, title, top = {"detected": shown}, video.path.name, len(shown)
+        figure = draw_timeline(video.strip(), duration, rows, title=title, labels=labels, top=top)
+        save(figure, out / f"{name}.png")
         if annotate:
-            write_annotated(video, out / f"{video.stem}.mp4", clear, labels)
+            from etadlite.viz.annotated import write_annotated
+
+            write_annotated(video, out / f"{name}.mp4", shown, labels)
 
 
-def _warn_of_length(video: Path, trained: float, cells: int) -> None:
-    duration = probe(video).duration
+def _warn_of_length(video: Video, trained: float, cells: int) -> None:
+    duration = video.info.duration
     if duration > 1.5 * trained:
         warnings.warn(
-            f"{video} lasts {duration:.0f} s, the longest training video {trained:.0f} s: its "
+            f"{video.path} lasts {duration:.0f} s, the longest training video {trained:.0f} s: its "
             f"{cells} cells of {duration / cells:.1f} s blur short actions; cut it into pieces, "
             "or train with windows (data.window_stride)",
             VideoWarning,
@@ -163,13 +160,12 @@ def _warn_of_length(video: Path, trained: float, cells: int) -> None:
         )
 
 
-def _in_words(video: Path, found: Iterable[dict[str, Any]]) -> str:
-    """A line on a video and its five best detections."""
-    found = list(found)
+def _in_words(path: Path, found: Detections) -> str:
+    """Return a line on a video, and one on each of its five best detections."""
     best = [
         f"  {item['segment'][0]:7.2f} s - {item['segment'][1]:7.2f} s  "
         f"{item['label']:<12} {item['score']:.2f}"
         for item in found[:5]
     ]
     count = f"{len(found)} detection{'s' * (len(found) != 1)}"
-    return "\n".join([f"{video.name}: {count}{', the best:' if best else ''}", *best])
+    return "\n".join([f"{path.name}: {count}{', the best:' if best else ''}", *best])

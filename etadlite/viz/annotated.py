@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from etadlite.base.files import written_whole
-from etadlite.data.decoding import decode_frames, scan
+from etadlite.data.video import Video
 from etadlite.viz.style import colours_of
 
 TICK = Fraction(1, 90_000)  # MPEG's clock; every frame keeps its own time
@@ -18,7 +17,7 @@ SMALLEST_SIDE = 320  # pixels; below it nobody could read the text
 
 
 def write_annotated(
-    video: Path,
+    video: Path | Video,
     target: Path,
     detections: Sequence[Mapping[str, Any]],
     labels: Sequence[str] = (),
@@ -31,7 +30,7 @@ def write_annotated(
     longer side is below 320 pixels is enlarged, and an odd column or row is cut off.
 
     Args:
-        video: the file.
+        video: the file, or the opened video.
         target: where to; ends in .mp4.
         detections: {"segment" [s], "label", "score"}, those that shall be seen.
         labels: all classes, so that each keeps its colour; by default those that occur.
@@ -42,15 +41,17 @@ def write_annotated(
     Raises:
         InputError: the file is no video of two frames or more.
     """
-    info, timeline = scan(video)
+    if not isinstance(video, Video):
+        video = Video(video)
+    info = video.info
     colours = colours_of(labels or sorted({item["label"] for item in detections}))
     shown = [
         (*item["segment"], f"{item['label']} {item['score']:.2f}", colours[item["label"]])
         for item in detections
     ]
-    first, stream, bar = None, None, None
+    stream, bar = None, None
     with written_whole(target) as draft, av.open(draft, "w") as container:
-        for index, frame in decode_frames(info.path, timeline, np.arange(info.frames)):
+        for index, frame in video:
             picture = _upright(frame)
             if stream is None:
                 size = picture.width // 2 * 2, picture.height // 2 * 2
@@ -59,9 +60,7 @@ def write_annotated(
                 stream.width, stream.height = size[0], size[1] + bar.height
                 stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
                 stream.options = {"preset": "veryfast"}
-                first = frame.pts
-            counted = timeline.times is None or frame.pts is None
-            now = index / info.fps if counted else float((frame.pts - first) * frame.time_base)
+            now = float(video.times[index])
             sheet = Image.new("RGB", (stream.width, stream.height))
             sheet.paste(picture, (0, 0))
             sheet.paste(bar, (0, size[1]))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from etadlite.base.draws import Draws
 from etadlite.config import Settings
-from etadlite.data.video import probe, read_frames
+from etadlite.data.video import Video
 from etadlite.memory.plan import plan
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext, snippet_count
 from etadlite.viz.style import COLOURS, colours_of, pixels, png
@@ -118,11 +118,12 @@ def player(
         moments: frames that can be seen, spread evenly over the video.
         height: of the frames, in pixels.
     """
-    info = probe(video)
+    opened = Video(video)
+    info = opened.info
     times = (np.arange(moments) + 0.5) * info.duration / moments
     width = max(2, round(height * info.width / info.height))
     indices = np.minimum(times * info.frames / info.duration, info.frames - 1).astype(int)
-    frames = read_frames(video, indices, (height, width)).permute(0, 2, 3, 1).numpy()
+    frames = opened.frames(indices, (height, width)).permute(0, 2, 3, 1).numpy()
     seen = {round(float(time), 1): frame for time, frame in zip(times, frames, strict=True)}
     colours = colours_of(labels or sorted({item["label"] for item in (*truth, *detections)}))
 

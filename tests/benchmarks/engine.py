@@ -34,10 +34,11 @@ from torchvision.transforms import v2
 
 from etadlite.base.devices import resolve_device
 from etadlite.config import Settings
-from etadlite.data.video import read_snippets
+from etadlite.data.video import Video
+from etadlite.encoders.speed import settle_speed
 from etadlite.memory import measure
 from etadlite.memory.trial import random_batch
-from etadlite.model.system import System, settle_speed
+from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import make_optimizer
@@ -135,10 +136,10 @@ def measure_decoding(repeats: int) -> dict[str, float]:
         write_video(path, (((ramp + 3 * n) % 256).astype(np.uint8) for n in range(1800)), fps=15)
 
         def at_size() -> None:
-            read_snippets(path, 128, 16, small)
+            Video(path).snippets(128, 16, small)
 
         def then_resized() -> None:
-            full = read_snippets(path, 128, 16, (height, width))
+            full = Video(path).snippets(128, 16, (height, width))
             for snippet in full:
                 v2.functional.resize(snippet.transpose(0, 1), list(small))
 

@@ -1,0 +1,218 @@
+"""Decoders: wanted frames of a video file as pictures, by PyAV or by decord.
+
+Each one opens the file, decodes with one thread and closes the file again: an open reader costs
+memory and does not survive a fork.
+
+PyAV reads everything. It finds a frame by the time at which it is shown, not by counting, so that a
+damaged frame costs that frame and shifts no other.
+"""
+
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+import torch
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+
+from etadlite.base.errors import InputError
+from etadlite.data.packets import KeyFrame, Timeline, packets_of
+
+Resize = Literal["decoder", "after"]
+
+# From version 17 on PyAV resizes with one thread per core, which costs more than it gains here.
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+FEWER_ARE_DECODED = 16
+"""Decoding so few frames on the way is faster than a jump to a key frame."""
+
+
+class VideoWarning(UserWarning):
+    """A video is damaged but can be used: the message says what is missing."""
+
+
+class UnfitDecoderError(Exception):
+    """This decoder cannot read this file, or might return wrong frames of it."""
+
+
+def pyav_pictures(
+    path: Path, timeline: Timeline, wanted: np.ndarray, size: tuple[int, int], resize: Resize
+) -> Iterator[np.ndarray]:
+    """Decode frames with PyAV; the nearest frame stands in for one that cannot be decoded.
+
+    Args:
+        path: the video file.
+        timeline: what `scan` found in it.
+        wanted: frame indices, strictly ascending, at least one.
+        size: height and width of the pictures.
+        resize: see `Video.frames`.
+
+    Yields:
+        A picture, uint8 [H, W, 3], for each wanted frame.
+
+    Raises:
+        InputError: fewer than two of the frames can be decoded.
+
+    Warns:
+        VideoWarning: frames are replaced.
+    """
+    picture = partial(_picture, VideoReformatter(), size, resize)
+    number, decoded, replaced, before = 0, 0, 0, None
+    for index, frame in decode(path, timeline, wanted):
+        while number < len(wanted) and wanted[number] <= index:
+            nearest = frame
+            if wanted[number] < index:  # that frame is damaged
+                replaced += 1
+                if before and wanted[number] - before[0] <= index - wanted[number]:
+                    nearest = before[1]
+            yield picture(nearest)
+            number += 1
+        before = index, frame
+        decoded += 1
+    if before is None or decoded < min(2, len(wanted)):
+        raise InputError(
+            f"{path}: {decoded} of the {len(wanted)} frames asked for can be decoded; "
+            "copy or download the video again"
+        )
+    for _ in wanted[number:]:
+        yield picture(before[1])
+        replaced += 1
+    if replaced:
+        warnings.warn(
+            f"{path}: {replaced} of {len(wanted)} frames cannot be decoded; "
+            "the nearest that can stand in for them",
+            VideoWarning,
+            stacklevel=5,
+        )
+
+
+def decord_pictures(
+    path: Path, timeline: Timeline, wanted: np.ndarray, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Decode frames with decord; otherwise like `pyav_pictures`.
+
+    Only MP4 and Matroska files without HEVC are tried: of others decord can return wrong frames
+    without a sign.
+
+    Raises:
+        UnfitDecoderError: decord is absent, fails, or finds another number of frames in the file
+            (it may wait for them for ever).
+    """
+    if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
+        raise UnfitDecoderError
+    try:
+        import decord
+
+        reader = decord.VideoReader(str(path), width=size[1], height=size[0], num_threads=1)
+        if timeline.times is None or len(reader) != len(timeline.times):
+            raise UnfitDecoderError
+        for start in range(0, len(wanted), 16):
+            yield from reader.get_batch(wanted[start : start + 16]).asnumpy()
+    except ImportError as error:
+        raise UnfitDecoderError from error
+    except Exception as error:
+        if isinstance(error, RuntimeError) or type(error).__name__ == "DECORDError":
+            raise UnfitDecoderError from error
+        raise
+
+
+def decode(
+    path: Path, timeline: Timeline, wanted: np.ndarray
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode the wanted frames of a video with PyAV, and those on the way to them.
+
+    Where a key frame allows it, frames that are not wanted are jumped over. After a jump only
+    frames from the key frame on are right; earlier ones are never wanted there. Frames that cannot
+    be decoded are left out.
+
+    Args:
+        path: the video file.
+        timeline: what `scan` found in it.
+        wanted: frame indices, strictly ascending, at least one.
+
+    Yields:
+        Index and picture of each decoded frame, by strictly ascending index.
+    """
+    before = -1
+    for index, frame in _decode(path, timeline, wanted, _runs(timeline, wanted)):
+        if index > before:
+            before = index
+            yield index, frame
+
+
+def _decode(
+    path: Path, timeline: Timeline, wanted: np.ndarray, runs: list[tuple[KeyFrame | None, int]]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        count = 0
+        for key, last in runs:
+            if key is not None and not _jump(container, stream, key):
+                yield from _decode(path, timeline, wanted, [(None, int(wanted[-1]))])
+                return
+            for packet in packets_of(container, stream):
+                try:
+                    decoded = packet.decode()
+                except FFmpegError:
+                    continue
+                index = -1
+                for frame in decoded:
+                    index = count
+                    if timeline.times is not None and frame.pts is not None:
+                        index = int(np.searchsorted(timeline.times, frame.pts, "right")) - 1
+                    count += 1
+                    yield index, frame
+                if index >= last:
+                    break
+
+
+def _jump(container: av.container.InputContainer, stream: av.VideoStream, key: KeyFrame) -> bool:
+    """Jump to a key frame; return True if the file's own index led there or before it."""
+    try:
+        container.seek(key.decoded, stream=stream)
+        packet = next(packets_of(container, stream))
+        landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
+        container.seek(key.decoded, stream=stream)
+    except (FFmpegError, StopIteration):
+        return False
+    return landed
+
+
+def _runs(timeline: Timeline, wanted: np.ndarray) -> list[tuple[KeyFrame | None, int]]:
+    """Cut the wanted frames into runs: the key frame to jump to first (or None), the last frame."""
+    starts = np.array([key.frame for key in timeline.keys], dtype=np.int64)
+    nearest = np.searchsorted(starts, wanted, "right") - 1
+    runs: list[tuple[KeyFrame | None, int]] = []
+    before = -1
+    for k, frame in zip(nearest.tolist(), wanted.tolist(), strict=True):
+        if k >= 0 and timeline.keys[k].frame - before > FEWER_ARE_DECODED:
+            runs.append((timeline.keys[k], frame))
+        elif runs:
+            runs[-1] = (runs[-1][0], frame)
+        else:
+            runs.append((None, frame))
+        before = frame
+    return runs
+
+
+def _picture(
+    reformatter: VideoReformatter, size: tuple[int, int], resize: Resize, frame: av.VideoFrame
+) -> np.ndarray:
+    """Turn a decoded frame upright and resize it: RGB, uint8 [H, W, 3]."""
+    height, width = size
+    turns = round(frame.rotation / 90)  # counterclockwise
+    if resize == "after":
+        stored = reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
+        channels = torch.from_numpy(np.rot90(stored, turns).copy()).permute(2, 0, 1)[None].float()
+        resized = torch.nn.functional.interpolate(channels, size, mode="bilinear")
+        return resized[0].round().byte().permute(1, 2, 0).numpy()
+    if turns % 2:
+        height, width = width, height
+    options = {"interpolation": "BILINEAR", **ONE_THREAD}
+    stored = reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
+    return np.rot90(stored, turns) if turns else stored
