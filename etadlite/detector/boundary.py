@@ -1,10 +1,10 @@
-"""Temporal evaluation: what each cell says on its own (paper, section 3.2)."""
+"""Temporal evaluation: scores of every cell (paper, section 3.2)."""
 
 from torch import Tensor, nn
 
 
 class TemporalEvaluation(nn.Module):
-    """Startness and endness of every cell: [B, width, T] -> probabilities [B, 2, T]."""
+    """Predicts startness and endness of every cell: [B, width, T] -> probabilities [B, 2, T]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -13,14 +13,14 @@ class TemporalEvaluation(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         score = self.score(self.hidden(features).relu())
-        return score.to(self.score.weight.dtype).sigmoid()  # in full precision under autocast, too
+        return score.to(self.score.weight.dtype).sigmoid()  # fp32 under autocast, too
 
 
 class CellClassifier(nn.Module):
-    """The class of every cell, background last: [B, width, T] -> logits [B, K + 1, T].
+    """Predicts the class of every cell, background last: [B, width, T] -> logits [B, K + 1, T].
 
-    This project's definition: the published detectors leave the class to a video-level classifier,
-    which says nothing in videos with actions of several classes.
+    This project's definition. The published detectors use a video-level classifier, which does not
+    help in videos with actions of several classes.
     """
 
     def __init__(self, width: int, num_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""Temporal enhancement: context along the whole video for every cell (paper, section 3.2)."""
+"""Temporal enhancement: context from the whole video for every cell (paper, section 3.2)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The whole detector: features and proposals in, scored and refined proposals out."""
+"""The detector: features and proposals in, scored and refined proposals out."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -18,11 +18,11 @@ Layout = Literal["released", "opentad"]
 
 
 class DetectorOutput(NamedTuple):
-    """What the detector says of B videos.
+    """The detector's output for B videos.
 
     Attributes:
         boundaries: [B, 2, T] startness and endness of every cell, in 0..1.
-        stages: one `StageOutput` a refinement stage.
+        stages: one per refinement stage.
         classes: [B, K + 1, T] logits of every cell, background last; None without classes.
     """
 
@@ -31,7 +31,7 @@ class DetectorOutput(NamedTuple):
     classes: Tensor | None
 
     def refined(self) -> tuple[Tensor, Tensor]:
-        """Proposals [B, P, 2] in cells and tIoU scores [B, P, 2], averaged over the stages."""
+        """Average over the stages: proposals [B, P, 2] in cells and tIoU scores [B, P, 2]."""
         proposals = [refine(stage.proposals, stage.offsets) for stage in self.stages]
         return (
             torch.stack(proposals).mean(0),
@@ -44,13 +44,13 @@ class ETADDetector(nn.Module):
 
     Args:
         in_channels: C of the features.
-        width: channels inside; 256 as published. A multiple of 32.
+        width: inner channels, a multiple of 32.
         layout: `released` (the paper's code) or `opentad`.
-        roi_size: bins of RoIAlign; 24 in `released`, 16 in `opentad`. A multiple of 4.
-        hidden: width of a stage's shared layer; 512 as published.
-        head: width of a stage's heads; 128 as published.
-        num_stages: refinement stages; 3 as published.
-        num_classes: K classes told by the detector itself; 0, as published, leaves them to an
+        roi_size: bins of RoIAlign, a multiple of 4; published are 24 (released) and 16 (OpenTAD).
+        hidden: width of a stage's shared layer.
+        head: width of a stage's heads.
+        num_stages: refinement stages.
+        num_classes: K classes that the detector predicts; 0, as published, leaves them to an
             external classifier.
     """
 
@@ -75,7 +75,7 @@ class ETADDetector(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform weights and zero biases, as released."""
+        """Draw Xavier-uniform weights and set biases to zero, as released."""
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -83,12 +83,7 @@ class ETADDetector(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor, proposals: Tensor) -> DetectorOutput:
-        """Evaluate proposals.
-
-        Args:
-            features: [B, C, T].
-            proposals: [B, P, 2] start and end in cells.
-        """
+        """Evaluate proposals [B, P, 2] in cells on features [B, C, T]."""
         x = self.enhance(features)
         stages = []
         for stage in self.stages:
@@ -101,15 +96,15 @@ class ETADDetector(nn.Module):
 
     @classmethod
     def from_published(cls, state_dict: Mapping[str, Tensor]) -> "ETADDetector":
-        """Build the detector of a published checkpoint; layout and sizes are told by its weights.
+        """Build the detector of a published checkpoint, whose weights decide layout and sizes.
 
         Args:
-            state_dict: the weights of a released ETAD or an OpenTAD checkpoint, with or without
-                prefixes and with or without the video encoder.
+            state_dict: weights of a released ETAD or an OpenTAD checkpoint, with or without
+                prefixes and video encoder.
 
         Raises:
-            InputError: naming the keys that are missing, left over or of the wrong shape, as the
-                checkpoint calls them.
+            InputError: keys are missing, left over or of the wrong shape; they are named as in the
+                checkpoint.
         """
         published = published_detector(state_dict)
         layout, weights = published.layout, published.weights

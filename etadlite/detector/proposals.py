@@ -1,21 +1,21 @@
-"""The map of all proposals, how segments overlap, and how regressed offsets refine them."""
+"""The map of all proposals, and how regressed offsets refine them."""
 
 import torch
 from torch import Tensor
 
 
 def proposal_map(cells: int, max_duration: int) -> tuple[Tensor, Tensor]:
-    """All proposals that start and end on a cell border, by (duration, start).
+    """Return all proposals that start and end on a cell border, by (duration, start).
 
-    Entry (d, s) is the proposal [s, s + d + 1]; it is valid if it ends within the feature. Entries
+    Entry (d, s) is the proposal [s, s + d + 1]. It is valid if it ends within the feature; entries
     that are not valid hold [0, 0].
 
     Args:
-        cells: T, cells of the feature.
+        cells: T.
         max_duration: D, the longest duration in cells.
 
     Returns:
-        proposals [D, T, 2] in cells (float32) and valid [D, T] (bool).
+        Proposals [D, T, 2] in cells (float32), and the mask [D, T] of the valid ones.
     """
     start = torch.arange(cells).expand(max_duration, cells)
     end = start + torch.arange(1, max_duration + 1)[:, None]
@@ -24,23 +24,24 @@ def proposal_map(cells: int, max_duration: int) -> tuple[Tensor, Tensor]:
 
 
 def valid_proposals(cells: int, max_duration: int) -> Tensor:
-    """The valid entries of `proposal_map`, [P, 2] in cells, shortest first."""
+    """Return the valid entries of `proposal_map`: [P, 2] in cells, shortest first."""
     proposals, valid = proposal_map(cells, max_duration)
     return proposals[valid]
 
 
 def refine(proposals: Tensor, offsets: Tensor) -> Tensor:
-    """Move proposals by predicted offsets: the mean of two refinements (paper, section 3.3).
+    """Move proposals by offsets, as the mean of two refinements (paper, section 3.3).
 
-    One takes the start and end offsets in units of the length, the other the centre offset in units
-    of the length and the logarithm of the width's factor.
+    The first one moves start and end by offsets in units of the length. The second one moves the
+    centre by an offset in units of the length, and scales the width by the exponential of its
+    offset.
 
     Args:
         proposals: [..., 2] start and end.
         offsets: [..., 4] start, end, centre, width.
 
     Returns:
-        [..., 2] refined start and end, in the unit of `proposals`.
+        [..., 2] in the unit of `proposals`.
     """
     start, end = proposals.unbind(-1)
     d_start, d_end, d_centre, d_width = offsets.unbind(-1)

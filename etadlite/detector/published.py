@@ -1,4 +1,4 @@
-"""Weights of the published detectors under this package's names, and back."""
+"""The names of the published detectors' weights, here and there."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class PublishedDetector(NamedTuple):
     Attributes:
         layout: `released` or `opentad`.
         weights: for `ETADDetector.load_state_dict`.
-        prefix: what stands before the published names, such as `module.base_detector.`.
+        prefix: precedes the published names, such as `module.base_detector.`.
     """
 
     layout: str
@@ -65,7 +65,7 @@ class PublishedDetector(NamedTuple):
     prefix: str
 
     def published_name(self, name: str) -> str:
-        """What the published file calls the weight `name`."""
+        """Return the published name of the weight `name`."""
         back = [(ours, theirs) for theirs, ours in _TABLES[self.layout]]
         return self.prefix + (_rename(name, back) or name)
 
@@ -83,14 +83,14 @@ def _rename(name: str, table: Names) -> str | None:
 
 
 def published_detector(state_dict: Mapping[str, Tensor]) -> PublishedDetector:
-    """Tell a published detector's layout and give its weights our names.
+    """Recognise a published detector's layout, and rename its weights.
 
     Args:
         state_dict: published names -> weights, with or without the prefixes `module.` and
-            `base_detector.`; the weights of a video encoder beside the detector are passed over.
+            `base_detector.`; the weights of a video encoder are ignored.
 
     Raises:
-        InputError: the weights are of neither layout, or some names are of neither.
+        InputError: names belong to neither layout.
     """
     names = {full_name: _PREFIX.sub("", full_name, count=1) for full_name in state_dict}
     names = {full: name for full, name in names.items() if not name.startswith(_ENCODER_PREFIXES)}

@@ -1,7 +1,7 @@
-"""Proposal evaluation: one refinement stage, in the two published layouts.
+"""Proposal evaluation: a refinement stage, in the two published layouts.
 
-`released` is the layout of the code released with the paper, `opentad` that of the OpenTAD toolbox.
-They differ in where a stage transforms the feature, in RoIAlign's convention and in the heads.
+`released` is the layout of the paper's code, `opentad` that of the OpenTAD toolbox. They differ in
+the layers before RoIAlign, in RoIAlign's convention and in the heads.
 """
 
 import itertools
@@ -14,15 +14,13 @@ from etadlite.detector.roi import RoIs, extend
 
 
 class StageOutput(NamedTuple):
-    """What a stage says of its P input proposals.
-
-    All are of the proposals' precision, in whatever the layers compute.
+    """The output of a stage for its P proposals, in their dtype.
 
     Attributes:
         proposals: [B, P, 2] the stage's input, in cells.
-        iou: [B, P, 2] tIoU with the nearest action, as classified and as regressed, in 0..1.
+        iou: [B, P, 2] tIoU with the best action, as classified and as regressed, in 0..1.
         offsets: [B, P, 4] of start, end, centre, width; see `proposals.refine`.
-        boundary: [B, P, 2] probability that the start is a start and the end an end.
+        boundary: [B, P, 2] probability that the start is a start and the end is an end.
     """
 
     proposals: Tensor
@@ -32,7 +30,7 @@ class StageOutput(NamedTuple):
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of the given widths with ReLU between them, none after the last."""
+    """Return linear layers of the given widths with ReLU between them."""
     layers: list[nn.Module] = []
     for channels_in, channels_out in itertools.pairwise(widths):
         layers += [nn.Linear(channels_in, channels_out), nn.ReLU(inplace=True)]
@@ -42,8 +40,8 @@ def mlp(*widths: int) -> nn.Sequential:
 class ReleasedStage(nn.Module):
     """A stage as released with the paper: [B, width, T] and proposals [B, P, 2] -> StageOutput.
 
-    The first and the last quarter of the RoI give the start and the end offset; centre and width
-    offsets come from the whole RoI and are halved.
+    The first and the last quarter of the RoI give the start and the end offset. The centre and
+    width offsets come from the whole RoI and are halved.
     """
 
     def __init__(self, width: int, roi_size: int, hidden: int, head: int) -> None:
