@@ -77,7 +77,7 @@ print("classes:", ", ".join(CLASSES))
 
 # %% timeline tags=["slide-more"]
 from etadlite.data.annotations import read_annotations
-from etadlite.runs.run import strip
+from etadlite.runs.pictures import strip
 from etadlite.viz import draw_timeline
 
 video = next(iter(read_annotations(annotations, "validation").values()))
@@ -160,7 +160,7 @@ for cells_of, label in zip(sample.actions, sample.labels, strict=True):
 
 # %% features
 from etadlite.model.chunks import encode_in_chunks
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 
 encoder = build_encoder(settings.encoder)
 features = encode_in_chunks(encoder, snippets[None], settings.encoder.chunk_size)
@@ -490,14 +490,14 @@ reports = {name: train_system(name) for name in SYSTEMS}
 # seconds that a step takes.
 
 # %% table tags=["slide-more"]
-from etadlite.training.report import table
+from etadlite.training.report import results_table as table
 
 text = table({name: [report] for name, report in reports.items()})
 (run.out / "table.txt").write_text(text + "\n", encoding="utf-8")
 print(text)
 
 # %% curves tags=["slide"]
-from etadlite.runs.run import read_metrics
+from etadlite.training.recorder import read_metrics
 from etadlite.viz import draw_curves
 
 curves = draw_curves({name: read_metrics(report.folder) for name, report in reports.items()})
@@ -512,7 +512,7 @@ run.show(curves, "curves", "Left: training loss of the three systems. Right: mAP
 # %% detections tags=["slide"]
 import json
 
-from etadlite.runs.run import draw_test_videos
+from etadlite.runs.pictures import draw_test_videos
 
 predictions = {
     name: json.loads((report.folder / "predictions.json").read_text())

@@ -77,7 +77,7 @@ print(f"{video.name} in the annotation file:")
 print(json.dumps(entry)[:330], "...")
 
 # %% timeline tags=["slide-more"]
-from etadlite.runs.run import strip
+from etadlite.runs.pictures import strip
 from etadlite.viz import draw_timeline
 
 frames = strip(run.data / "videos" / f"{video.name}.mp4")
@@ -98,7 +98,7 @@ run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its tru
 # seconds, the **time grid**: here, one multiplication.
 
 # %% features
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.runs.demo import demo_settings
 from etadlite.training.loop import open_split
@@ -445,7 +445,7 @@ print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.bat
 
 # %% said
 from etadlite.inference.postprocess import boundary_mask, keep_by_boundary
-from etadlite.model.system import load_checkpoint
+from etadlite.model.checkpoint import load_checkpoint
 from etadlite.training.loop import loader
 
 system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
@@ -545,7 +545,7 @@ for rank in range(3):
 
 # %% detections
 from etadlite.inference.detect import detections_of
-from etadlite.runs.run import evaluate
+from etadlite.runs.testing import evaluate
 
 
 def detect(sigma, classes=2):
@@ -564,7 +564,7 @@ print(f"{len(found)} detections for {len(video.actions)} actions; the first:")
 print(json.dumps(found[0]))
 
 # %% detections-picture tags=["slide"]
-from etadlite.runs.run import one_a_moment
+from etadlite.runs.pictures import one_a_moment
 
 rows = {"true": truth, "best 10": found[:10], "one a moment": one_a_moment(found, len(truth) + 2)}
 figure = draw_timeline(frames, video.duration, rows, title=video.name, labels=CLASSES)

@@ -65,7 +65,7 @@ run = start(
 # as wide.
 
 # %% data
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.runs.demo import demo_settings
 from etadlite.stickfigures.dataset import make_dataset
@@ -696,7 +696,7 @@ seeds = range(run.seed, run.seed + number_of_seeds)
 reports = {ratio: [train_with(ratio, s) for s in seeds] for ratio in (0.06, 1.0)}
 
 # %% result tags=["slide-more"]
-from etadlite.training.report import table
+from etadlite.training.report import results_table as table
 
 print(table({f"{100 * ratio:g} % of the proposals": found for ratio, found in reports.items()}))
 maps = {ratio: np.array([100 * r.average for r in found]) for ratio, found in reports.items()}

@@ -143,7 +143,7 @@ for part, videos in splits.items():
     print(f"{part}: {len(videos):,} videos, {actions:,} actions, {max(found)} label(s) a video")
 
 # %% timeline tags=["slide"]
-from etadlite.runs.run import frames_of
+from etadlite.runs.pictures import frames_of
 from etadlite.viz import draw_timeline
 
 video = splits["validation"][0]
@@ -288,7 +288,7 @@ if not full:
     classifier_file.write_text(json.dumps(stand_in(0.9, np.random.default_rng(run.seed))))
 
 # %% top
-from etadlite.runs.run import video_classes
+from etadlite.runs.testing import video_classes
 
 test_data = open_split(settings, training=False)
 told = video_classes(settings, test_data)  # video -> its best classes with their scores
@@ -362,7 +362,8 @@ for ours, theirs in zip(by_hand.param_groups, packaged.param_groups, strict=True
 # four videos of 128 snippets, in chunks of four.
 
 # %% plan tags=["slide-more"]
-from etadlite.memory.plan import plan, table
+from etadlite.memory.plan import memory_table as table
+from etadlite.memory.plan import plan
 
 planned = plan(paper.changed(["device=cuda", "training.precision=fp32"]))
 print(table(planned))
@@ -496,7 +497,7 @@ with run.watching(settings.name, folder, settings.training.epochs, resume=True):
 print(f"average mAP {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 
 # %% curves tags=["slide-more"]
-from etadlite.runs.run import read_metrics
+from etadlite.training.recorder import read_metrics
 from etadlite.viz import draw_curves
 
 records = read_metrics(folder)
@@ -531,7 +532,7 @@ run.show_file(pictures[0], "Detections of the trained system below the true acti
 
 # %% breakdown tags=["slide-more"]
 from etadlite.evaluation import breakdown
-from etadlite.runs.run import of_annotated_classes
+from etadlite.runs.testing import of_annotated_classes
 from etadlite.viz import draw_breakdown
 
 written = json.loads((folder / "predictions.json").read_text())

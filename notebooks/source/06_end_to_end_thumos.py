@@ -372,7 +372,7 @@ for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
 print(f"average {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 
 # %% curves tags=["slide-more"]
-from etadlite.runs.run import read_metrics
+from etadlite.training.recorder import read_metrics
 from etadlite.viz import draw_curves
 
 curves = draw_curves({settings.name: read_metrics(folder)})
@@ -390,8 +390,8 @@ run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP 
 # %% found
 from etadlite.data.datasets import collate
 from etadlite.inference.detect import detections_of
-from etadlite.model.system import load_checkpoint
-from etadlite.runs.run import video_classes
+from etadlite.model.checkpoint import load_checkpoint
+from etadlite.runs.testing import video_classes
 
 test_data = open_split(settings, training=False)
 system = load_checkpoint(folder / "checkpoint.safetensors", settings).to(run.device).eval()
@@ -474,7 +474,7 @@ for key in ("segment", "score"):
 print(f"{len(found)} detections of all windows become {len(merged)}, equal to the package's")
 
 # %% merged-picture tags=["slide"]
-from etadlite.runs.run import frames_of, one_a_moment
+from etadlite.runs.pictures import frames_of, one_a_moment
 from etadlite.viz import draw_timeline
 
 truth = [{"segment": [a.start, a.end], "label": a.label} for a in shown.actions]

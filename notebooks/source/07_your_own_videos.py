@@ -82,7 +82,7 @@ labels = sorted({action.label for one in drawn for action in one.actions})
 print(len(mine), "videos in my_videos, 1 in new; actions:", ", ".join(labels))
 
 # %% folder-picture tags=["slide-more"]
-from etadlite.runs.run import strip
+from etadlite.runs.pictures import strip
 from etadlite.viz import draw_timeline
 
 
@@ -378,11 +378,11 @@ print(f"{training} training videos, {epochs} epochs: {steps} steps")
 print("ratio:", chosen.sampling.snippet_ratio, " encoder's rate:", chosen.training.encoder_lr)
 
 # %% train
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.runs.run import finished, run_training
 from etadlite.training.report import read_report
-from etadlite.training.report import table as report_table
+from etadlite.training.report import results_table as report_table
 
 kept, reports = [], {}
 for number, (name, settings) in enumerate(systems.items()):
@@ -422,7 +422,7 @@ averages = [100 * report.average for report in reports.values()]
 
 # %% predict
 from etadlite.inference.predict import predict
-from etadlite.model.system import load_checkpoint
+from etadlite.model.checkpoint import load_checkpoint
 from etadlite.runs.predictions import predict_videos
 
 checkpoint = reports["end to end, 30 %"].folder / "checkpoint.safetensors"
@@ -437,7 +437,7 @@ assert again[0]["label"] == found[0]["label"]
 assert np.allclose(again[0]["segment"], found[0]["segment"], atol=0.01)
 
 # %% timeline tags=["slide-more"]
-from etadlite.runs.run import one_a_moment
+from etadlite.runs.pictures import one_a_moment
 
 truth = as_segments(new.actions)
 clear = one_a_moment(found, len(truth) + 2)
