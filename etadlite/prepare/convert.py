@@ -1,25 +1,26 @@
-"""Published checkpoints under this package's names, as safetensors; no pickled code is run."""
+"""Published checkpoints rewritten as safetensors with this package's names; no code is run."""
 
 import argparse
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from etadlite.base.errors import InputError
-from etadlite.base.weights import load_exactly, load_weights, save_weights
+from etadlite.base.weights import save_weights
 from etadlite.detector import ETADDetector
 from etadlite.detector.stages import ReleasedStage
 from etadlite.encoders import R2Plus1D, from_tsp
 
-# What a published file calls its weights; where it has averaged ones, its own tests use those.
+# Names of the weights in a published file; averaged weights come first, as its own tests use them.
 _WRAPPERS = ("state_dict_ema", "state_dict", "model")
-# family -> how its names start, and what stands before those of a video encoder beside a detector.
+# family -> first parts of its names, and the prefix of a video encoder beside a detector.
 _FAMILIES = {
     "released ETAD": (
         ("base_detector.", "temporal_enhance.", "feature_extractor."),
@@ -31,12 +32,9 @@ _FAMILIES = {
 
 
 class Published(NamedTuple):
-    """What a published checkpoint holds.
+    """The modules of a published checkpoint, in eval mode; None where it has none.
 
-    Attributes:
-        family: `released ETAD`, `OpenTAD` or `TSP`.
-        detector: in eval mode; None in a TSP file.
-        encoder: in eval mode; None where the checkpoint has a detector alone.
+    The family is `released ETAD`, `OpenTAD` or `TSP`.
     """
 
     family: str
@@ -44,11 +42,11 @@ class Published(NamedTuple):
     encoder: R2Plus1D | None
 
     def metadata(self) -> dict[str, str]:
-        """Family and sizes, as text."""
-        sizes: dict[str, Any] = {"family": self.family}
+        """Return the family, and the sizes as JSON."""
+        texts = {"family": self.family}
         if self.detector is not None:
             project, stage = self.detector.enhance.project[0], self.detector.stages[0]
-            sizes["detector"] = {
+            sizes = {
                 "in_channels": project.in_channels,
                 "width": project.out_channels,
                 "layout": "released" if isinstance(stage, ReleasedStage) else "opentad",
@@ -57,17 +55,19 @@ class Published(NamedTuple):
                 "head": stage.iou[0].out_features,
                 "num_stages": len(self.detector.stages),
             }
+            texts["detector"] = json.dumps(sizes)
         if self.encoder is not None:
             depth = next(d for d, n in R2Plus1D.blocks.items() if n[2] == len(self.encoder.layer3))
-            # Torchvision's planes come with its epsilon.
+            # Torchvision's planes come with torchvision's epsilon.
             own_planes = self.encoder.stem[1].eps == 1e-3
-            sizes["encoder"] = {"depth": depth, "own_planes": own_planes}
-        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in sizes.items()}
+            texts["encoder"] = json.dumps({"depth": depth, "own_planes": own_planes})
+        return texts
 
     def module(self) -> nn.Module:
-        """What is written: a system's `detector` and `encoder.encoder`, or the encoder by itself.
+        """Return the module whose state dict is written.
 
-        An encoder by itself has the names that the setting `encoder.weights` expects.
+        With a detector it has a system's names (`detector`, `encoder.encoder`). An encoder alone
+        has the names that the setting `encoder.weights` expects.
         """
         if self.detector is None:
             return self.encoder
@@ -78,19 +78,15 @@ class Published(NamedTuple):
 
 
 def read_published(path: str | Path) -> Published:
-    """Recognise a published checkpoint and build what it holds.
+    """Recognise a published checkpoint, written by `torch.save`, and build its modules.
 
-    Recognised are the files of the code released with the paper (detector alone, or with its
-    encoder), of OpenTAD's ETAD, and of TSP's R(2+1)D encoders, with or without `module.` in front
-    of their names.
-
-    Args:
-        path: the file that `torch.save` wrote.
+    Recognised are the files of the code released with the paper (a detector, with or without its
+    encoder), of OpenTAD's ETAD, and of TSP's R(2+1)D encoders. Names may start with `module.`.
 
     Raises:
-        InputError: the file is absent, broken or holds more than weights and plain values (which
-            are then not read); it is of no known family; or keys, which are named as in the file,
-            are missing, left over or of the wrong shape.
+        InputError: the file is absent or broken; it holds more than weights and plain values, and
+            is then not read; its family is unknown; or keys, named as in the file, are missing,
+            left over or of the wrong shape.
     """
     checkpoint = _load_without_code(Path(path))
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
@@ -102,8 +98,8 @@ def read_published(path: str | Path) -> Published:
     if family is None:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
-            f"{path}: no checkpoint of the released ETAD, of OpenTAD's ETAD or of a TSP encoder;"
-            f" it holds {found}"
+            f"{path} is no checkpoint of the released ETAD, of OpenTAD's ETAD or of a TSP encoder; "
+            f"it holds {found}"
         )
     for name, value in weights.items():
         if not isinstance(value, Tensor):
@@ -115,16 +111,15 @@ def read_published(path: str | Path) -> Published:
 
 
 def convert(path: str | Path, out: str | Path) -> Published:
-    """Write a published checkpoint under this package's names; see `read_published`.
+    """Write a published checkpoint as safetensors; see `read_published`.
 
     Args:
         path: the published file.
-        out: the safetensors file to write. Its names are those of a system's checkpoint
-            (`detector.*`, `encoder.encoder.*`); a TSP encoder has those that `encoder.weights`
-            expects. Its metadata hold the family and the sizes.
+        out: the file to write. `Published.module` says which names it has; its metadata hold the
+            family and the sizes.
 
     Raises:
-        InputError: as `read_published`, or `out` is no name of a safetensors file.
+        InputError: as in `read_published`, or `out` is not named *.safetensors.
     """
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: the converted file must be named *.safetensors")
@@ -133,33 +128,14 @@ def convert(path: str | Path, out: str | Path) -> Published:
     return published
 
 
-def load_converted(path: str | Path) -> Published:
-    """Build what `convert` wrote.
-
-    Raises:
-        InputError: the file is absent, broken or not written by `convert`.
-    """
-    weights, metadata = load_weights(path)
-    if "family" not in metadata:
-        raise InputError(f"{path} is no converted checkpoint; write it with etadlite convert")
-    detector, encoder = (json.loads(metadata.get(part, "null")) for part in ("detector", "encoder"))
-    published = Published(
-        metadata["family"],
-        detector and ETADDetector(**detector).eval(),
-        encoder and R2Plus1D(**encoder).eval(),
-    )
-    load_exactly(published.module(), weights, str(path))
-    return published
-
-
 def _build(family: str, weights: Mapping[str, Tensor]) -> Published:
     if family == "TSP":
         return Published(family, None, from_tsp(weights))
     detector = ETADDetector.from_published(weights).eval()
     prefix = _FAMILIES[family][1]
-    # Whatever else lies beside the encoder is then called left over.
-    room = prefix.partition(".")[0] + "."
-    beside = {k: v for k, v in weights.items() if k.removeprefix("module.").startswith(room)}
+    # Everything with the prefix's first part goes to the encoder, which reports what is left over.
+    first = prefix.partition(".")[0] + "."
+    beside = {k: v for k, v in weights.items() if k.removeprefix("module.").startswith(first)}
     if not beside:
         return Published(family, detector, None)
     parallel = "module." if next(iter(beside)).startswith("module.") else ""
@@ -167,36 +143,30 @@ def _build(family: str, weights: Mapping[str, Tensor]) -> Published:
 
 
 def _load_without_code(path: Path) -> Mapping[str, Any]:
-    """The outer mapping of a file of `torch.save`."""
+    """Return the outer mapping of a file of `torch.save`."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; check the path")
+    remedy = 'save {"state_dict": its weights} alone where it comes from, and convert that file'
     try:
-        # TSP's files hold the arguments of their training: a namespace, which does nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        name = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if name is None:
-            raise InputError(
-                f"{path}: cannot be read as a checkpoint; fetch the file again"
-            ) from None
-        raise InputError(
-            f"{path}: holds {name[1]} beside its weights, which would run code when read, and was"
-            ' not read; save {"state_dict": its weights} alone where it comes from, and convert'
-            " that file"
-        ) from None
-    except PermissionError:
+        # TSP's files hold the arguments of their training in a namespace, which is harmless.
+        with safe_globals([argparse.Namespace]):
+            try:
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            except UnpicklingError:
+                unsafe = get_unsafe_globals_in_checkpoint(path) if is_zipfile(path) else []
+                if not unsafe:
+                    raise InputError(
+                        f"{path}: cannot be read as a checkpoint without running code; fetch it "
+                        f"again, or {remedy}"
+                    ) from None
+                raise InputError(
+                    f"{path}: holds {', '.join(sorted(unsafe))} beside its weights, which would "
+                    f"run code when read, and was not read; {remedy}"
+                ) from None
+    except (PermissionError, InputError):
         raise
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # the unpickler may raise nearly anything for a broken file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: cannot be read as a checkpoint ({reason}); fetch it again"
         ) from None
