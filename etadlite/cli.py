@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,28 +23,34 @@ app = typer.Typer(
 Assignments = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value]...", help="Changes to the settings.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Checkpoint = Annotated[Path, typer.Option(help="checkpoint.safetensors of a run.")]
+Out = Annotated[Path, typer.Option(help="Folder for everything.")]
+Picture = Annotated[Path | None, typer.Option(metavar="PICTURE.png", help="Draw it as well.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
+Size = Annotated[str, typer.Option(help="smoke, laptop or large.")]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
-    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every system.")] = 1,
+    out: Out = Path("runs/demo"),
+    size: Size = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs of every system.")] = 1,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A changed setting.")
+        list[str] | None, typer.Option("--set", metavar="key=value", help="Change a setting.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make videos, train frozen and end to end, compare: a table and pictures."""
+    """Make videos, train with a frozen encoder and end to end, and compare in table and pictures.
+
+    Finished runs are kept: the same command goes on where it was stopped.
+    """
     from etadlite.runs.demo import run_demo
-    from etadlite.training.report import table
+    from etadlite.training.report import results_table
 
     reports = run_demo(
         out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
     )
-    print(f"\n{table(reports)}\n\npictures: {out / 'pictures'}")
+    print(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
 
 
 @app.command()
@@ -53,22 +58,20 @@ def ablate(
     what: Annotated[str, typer.Argument(metavar="snippets|proposals")],
     changes: Assignments = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/ablate"),
-    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every strategy and ratio.")] = 3,
+    out: Out = Path("runs/ablate"),
+    size: Size = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs of each kind.")] = 3,
     ratios: Annotated[str | None, typer.Option(help="Such as 0.1,0.3; 1 is all.")] = None,
     strategies: Annotated[str | None, typer.Option(help="Such as random,grid.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train with every sampling strategy and ratio: mAP against memory and time.
+    """Train with every sampling strategy and ratio; compare mAP with memory and time.
 
-    What is finished is kept: the same command goes on where it was stopped.
+    Finished runs are kept: the same command goes on where it was stopped.
     """
     from etadlite.evaluation import read_numbers
-    from etadlite.runs.ablate import STRATEGIES, ablation_table, run_ablation
+    from etadlite.runs.ablate import ablation_table, run_ablation
 
-    if what not in STRATEGIES:
-        raise InputError(f'there is no ablation of "{what}"; there are {", ".join(STRATEGIES)}')
     reports = run_ablation(
         what,
         out,
@@ -87,7 +90,7 @@ def make_data(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")] = Path(
         "data/stickfigures"
     ),
-    size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
+    size: Size = "laptop",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -100,14 +103,14 @@ def make_data(
 @app.command()
 def check_data(
     what: Annotated[
-        str, typer.Argument(metavar="PRESET|FOLDER", help="A preset, or a data set of your own.")
+        str, typer.Argument(metavar="PRESET|FOLDER", help="A preset, or your own data set.")
     ],
     changes: Assignments = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read all values, decode all.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Files opened at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Files that are opened at once.")] = 4,
     quiet: Quiet = False,
 ) -> None:
-    """Check the files of a data set against its annotations and protocol; write a manifest."""
+    """Compare the files of a data set with its annotations and protocol; write a manifest."""
     from etadlite.prepare.check import check_data as check
     from etadlite.prepare.check import folder_settings, report
     from etadlite.presets import PRESETS
@@ -133,18 +136,16 @@ def extract(
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Frames between features: every video file of data.videos, dense."
-        ),
+        typer.Option(min=1, help="Frames between features, dense, of all files in data.videos."),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames a second with --stride; default: its own.")
+        float | None, typer.Option(min=0.1, help="Frame rate for --stride; default: the file's.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the features of a preset's videos, for feature-based training."""
     from etadlite.base.devices import resolve_device
-    from etadlite.model.system import build_encoder
+    from etadlite.encoders.build import build_encoder
     from etadlite.prepare.dense import extract_dense
     from etadlite.prepare.extract import extract_features, own_device
     from etadlite.presets import preset as preset_of
@@ -175,7 +176,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN|last", help="Go on with this run, or with the last in --out."),
+        typer.Option(metavar="RUN|last", help="Continue this run, or the last one in --out."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -186,7 +187,7 @@ def train(
     from etadlite.base import distributed
     from etadlite.presets import preset as preset_of
     from etadlite.runs.run import last_run_folder, new_run_folder, run_training
-    from etadlite.training.report import table
+    from etadlite.training.report import results_table
 
     settings = preset_of(preset, changes or ())
 
@@ -199,16 +200,19 @@ def train(
 
     with distributed.process_group(settings.device, settings.training.patience_minutes):
         report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
-    if report is not None:
+    if report is None:
+        return
+    print(results_table({settings.name: [report]}))
+    print(
+        f"{report.videos_per_second:.3g} videos a second, {report.waiting_share:.1%} of the time "
+        f"waiting for them\nrun: {report.folder}"
+    )
+    if report.skipped_steps or report.unreadable_videos:
         print(
-            f"{table({settings.name: [report]})}\n{report.videos_per_second:.3g} videos a second, "
-            f"{report.waiting_share:.1%} of the time waiting for them\nrun: {report.folder}"
+            f"{report.skipped_steps} steps were skipped because they were not finite, "
+            f"{report.unreadable_videos} videos are unreadable: see metrics.jsonl and "
+            "failed_videos.json there"
         )
-        if report.skipped_steps or report.unreadable_videos:
-            print(
-                f"{report.skipped_steps} steps skipped as not finite, {report.unreadable_videos} "
-                "videos unreadable: see metrics.jsonl and failed_videos.json there"
-            )
 
 
 @app.command()
@@ -218,17 +222,15 @@ def plan(
     *,
     memory: Annotated[str | None, typer.Option(help="A budget, such as 6GB or 800MiB.")] = None,
     run: Annotated[
-        bool, typer.Option("--measure", help="Also run a step on random frames, and measure it.")
+        bool, typer.Option("--measure", help="Also measure a step on random frames.")
     ] = False,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="PICTURE.png", help="Draw the rows.")
-    ] = None,
+    picture: Picture = None,
 ) -> None:
-    """Predict the memory of a training step, and what fits a budget; needs no data."""
+    """Predict the memory of a training step, and what fits a budget; this needs no data."""
     from etadlite.memory.budget import advice, read_bytes, with_chunk_size
+    from etadlite.memory.measurement import measure_step
+    from etadlite.memory.plan import memory_table
     from etadlite.memory.plan import plan as plan_of
-    from etadlite.memory.plan import table
-    from etadlite.memory.trial import measure_step
     from etadlite.presets import preset as preset_of
     from etadlite.viz.memory import draw_memory
     from etadlite.viz.style import save
@@ -236,7 +238,7 @@ def plan(
     settings = with_chunk_size(preset_of(preset, changes or ()))
     planned = plan_of(settings)
     measured = measure_step(settings).rows if run else None
-    print(table(planned, measured))
+    print(memory_table(planned, measured))
     if picture is not None:
         bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
         print(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
@@ -255,9 +257,9 @@ def test(
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
     from etadlite.base import distributed
     from etadlite.memory.budget import with_chunk_size
-    from etadlite.model.system import load_checkpoint
+    from etadlite.model.checkpoint import load_checkpoint
     from etadlite.presets import preset as preset_of
-    from etadlite.runs.run import run_test
+    from etadlite.runs.testing import run_test
 
     settings = with_chunk_size(preset_of(preset, changes or ()))
     folder = out or checkpoint.parent / "test"
@@ -277,19 +279,17 @@ def predict(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO_OR_FOLDER...")],
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Lowest score that is kept.")
-    ] = 0.0,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.0,
     video: Annotated[bool, typer.Option("--video", help="Write annotated videos too.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Detect actions in videos of one's own: JSON, CSV, timelines, annotated videos."""
+    """Detect actions in new videos: JSON, CSV, timelines and annotated videos."""
     from etadlite.runs.predictions import find_videos, predict_videos
 
     files = find_videos(videos)
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
     predict_videos(files, checkpoint, out, **options, log=print)
-    print(f"written to {out}: predictions.json, predictions.csv and a timeline a video")
+    print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
 
 
 @app.command()
@@ -298,26 +298,26 @@ def init_dataset(
     folder: Annotated[Path, typer.Argument(help="Folder of the videos.")],
     annotations: Annotated[
         list[Path],
-        typer.Option(help="CSV, JSON, ELAN or VIA, or a folder of them; repeat it for several."),
+        typer.Option(help="CSV, JSON, ELAN or VIA, or a folder of them; can be repeated."),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of what is written; default: that of the videos.")
+        Path | None, typer.Option(help="Folder of the written files; default: that of the videos.")
     ] = None,
     validation: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the videos kept to test.")
+        float, typer.Option(min=0, max=1, help="Share of the videos that is kept for the test.")
     ] = 0.25,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of these videos.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws these videos.")] = 0,
     tier: Annotated[
         str | None, typer.Option(help="Tier (ELAN) or attribute (VIA) that holds the labels.")
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Of times in frames; default: each video's.")
+        float | None, typer.Option(min=0.1, help="Rate of times in frames; default: each video's.")
     ] = None,
     skip: Annotated[bool, typer.Option("--skip", help="Leave out what cannot be used.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace old files.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Start a data set from videos and annotations of one's own: check, split, settings."""
+    """Start a data set from your own videos and annotations: check, split, write settings."""
     from etadlite.prepare.own_data import init_dataset as start
 
     out = out or folder
@@ -335,17 +335,17 @@ def runs(
         list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Default: runs.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves of all of them.")
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves of all runs.")
     ] = None,
 ) -> None:
-    """Compare runs: a table of all in the folders, and with --picture their curves."""
-    from etadlite.runs.run import compare
+    """Compare all runs in the folders: a table, and with --picture their curves."""
+    from etadlite.runs.pictures import draw_run_curves
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
     found = find_runs(roots or [Path("runs")])
     print(runs_table(found))
     if picture is not None:
-        print(f"curves: {compare(curve_names(found), picture)}")
+        print(f"curves: {draw_run_curves(curve_names(found), picture)}")
 
 
 @app.command()
@@ -355,22 +355,20 @@ def evaluate(
     predictions: Annotated[Path, typer.Option(help="Predictions, ActivityNet JSON.")],
     subset: Annotated[str, typer.Option(help="For example validation.")],
     tiou: Annotated[str, typer.Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05",
-    blocked: Annotated[Path | None, typer.Option(help="JSON list of videos left out.")] = None,
+    blocked: Annotated[Path | None, typer.Option(help="JSON list of videos to leave out.")] = None,
     proposals: Annotated[
-        str | None, typer.Option(help="Also AR@AN for these numbers, as 1,5,10,100.")
+        str | None, typer.Option(help="Also AR@AN for these numbers, such as 1,5,10,100.")
     ] = None,
     breakdown: Annotated[
         Path | None, typer.Option(metavar="PICTURE.png", help="Draw classes and lengths.")
     ] = None,
     lengths: Annotated[
-        str, typer.Option(help="Seconds that bound the breakdown's five lengths.")
+        str, typer.Option(help="Seconds that divide the breakdown's five lengths.")
     ] = "30,60,120,180",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a file of predictions: mAP at every tIoU threshold, and the average."""
     from etadlite import evaluation
-    from etadlite.viz import draw_breakdown
-    from etadlite.viz.style import save
 
     files = (ground_truth, predictions)
     chosen = {"subset": subset, "tiou": evaluation.read_numbers(tiou, "--tiou")}
@@ -384,6 +382,9 @@ def evaluate(
         recall = evaluation.average_recall(*files, **chosen, proposals=amounts)
         scores["average_recall"] = dict(zip(amounts, recall.average.tolist(), strict=True))
     if breakdown is not None:
+        from etadlite.viz.breakdown import draw_breakdown
+        from etadlite.viz.style import save
+
         edges = evaluation.read_numbers(lengths, "--lengths")
         found = evaluation.breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=predictions.name), breakdown)
@@ -404,7 +405,7 @@ def convert(
     file: Annotated[Path, typer.Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
 ) -> None:
-    """Rewrite a published checkpoint as safetensors; none of its code is run."""
+    """Rewrite a published checkpoint as safetensors, without running any of its code."""
     from etadlite.prepare.convert import convert as convert_checkpoint
 
     for what, value in convert_checkpoint(file, out).metadata().items():
@@ -420,16 +421,16 @@ def notebook(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Such as 00_quickstart.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of everything written; default: its out_dir.")
+        Path | None, typer.Option(help="Folder of all written files; default: its out_dir.")
     ] = None,
     cell_limit: Annotated[
-        float | None, typer.Option(min=1, help="Seconds a cell may take; default: by profile.")
+        float | None, typer.Option(min=1, help="Seconds that a cell may take.")
     ] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Keep times and, of a laptop run, the outputs.")
+        bool, typer.Option("--record", help="Keep the times, and the outputs of a laptop run.")
     ] = False,
 ) -> None:
-    """Run a notebook without a browser; it is kept with its outputs, as HTML and its metrics.
+    """Run a notebook without a browser; keep it with its outputs, its HTML page and its metrics.
 
     Each -p KEY VALUE sets one of its parameters, such as -p profile smoke.
     """
@@ -447,20 +448,44 @@ def notebook(
 
 @app.command()
 def doctor() -> None:
-    """Check versions, device, decoders and disk: OK, or what to do."""
+    """Check versions, device, decoders and disk; print OK or what to do."""
     from etadlite.prepare.doctor import examine
 
-    sick = False
-    for finding in examine(Path.cwd()):
-        sick |= bool(finding.remedy)
-        verdict = finding.remedy or "OK"
-        print(f"{finding.what:<12} {finding.found:<44} {verdict}")
-    if sick:
+    findings = list(examine(Path.cwd()))
+    for finding in findings:
+        print(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
+    if any(finding.remedy for finding in findings):
         raise typer.Exit(1)
 
 
+def main() -> None:
+    """Run the command; an error that the user can correct is one sentence and exit code 2."""
+    warnings.showwarning = _warn_once(set())
+    code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
+    try:
+        app()
+    except InputError as error:
+        message, speaks = str(error), speaks or error.everywhere
+    except StoppedError as error:
+        message, code, speaks = str(error), error.code, speaks or error.everywhere
+        if error.folder is not None:
+            message += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
+    except OSError as error:
+        full = disk_is_full(error)
+        if error.filename is None and not full:
+            raise
+        message, speaks = f"{error.filename or 'the disk'}: {error.strerror}", True
+        if full:
+            message += "; make room and run the same command again, what is finished is kept"
+    else:
+        return
+    if speaks:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
 def _pairs(words: list[str]) -> dict[str, Any]:
-    """What -p KEY VALUE ... sets; values are JSON or plain text."""
+    """Read `-p KEY VALUE ...`; values are JSON or plain text."""
     pairs: dict[str, Any] = {}
     while words:
         if words[0] != "-p" or len(words) < 3:
@@ -473,49 +498,21 @@ def _pairs(words: list[str]) -> dict[str, Any]:
     return pairs
 
 
-def _say_once(said: set[str]) -> Callable[..., None]:
-    """What shows warnings: each in one line, once, whoever notices the same thing again."""
+def _warn_once(shown: set[str]) -> Any:
+    """Return a function that prints each warning in one line, and only once."""
 
-    def say(message: Warning | str, *rest: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
+    def warn(message: Warning | str, *rest: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr)
 
-    return say
-
-
-def main() -> None:
-    """Run the command; what the user can mend ends with one sentence and exit code 2."""
-    warnings.showwarning = _say_once(set())
-    code, speaks = 2, os.environ.get("RANK", "0") == "0"  # one process of several speaks for all
-    try:
-        app()
-    except InputError as error:
-        sentence = error.sentence
-        speaks |= error.everywhere
-    except StoppedError as error:
-        sentence, code = str(error), error.code
-        if error.folder is not None:
-            sentence += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
-        speaks |= error.everywhere
-    except OSError as error:
-        full = disk_is_full(error)
-        if error.filename is None and not full:
-            raise
-        sentence, speaks = f"{error.filename or 'the disk'}: {error.strerror}", True
-        if full:
-            sentence += "; make room and run the same command again, what is finished is kept"
-    else:
-        return
-    if speaks:
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    return warn
 
 
 def _resuming(arguments: list[str], folder: Path) -> str:
-    """The command that goes on with a run which these arguments began or resumed.
+    """Return the command that continues a run which these arguments began or resumed.
 
-    The demo and the ablation keep what is finished: there it is the same command again.
+    The demo and the ablation keep finished runs: for them it is the same command again.
     """
     if arguments[0] != "train":
         return shlex.join(["etadlite", *arguments])
