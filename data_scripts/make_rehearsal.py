@@ -42,7 +42,7 @@ from etadlite.data.split import read_split
 from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.nms import soft_nms
 from etadlite.presets import home, placed, preset
-from etadlite.runs.run import evaluate
+from etadlite.runs.testing import evaluate
 from etadlite.stickfigures.classes import CLASSES, FPS
 from etadlite.stickfigures.dataset import write_video
 from etadlite.stickfigures.motion import plan_timeline

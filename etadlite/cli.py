@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
@@ -21,23 +22,21 @@ app = typer.Typer(
 )
 
 Assignments = Annotated[
-    list[str] | None, typer.Argument(metavar="[key=value]...", help="Changes to the settings.")
+    list[str] | None, Argument(metavar="[key=value]...", help="Changes to the settings.")
 ]
-Checkpoint = Annotated[Path, typer.Option(help="checkpoint.safetensors of a run.")]
-Out = Annotated[Path, typer.Option(help="Folder for everything.")]
-Picture = Annotated[Path | None, typer.Option(metavar="PICTURE.png", help="Draw it as well.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
-Size = Annotated[str, typer.Option(help="smoke, laptop or large.")]
+Checkpoint = Annotated[Path, Option(help="checkpoint.safetensors of a run.")]
+Out = Annotated[Path, Option(help="Folder for everything.")]
+Picture = Annotated[Path | None, Option(metavar="PICTURE.png", help="Draw a picture.")]
+Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
+Size = Annotated[str, Option(help="smoke, laptop or large.")]
 
 
 @app.command()
 def demo(
     out: Out = Path("runs/demo"),
     size: Size = "laptop",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of runs of every system.")] = 1,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="Change a setting.")
-    ] = None,
+    seeds: Annotated[int, Option(min=1, help="Number of runs of every system.")] = 1,
+    changes: Annotated[list[str] | None, Option("--set", help="A change: key=value.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make videos, train with a frozen encoder and end to end, and compare in table and pictures.
@@ -47,22 +46,21 @@ def demo(
     from etadlite.runs.demo import run_demo
     from etadlite.training.report import results_table
 
-    reports = run_demo(
-        out, size=size, seeds=range(seeds), assignments=changes or (), progress=not quiet
-    )
+    options = {"size": size, "seeds": range(seeds), "progress": not quiet}
+    reports = run_demo(out, assignments=changes or (), **options)
     print(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
 
 
 @app.command()
 def ablate(
-    what: Annotated[str, typer.Argument(metavar="snippets|proposals")],
+    what: Annotated[str, Argument(metavar="snippets|proposals")],
     changes: Assignments = None,
     *,
     out: Out = Path("runs/ablate"),
     size: Size = "laptop",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of runs of each kind.")] = 3,
-    ratios: Annotated[str | None, typer.Option(help="Such as 0.1,0.3; 1 is all.")] = None,
-    strategies: Annotated[str | None, typer.Option(help="Such as random,grid.")] = None,
+    seeds: Annotated[int, Option(min=1, help="Number of runs of each kind.")] = 3,
+    ratios: Annotated[str | None, Option(help="Such as 0.1,0.3; 1 is all.")] = None,
+    strategies: Annotated[str | None, Option(help="Such as random,grid.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train with every sampling strategy and ratio; compare mAP with memory and time.
@@ -87,11 +85,9 @@ def ablate(
 
 @app.command()
 def make_data(
-    root: Annotated[Path, typer.Argument(help="Folder of the data set.")] = Path(
-        "data/stickfigures"
-    ),
+    root: Annotated[Path, Argument()] = Path("data/stickfigures"),
     size: Size = "laptop",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, Option(min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Generate the stick-figure videos and their annotations."""
@@ -102,12 +98,10 @@ def make_data(
 
 @app.command()
 def check_data(
-    what: Annotated[
-        str, typer.Argument(metavar="PRESET|FOLDER", help="A preset, or your own data set.")
-    ],
+    what: Annotated[str, Argument(metavar="PRESET|FOLDER", help="FOLDER: your own data set.")],
     changes: Assignments = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read all values, decode all.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Files that are opened at once.")] = 4,
+    deep: Annotated[bool, Option("--deep", help="Read all values, decode all.")] = False,
+    workers: Annotated[int, Option(min=1, help="Files that are opened at once.")] = 4,
     quiet: Quiet = False,
 ) -> None:
     """Compare the files of a data set with its annotations and protocol; write a manifest."""
@@ -131,19 +125,16 @@ def extract(
     preset: str,
     changes: Assignments = None,
     *,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the features; default: data.features.")
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(min=1, help="Frames between features, dense, of all files in data.videos."),
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frame rate for --stride; default: the file's.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="Default: data.features.")] = None,
+    stride: Annotated[int | None, Option(min=1, help="Frames between dense features.")] = None,
+    fps: Annotated[float | None, Option(min=0.1, help="Frame rate for --stride.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the features of a preset's videos, for feature-based training."""
+    """Write the features of a preset's videos, for feature-based training.
+
+    With --stride: dense features of all video files in data.videos, at the files' own frame rate
+    or at --fps.
+    """
     from etadlite.base.devices import resolve_device
     from etadlite.encoders.build import build_encoder
     from etadlite.prepare.dense import extract_dense
@@ -163,9 +154,8 @@ def extract(
     if stride is None:
         written = extract_features(settings, encoder, folder, progress=not quiet)
     else:
-        written = extract_dense(
-            settings, encoder, folder, stride=stride, fps=fps, progress=not quiet
-        )
+        rate = {"stride": stride, "fps": fps}
+        written = extract_dense(settings, encoder, folder, **rate, progress=not quiet)
     print(f"{written} feature files written to {folder}")
 
 
@@ -173,10 +163,9 @@ def extract(
 def train(
     preset: str,
     changes: Assignments = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    out: Annotated[Path, Option(help="Folder of the run directories.")] = Path("runs"),
     resume: Annotated[
-        str | None,
-        typer.Option(metavar="RUN|last", help="Continue this run, or the last one in --out."),
+        str | None, Option(metavar="RUN|last", help="Continue this run, or the last in --out.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -220,10 +209,8 @@ def plan(
     preset: str,
     changes: Assignments = None,
     *,
-    memory: Annotated[str | None, typer.Option(help="A budget, such as 6GB or 800MiB.")] = None,
-    run: Annotated[
-        bool, typer.Option("--measure", help="Also measure a step on random frames.")
-    ] = False,
+    memory: Annotated[str | None, Option(help="A budget, such as 6GB or 800MiB.")] = None,
+    run: Annotated[bool, Option("--measure", help="Measure a step on random frames.")] = False,
     picture: Picture = None,
 ) -> None:
     """Predict the memory of a training step, and what fits a budget; this needs no data."""
@@ -251,7 +238,7 @@ def test(
     preset: str,
     checkpoint: Checkpoint,
     changes: Assignments = None,
-    out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
+    out: Annotated[Path | None, Option(help="Default: beside the checkpoint.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
@@ -276,11 +263,11 @@ def test(
 @app.command()
 def predict(
     *,
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO_OR_FOLDER...")],
+    videos: Annotated[list[Path], Argument(metavar="VIDEO_OR_FOLDER...")],
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.0,
-    video: Annotated[bool, typer.Option("--video", help="Write annotated videos too.")] = False,
+    out: Annotated[Path, Option(help="Folder of the results.")] = Path("predictions"),
+    threshold: Annotated[float, Option(min=0, max=1, help="Lowest score to keep.")] = 0.0,
+    video: Annotated[bool, Option("--video", help="Write annotated videos too.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Detect actions in new videos: JSON, CSV, timelines and annotated videos."""
@@ -295,26 +282,17 @@ def predict(
 @app.command()
 def init_dataset(
     *,
-    folder: Annotated[Path, typer.Argument(help="Folder of the videos.")],
+    folder: Annotated[Path, Argument(help="Folder of the videos.")],
     annotations: Annotated[
-        list[Path],
-        typer.Option(help="CSV, JSON, ELAN or VIA, or a folder of them; can be repeated."),
+        list[Path], Option(help="CSV, JSON, ELAN or VIA, or a folder of them; can be repeated.")
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the written files; default: that of the videos.")
-    ] = None,
-    validation: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the videos that is kept for the test.")
-    ] = 0.25,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that draws these videos.")] = 0,
-    tier: Annotated[
-        str | None, typer.Option(help="Tier (ELAN) or attribute (VIA) that holds the labels.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Rate of times in frames; default: each video's.")
-    ] = None,
-    skip: Annotated[bool, typer.Option("--skip", help="Leave out what cannot be used.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace old files.")] = False,
+    out: Annotated[Path | None, Option(help="Default: the folder of the videos.")] = None,
+    validation: Annotated[float, Option(min=0, max=1, help="Share kept for the test.")] = 0.25,
+    seed: Annotated[int, Option(min=0, help="Seed that draws the test videos.")] = 0,
+    tier: Annotated[str | None, Option(help="ELAN tier or VIA attribute of the labels.")] = None,
+    fps: Annotated[float | None, Option(min=0.1, help="Rate of times given in frames.")] = None,
+    skip: Annotated[bool, Option("--skip", help="Leave out what cannot be used.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace old files.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Start a data set from your own videos and annotations: check, split, write settings."""
@@ -331,14 +309,10 @@ def init_dataset(
 
 @app.command()
 def runs(
-    roots: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Default: runs.")
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves of all runs.")
-    ] = None,
+    roots: Annotated[list[Path] | None, Argument(metavar="[FOLDER]...")] = None,
+    picture: Picture = None,
 ) -> None:
-    """Compare all runs in the folders: a table, and with --picture their curves."""
+    """Show all runs in the folders (default: runs) as a table; --picture draws their curves."""
     from etadlite.runs.pictures import draw_run_curves
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
@@ -351,23 +325,20 @@ def runs(
 @app.command()
 def evaluate(
     *,
-    ground_truth: Annotated[Path, typer.Option(help="Annotations, ActivityNet JSON.")],
-    predictions: Annotated[Path, typer.Option(help="Predictions, ActivityNet JSON.")],
-    subset: Annotated[str, typer.Option(help="For example validation.")],
-    tiou: Annotated[str, typer.Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05",
-    blocked: Annotated[Path | None, typer.Option(help="JSON list of videos to leave out.")] = None,
-    proposals: Annotated[
-        str | None, typer.Option(help="Also AR@AN for these numbers, such as 1,5,10,100.")
-    ] = None,
-    breakdown: Annotated[
-        Path | None, typer.Option(metavar="PICTURE.png", help="Draw classes and lengths.")
-    ] = None,
-    lengths: Annotated[
-        str, typer.Option(help="Seconds that divide the breakdown's five lengths.")
-    ] = "30,60,120,180",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ground_truth: Annotated[Path, Option(help="Annotations, ActivityNet JSON.")],
+    predictions: Annotated[Path, Option(help="Predictions, ActivityNet JSON.")],
+    subset: Annotated[str, Option(help="For example validation.")],
+    tiou: Annotated[str, Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05",
+    blocked: Annotated[Path | None, Option(help="JSON list of videos to leave out.")] = None,
+    proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None,
+    breakdown: Picture = None,
+    lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180",
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Score a file of predictions: mAP at every tIoU threshold, and the average."""
+    """Score a file of predictions: mAP at every tIoU threshold, and the average.
+
+    --breakdown draws the scores of classes and of actions of different lengths.
+    """
     from etadlite import evaluation
 
     files = (ground_truth, predictions)
@@ -402,8 +373,8 @@ def evaluate(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    file: Annotated[Path, Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
+    out: Annotated[Path, Argument(metavar="OUT.safetensors")],
 ) -> None:
     """Rewrite a published checkpoint as safetensors, without running any of its code."""
     from etadlite.prepare.convert import convert as convert_checkpoint
@@ -419,16 +390,10 @@ def convert(
 )
 def notebook(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Such as 00_quickstart.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of all written files; default: its out_dir.")
-    ] = None,
-    cell_limit: Annotated[
-        float | None, typer.Option(min=1, help="Seconds that a cell may take.")
-    ] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Keep the times, and the outputs of a laptop run.")
-    ] = False,
+    name: Annotated[str, Argument(help="Such as 00_quickstart.")],
+    out: Annotated[Path | None, Option(help="Default: the notebook's out_dir.")] = None,
+    cell_limit: Annotated[float | None, Option(min=1, help="Seconds per cell.")] = None,
+    record: Annotated[bool, Option("--record", help="Keep times and laptop outputs.")] = False,
 ) -> None:
     """Run a notebook without a browser; keep it with its outputs, its HTML page and its metrics.
 
@@ -465,7 +430,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        message, speaks = str(error), speaks or error.everywhere
+        message, speaks = error.sentence, speaks or error.everywhere
     except StoppedError as error:
         message, code, speaks = str(error), error.code, speaks or error.everywhere
         if error.folder is not None:

@@ -10,7 +10,7 @@ from test_command import etadlite, refused  # noqa: F401
 
 from etadlite.base.errors import StoppedError
 from etadlite.base.files import write_json
-from etadlite.runs import ablate
+from etadlite.runs import ablate, demo
 from etadlite.training.report import RunReport, report_record
 from etadlite.viz.ablation import draw_ablation
 
@@ -43,7 +43,7 @@ def configs(folder):
 def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_what_is_done(
     study, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(ablate, "run_training", pretended)
+    monkeypatch.setattr(demo, "run_training", pretended)
     arguments = ("snippets", "--strategies", "grid,gradient_norm", "--ratios", "0.5,1")
     code, out, err = study(*arguments, "--seeds", 2)
     assert (code, err) == (0, "")
@@ -71,13 +71,13 @@ def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_what_is_done(
         ("all", 1.0, 1),
     ]
 
-    monkeypatch.setattr(ablate, "run_training", None)  # so that any new run fails
+    monkeypatch.setattr(demo, "run_training", None)  # so that any new run fails
     again = study(*arguments, "--seeds", 2)
     assert again[:2] == (0, out)
 
 
 def test_proposals_are_varied_alike(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "run_training", pretended)
+    monkeypatch.setattr(demo, "run_training", pretended)
     code, out, _ = study(
         "proposals", "--strategies", "scale_balanced", "--ratios", "0.2", "--seeds", 1
     )
@@ -102,7 +102,7 @@ def test_a_study_that_is_stopped_goes_on_with_the_same_command(study, monkeypatc
     def stopped(settings, folder, *, progress):
         raise StoppedError("SIGTERM came", 143, folder)
 
-    monkeypatch.setattr(ablate, "run_training", stopped)
+    monkeypatch.setattr(demo, "run_training", stopped)
     code, _, err = study("proposals", "--seeds", 1)
     assert code == 143
     command = err.splitlines()[-1]
@@ -112,7 +112,7 @@ def test_a_study_that_is_stopped_goes_on_with_the_same_command(study, monkeypatc
 
 def test_what_cannot_be_studied_is_refused(study, tmp_path):
     assert refused(study("frames"), '"frames"', "snippets, proposals")
-    assert refused(study("snippets", "--strategies", "grid,iou_balanced"), '"iou_balanced"', "kdpp")
+    assert refused(study("snippets", "--strategies", "grid,iou_balanced"), "'iou_balanced'", "kdpp")
     assert refused(study("snippets", "--ratios", "0.5,0"), "above 0", "not 0")
     assert refused(study("proposals", "--ratios", "1.5"), "at most", "1.5")
     assert refused(study("snippets", "--ratios", "half"), "--ratios")

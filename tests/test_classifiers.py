@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from etadlite.base.errors import InputError
-from etadlite.inference.classifiers import CUHK, THUMOS_CLASSES, LabelScores, UntrimmedNet
+from etadlite.inference.classifiers import KINDS, THUMOS_CLASSES, LabelScores, UntrimmedNet
 
 
 def test_untrimmednet_equals_opentad(shared):
@@ -37,7 +37,7 @@ def test_untrimmednet_ranks_only_the_detection_classes(tmp_path):
 @pytest.mark.parametrize(
     "video", ["video_test_0000003", "video_test_0000000", "video_validation_0000001", "clip"]
 )
-def test_untrimmednet_names_file_and_missing_video(tmp_path, video):
+def test_the_error_names_the_file_and_the_missing_video(tmp_path, video):
     np.save(tmp_path / "scores.npy", np.zeros((2, 101), dtype=np.float32))
     with pytest.raises(InputError, match=rf"scores\.npy.*{video}"):
         UntrimmedNet(tmp_path / "scores.npy").top(video, 1)
@@ -69,7 +69,7 @@ def cuhk(tmp_path):
             }
         )
     )
-    return CUHK(path)
+    return KINDS["cuhk"](path)
 
 
 def test_cuhk_takes_the_best_with_or_without_prefix(cuhk):
@@ -87,7 +87,7 @@ def test_cuhk_takes_the_best_with_or_without_prefix(cuhk):
         ("abc", 4, "k is 4"),
     ],
 )
-def test_cuhk_names_what_is_wrong(cuhk, video, k, message):
+def test_the_error_says_what_is_wrong_with_the_file_or_k(cuhk, video, k, message):
     with pytest.raises(InputError, match=message):
         cuhk.top(video, k)
 
@@ -95,15 +95,15 @@ def test_cuhk_names_what_is_wrong(cuhk, video, k, message):
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"results": {}}', '{"results": [], "class": ["a"]}']
 )
-def test_malformed_score_files_are_named(tmp_path, content):
+def test_the_error_names_a_malformed_file_of_scores(tmp_path, content):
     path = tmp_path / "broken.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"broken\.json"):
         LabelScores(path)
 
 
-def test_missing_files_are_named(tmp_path):
-    for kind in (LabelScores, CUHK, UntrimmedNet):
+def test_the_error_names_a_missing_file(tmp_path):
+    for kind in KINDS.values():
         with pytest.raises(InputError, match="absent"):
             kind(tmp_path / "absent")
 

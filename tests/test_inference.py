@@ -14,7 +14,8 @@ from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput, StageOutput
 from etadlite.inference.detect import class_scores, detections_of, predict_batches
 from etadlite.inference.predict import predict
-from etadlite.model.system import System, load_checkpoint
+from etadlite.model.checkpoint import load_checkpoint
+from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.training.loop import loader, open_split
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from etadlite.base.errors import InputError
+from etadlite.config import InferenceSettings
 from etadlite.inference.classifiers import LabelScores
 from etadlite.inference.postprocess import (
     boundary_mask,
@@ -25,8 +26,7 @@ def test_equals_the_released_code(shared, video):
         torch.from_numpy(given["iou"]),
         torch.from_numpy(given["start"]),
         torch.from_numpy(given["end"]),
-        keep_last=False,
-        keep_outside=True,
+        InferenceSettings(keep_last=False, keep_outside=True),
     )
     names = [f"class{i:03d}" for i in range(len(given["cls"]))]
     classes = LabelScores({video: given["cls"]}, names).top(video, 2)
@@ -48,7 +48,7 @@ def test_boundary_mask_by_hand():
     assert torch.nonzero(mask[1]).flatten().tolist() == [0, 4, 7]
 
 
-def test_keep_by_boundary_counts_the_outside_to_the_outermost_cells():
+def test_a_position_outside_the_video_counts_as_the_outermost_cell():
     mask = torch.zeros(2, 4, dtype=torch.bool)
     mask[0, 0] = mask[1, 3] = True
     proposals = torch.tensor([[-0.7, 9.0], [0.9, 3.0], [1.0, 3.5], [0.0, 2.9]])
@@ -58,9 +58,9 @@ def test_keep_by_boundary_counts_the_outside_to_the_outermost_cells():
 def scored(proposals, **settings):
     """Every cell a boundary; the scores fall from 0.9 by tenths."""
     iou = torch.stack([torch.arange(9, 9 - len(proposals), -1) / 10, torch.ones(len(proposals))], 1)
-    return score_segments(
-        torch.tensor(proposals).reshape(-1, 2), iou, torch.ones(8), torch.ones(8), **settings
-    )
+    proposals = torch.tensor(proposals).reshape(-1, 2)
+    cells = torch.ones(8)
+    return score_segments(proposals, iou, cells, cells, InferenceSettings(**settings))
 
 
 def test_the_released_loop_loses_the_last_proposal():
@@ -69,10 +69,10 @@ def test_the_released_loop_loses_the_last_proposal():
     assert scored(proposals, keep_last=False)[1].tolist() == pytest.approx([0.9, 0.8])
     # It never enters the loop for one proposal, nor needs the last of many.
     assert scored(proposals[:1], keep_last=False)[1].tolist() == pytest.approx([0.9])
-    assert len(scored(proposals, keep_last=False, max_segments=2)[1]) == 2
+    assert len(scored(proposals, keep_last=False, max_detections=2)[1]) == 2
 
 
-def test_what_lies_outside_the_video_takes_no_part():
+def test_a_proposal_outside_the_video_is_left_out():
     proposals = [[8.5, 9.0], [6.0, 9.0], [-3.0, -1.0]]
     segments, _ = scored(proposals)
     assert segments.tolist() == [[6.0, 8.0]]
@@ -80,9 +80,11 @@ def test_what_lies_outside_the_video_takes_no_part():
     assert segments.tolist() == [[8.5, 8.0], [6.0, 8.0], [0.0, -1.0]]
 
 
-def test_no_proposal_kept():
+def test_no_kept_proposal_gives_no_segment():
     zeros = torch.zeros(4)
-    segments, scores = score_segments(torch.tensor([[1.0, 2.0]]), torch.ones(1, 2), zeros, zeros)
+    segments, scores = score_segments(
+        torch.tensor([[1.0, 2.0]]), torch.ones(1, 2), zeros, zeros, InferenceSettings()
+    )
     assert segments.shape == (0, 2)
     assert scores.shape == (0,)
     assert fuse_classes(segments, scores, [("run", 0.5)])[2] == []
@@ -98,15 +100,16 @@ def test_fusion_gives_every_segment_every_class():
     assert labels == ["a", "b", "a", "b"]
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_the_error_names_shapes_that_do_not_fit():
     with pytest.raises(InputError, match=r"startness has shape \[3\]"):
         boundary_mask(torch.ones(3), torch.ones(4))
+    cells = torch.ones(4)
     with pytest.raises(InputError, match=r"iou \[2\]"):
-        score_segments(torch.ones(2, 2), torch.ones(2), torch.ones(4), torch.ones(4))
+        score_segments(torch.ones(2, 2), torch.ones(2), cells, cells, InferenceSettings())
 
 
 @pytest.mark.parametrize("name", ["proposals", "iou", "startness", "endness"])
-def test_values_that_are_not_finite_are_named(name):
+def test_the_error_names_values_that_are_not_finite(name):
     given = {
         "proposals": torch.tensor([[1.0, 2.0]]),
         "iou": torch.ones(1, 2),
@@ -115,4 +118,4 @@ def test_values_that_are_not_finite_are_named(name):
     }
     given[name].view(-1)[0] = float("nan")
     with pytest.raises(InputError, match=f"{name} must be finite"):
-        score_segments(**given)
+        score_segments(**given, settings=InferenceSettings())

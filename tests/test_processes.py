@@ -20,10 +20,10 @@ from etadlite.data.datasets import SampleKey, collate
 from etadlite.data.order import TrainingOrder
 from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs import run as runs
-from etadlite.training.recorder import read_metrics
+from etadlite.runs import testing
 from etadlite.training import loop
 from etadlite.training.loop import make_optimizer, open_split
+from etadlite.training.recorder import read_metrics
 from etadlite.training.step import StepOutOfMemoryError, train_step
 
 pytestmark = pytest.mark.skipif(
@@ -201,7 +201,9 @@ def test_one_process_that_refuses_speaks_for_all(tmp_path):
 def predictions_of(settings):
     torch.manual_seed(0)
     system = System(settings)
-    found = runs.test_system(system, settings, open_split(settings, training=False), progress=False)
+    found = testing.test_system(
+        system, settings, open_split(settings, training=False), progress=False
+    )
     return found and found[0]["results"]
 
 

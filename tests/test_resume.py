@@ -22,11 +22,11 @@ from etadlite.cli import main
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import run as runs
+from etadlite.runs import testing
 from etadlite.runs.run import last_run_folder, run_training
-from etadlite.training.recorder import read_metrics
 from etadlite.training import loop
 from etadlite.training import state as checkpoint
-from etadlite.training.recorder import Recorder
+from etadlite.training.recorder import Recorder, read_metrics
 from etadlite.training.state import STATE
 
 CHANGES = (
@@ -97,8 +97,8 @@ def killed_at(moment, settings, folder):
     loop.save_checkpoint = before(loop.save_checkpoint)
     torch.optim.AdamW.step = before(torch.optim.AdamW.step)
     Recorder.log = before(Recorder.log)
-    runs.test_system = before(runs.test_system)
-    runs.draw_curves = before(runs.draw_curves)
+    testing.test_system = before(testing.test_system)
+    runs.draw_run_curves = before(runs.draw_run_curves)
     run_training(settings, folder, resume=True, progress=False)
 
 
@@ -163,7 +163,7 @@ def test_a_signal_ends_a_run_after_the_step(tiny, tmp_path, monkeypatch, uninter
 
 
 def test_a_signal_ends_a_test_at_once(tiny, tmp_path, monkeypatch, uninterrupted):
-    test_system = runs.test_system
+    test_system = testing.test_system
     tests = []
 
     def interrupted(*arguments, **options):
@@ -173,7 +173,7 @@ def test_a_signal_ends_a_test_at_once(tiny, tmp_path, monkeypatch, uninterrupted
             raise AssertionError("the signal did not end the test")
         return test_system(*arguments, **options)
 
-    monkeypatch.setattr(runs, "test_system", interrupted)
+    monkeypatch.setattr(testing, "test_system", interrupted)
     with pytest.raises(StoppedError) as stop:
         run_training(on_features(tiny), tmp_path, progress=False)
     assert stop.value.code == 143
@@ -239,7 +239,7 @@ def test_a_disk_full_after_the_last_test_leaves_what_was_trained(
     tiny, tmp_path, monkeypatch, uninterrupted
 ):
     monkeypatch.setattr(runs, "draw_test_videos", full)
-    words = "the disk of metrics.jsonl is full; all is trained, and .* goes on from its last test"
+    words = "disk of metrics.jsonl is full; the training is complete, and .* from its last test"
     with pytest.raises(StoppedError, match=words) as stop:
         run_training(on_features(tiny), tmp_path, progress=False)
     assert stop.value.folder == tmp_path

@@ -16,11 +16,11 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.data.datasets import FeatureDataset, SampleKey
 from etadlite.data.unreadable import Readable, Unreadable, collate_readable
 from etadlite.presets import preset
-from etadlite.runs import run as runs
+from etadlite.runs import testing
 from etadlite.runs.run import run_training
-from etadlite.training.recorder import read_metrics
 from etadlite.training import loop, step
 from etadlite.training.loop import open_split, train
+from etadlite.training.recorder import read_metrics
 
 SMALL = ("detector.max_duration=4", "training.batch_size=1", "training.warmup_epochs=0")
 
@@ -332,7 +332,7 @@ def test_too_little_memory_for_a_test_stops_a_run_with_its_state(tiny, tmp_path,
     def never(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
-    monkeypatch.setattr(runs, "predict_batches", never)
+    monkeypatch.setattr(testing, "predict_batches", never)
     words = r"for the test \(CUDA .* 2 GiB\); lower encoder.chunk_size .* goes on from its last"
     with pytest.raises(StoppedError, match=words):
         run_training(on_features(tiny), tmp_path / "run", progress=False)

@@ -85,7 +85,7 @@ def test_folders_without_runs_and_broken_ones_are_named(runs, tmp_path):
     with pytest.raises(InputError, match="notes holds no run"):
         find_runs([runs / "mine" / "notes"])
     (runs / "mine" / "001" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"001.config.json is no JSON file"):
+    with pytest.raises(InputError, match=r"001.config.json is not JSON"):
         find_runs([runs])
 
 

@@ -20,11 +20,10 @@ from etadlite.encoders.build import build_encoder
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint, save_checkpoint
 from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs import run as runs
+from etadlite.runs import testing
 from etadlite.runs.pictures import draw_test_videos
 from etadlite.runs.run import new_run_folder, run_training
 from etadlite.runs.testing import evaluate
-from etadlite.training.recorder import read_metrics
 from etadlite.training.loop import (
     learning_rate_factor,
     loader,
@@ -32,6 +31,7 @@ from etadlite.training.loop import (
     open_split,
     train,
 )
+from etadlite.training.recorder import read_metrics
 from etadlite.training.report import RunReport, results_table
 from etadlite.training.step import train_step
 
@@ -100,7 +100,7 @@ def test_a_run_trains_the_same_whether_it_tests_or_not(tiny):
     data = open_split(settings, training=False)
 
     def test(system, epoch):
-        runs.test_system(system, settings, data, progress=False)
+        testing.test_system(system, settings, data, progress=False)
 
     quiet = weights_of(train(settings, progress=False).system)
     testing = weights_of(train(settings, after_epoch=test, progress=False).system)
@@ -325,7 +325,7 @@ def test_a_checkpoint_predicts_what_the_run_predicted(trained, tiny):
     settings = e2e(tiny)
     system = load_checkpoint(trained / "checkpoint.safetensors", settings)
     data = open_split(settings, training=False)
-    predictions, precision = runs.test_system(system, settings, data, progress=False)
+    predictions, precision = testing.test_system(system, settings, data, progress=False)
     stored = json.loads((trained / "predictions.json").read_text())
     # Equal but for rounding, which differs with where memory happens to lie.
     for name, found in stored["results"].items():

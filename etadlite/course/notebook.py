@@ -27,8 +27,8 @@ from etadlite.base.files import write_json
 from etadlite.config import Settings
 from etadlite.course.pictures import small
 from etadlite.presets import placed, preset
-from etadlite.runs.run import read_metrics
 from etadlite.stickfigures.dataset import SIZES
+from etadlite.training.recorder import read_metrics
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer

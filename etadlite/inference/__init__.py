@@ -1,4 +1,4 @@
-"""From the detector's outputs to scored segments."""
+"""From the detector's outputs to detections: NMS, class scores, merged windows, new videos."""
 
 from etadlite.inference.nms import soft_nms
 

@@ -22,11 +22,11 @@ VideoClasses = Sequence[tuple[str, float]]
 
 
 def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
-    """Mean probability of every class over each segment (this project's definition).
+    """Return the mean probability of every class over each segment (this project's definition).
 
     Args:
         probabilities: [K, T] of every cell.
-        segments: [S, 2] start and end in cells; only what lies within 0..T counts.
+        segments: [S, 2] start and end in cells; only the part within 0..T counts.
 
     Returns:
         [S, K].
@@ -43,51 +43,28 @@ def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
     return ((integral(segments[:, 1]) - integral(segments[:, 0])) / length).T
 
 
-def with_own_classes(
-    segments: Tensor, scores: Tensor, probabilities: Tensor, labels: Sequence[str], count: int
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Give every segment its best classes by the detector's own class scores.
-
-    Args:
-        segments: [S, 2] start and end in cells.
-        scores: [S].
-        probabilities: [K, T] of every cell.
-        labels: names of the K classes.
-        count: C classes a segment.
-
-    Returns:
-        As `fuse_classes`: segments [S * C, 2], scores [S * C] and S * C labels.
-    """
-    by_class = scores[:, None] * class_scores(probabilities, segments)
-    best = by_class.topk(min(count, len(labels)), dim=1)
-    names = [labels[index] for index in best.indices.flatten().tolist()]
-    return segments.repeat_interleave(best.values.shape[1], dim=0), best.values.flatten(), names
-
-
 def detections_of(
     output: DetectorOutput,
     grids: list[TimeGrid],
     settings: Settings,
     classes: Sequence[VideoClasses] | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """Detections of B videos, each a list of {"segment" [s], "label", "score"}, best first.
+    """Return the detections of B videos, each a list of {"segment" [s], "label", "score"}.
 
-    Without classes, from the detector or given, every detection has the label "action". Windows
-    (`data.window_stride`) are not cut at their ends, beyond which the video goes on.
+    The best detection comes first. If neither the detector nor `classes` names classes, every
+    detection has the label "action". Windows (`data.window_stride`) are not cut at their ends,
+    because the video goes on beyond them.
 
     Args:
-        output: the detector's.
+        output: of the detector.
         grids: where the cells of each video lie.
-        settings: how segments are kept and what the detector's classes are called.
-        classes: for each video its classes with scores, of which every segment gets every one;
-            None leaves classes to the detector.
+        settings: how segments are kept, and the names of the detector's classes.
+        classes: per video the classes that every segment is given; None: those of the detector.
     """
-    inference, labels = settings.inference, settings.detector.classes or ("action",)
-    whole = settings.data.window_stride is None
+    inference, whole = settings.inference, settings.data.window_stride is None
+    labels = settings.detector.classes or ("action",)
     proposals, iou = (part.float().cpu() for part in output.refined())
     boundaries = output.boundaries.float().cpu()
-    if not inference.boundary_mask:
-        boundaries = torch.ones_like(boundaries)  # every cell is then above half the maximum
     if output.classes is None:
         probabilities = torch.ones(len(grids), 1, boundaries.shape[-1])
     else:
@@ -95,34 +72,20 @@ def detections_of(
     found = []
     for video, grid in enumerate(grids):
         segments, scores = score_segments(
-            proposals[video],
-            iou[video],
-            *boundaries[video],
-            sigma=inference.nms_sigma,
-            max_segments=inference.max_detections,
-            min_score=inference.min_score,
-            voting=inference.nms_voting,
-            keep_last=inference.keep_last,
-            keep_outside=inference.keep_outside,
-            cut=whole,
+            proposals[video], iou[video], *boundaries[video], inference, cut=whole
         )
-        if whole:  # what was kept outside now starts behind its end
+        if whole:  # a segment kept outside now starts behind its end
             segments = segments.clamp(0, boundaries.shape[-1])
         if classes is not None:
             segments, scores, names = fuse_classes(segments, scores, classes[video])
-        else:
-            segments, scores, names = with_own_classes(
-                segments,
-                scores,
-                probabilities[video].double(),
-                labels,
-                inference.classes_per_segment,
-            )
-        seconds = grid.to_seconds(segments).tolist()
-        detections = [
-            {"segment": segment, "label": name, "score": score}
-            for segment, name, score in zip(seconds, names, scores.tolist(), strict=True)
-        ]
+        else:  # every segment gets the classes that the detector finds most likely in it
+            by_class = scores[:, None] * class_scores(probabilities[video].double(), segments)
+            best = by_class.topk(min(inference.classes_per_segment, len(labels)), dim=1)
+            segments = segments.repeat_interleave(best.values.shape[1], dim=0)
+            scores = best.values.flatten()
+            names = [labels[index] for index in best.indices.flatten().tolist()]
+        rows = zip(grid.to_seconds(segments).tolist(), names, scores.tolist(), strict=True)
+        detections = [{"segment": place, "label": name, "score": s} for place, name, s in rows]
         found.append(sorted(detections, key=lambda detection: -detection["score"]))
     return found
 
@@ -136,16 +99,16 @@ def predict_batches(
     *,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Predictions for all videos of the batches, in ActivityNet's structure.
+    """Return predictions for all videos of the batches, in ActivityNet's structure.
 
-    Of several processes each predicts its own batches, and the first brings them together. Videos
-    that could not be read stand, with the reason, in `external_data` under `unreadable`.
+    Each process predicts its own batches, and the first process gathers them. `external_data` lists
+    the videos that could not be read, with the reason, under `unreadable`.
 
     Args:
         system: the trained system.
-        batches: videos, or windows, which are brought together by video.
+        batches: of videos, or of windows, which are merged per video.
         settings: how segments are kept.
-        classes: the classes of every video from a classifier; None leaves them to the detector.
+        classes: the classes of every video from a classifier; None: those of the detector.
         progress: show a bar.
 
     Raises:
@@ -168,7 +131,7 @@ def predict_batches(
     parts = distributed.gather((results, durations, unreadable))
     results, durations, unreadable = {}, {}, {}
     for own, lengths, failed in parts:
-        for name, detections in own.items():  # windows of one video may come from several
+        for name, detections in own.items():  # several processes may have windows of one video
             results.setdefault(name, []).extend(detections)
         durations |= lengths
         unreadable |= failed

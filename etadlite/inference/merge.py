@@ -12,16 +12,16 @@ from etadlite.inference.nms import soft_nms_picks, vote
 def merge_windows(
     found: Sequence[dict[str, Any]], duration: float, settings: InferenceSettings
 ) -> list[dict[str, Any]]:
-    """Bring the detections of all windows of one video together by soft-NMS.
+    """Merge the detections of all windows of one video by soft-NMS.
 
-    They are cut to the video, what then has no length is dropped, and soft-NMS with voting runs
-    over all of them whatever their label, with the settings that hold within a window: so does
-    OpenTAD, which besides rounds times to 0.01 s and scores to four digits before it.
+    Detections are cut to the video, and those without length are dropped. Soft-NMS with voting then
+    runs over all of them together, whatever their label, with the settings that hold within a
+    window. OpenTAD does the same, and before it rounds times to 0.01 s and scores to four digits.
 
     Args:
         found: detections {"segment" [s], "label", "score"} of all windows, in any order.
         duration: length of the video in seconds.
-        settings: sigma, number, lowest score and voting of soft-NMS.
+        settings: of soft-NMS.
 
     Returns:
         Detections within 0..duration, best first.
@@ -39,12 +39,8 @@ def merge_windows(
         max_segments=settings.max_detections,
         min_score=settings.min_score,
     )
-    chosen = segments[picks]
-    if settings.nms_voting > 0:
-        chosen = vote(chosen, segments, scores, tiou=settings.nms_voting)
+    chosen = vote(segments[picks], segments, scores, tiou=settings.nms_voting)
+    rows = zip(chosen.tolist(), picks.tolist(), lowered.tolist(), strict=True)
     return [
-        {"segment": segment, "label": labels[pick], "score": score}
-        for segment, pick, score in zip(
-            chosen.tolist(), picks.tolist(), lowered.tolist(), strict=True
-        )
+        {"segment": place, "label": labels[pick], "score": score} for place, pick, score in rows
     ]

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from etadlite.base.errors import InputError
+from etadlite.config import InferenceSettings
 from etadlite.inference.nms import soft_nms_picks, vote
 
 
 def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
-    """Cells in which a proposal may start (row 0) and end (row 1).
+    """Mark the cells in which a proposal may start (row 0) and end (row 1).
 
-    A cell counts when it is a peak, above both neighbours (beyond the ends lies 0), or above half
-    the maximum. The first cell may always start, the last always end: actions that the video cuts
-    off have no boundary inside it. Source: the released ETAD code, after BSN.
+    A cell is marked if it is a peak, higher than both neighbours (0 lies beyond the ends), or if it
+    is above half the maximum. A proposal may always start in the first cell and end in the last:
+    an action that the video cuts off has no boundary inside it. Source: the released ETAD code,
+    after BSN.
 
     Args:
         startness: [T] in 0..1.
@@ -41,16 +43,16 @@ def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
 
 
 def keep_by_boundary(proposals: Tensor, mask: Tensor) -> Tensor:
-    """Which proposals start and end in cells that may.
+    """Mark the proposals that start and end in cells of the mask.
 
     Args:
-        proposals: [P, 2] start and end in cells; what lies outside counts to the outermost cell.
+        proposals: [P, 2] start and end in cells; a position outside counts as the outermost cell.
         mask: bool [2, T] from `boundary_mask`.
 
     Returns:
         bool [P].
     """
-    # In numpy: torch hands even this little gathering to all threads, and waits for them.
+    # In NumPy: torch spreads even this small gather over all threads, and waits for them.
     cell = proposals.detach().cpu().numpy().astype(np.int64).clip(0, mask.shape[1] - 1)
     start, end = mask.cpu().numpy()
     return torch.from_numpy(start[cell[:, 0]] & end[cell[:, 1]]).to(proposals.device)
@@ -61,38 +63,28 @@ def score_segments(
     iou: Tensor,
     startness: Tensor,
     endness: Tensor,
+    settings: InferenceSettings,
     *,
-    sigma: float = 0.35,
-    max_segments: int = 100,
-    min_score: float = 0.0,
-    voting: float = 0.0,
-    keep_last: bool = True,
-    keep_outside: bool = False,
     cut: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Boundary mask, score (the product of both IoUs), soft-NMS, cut to the video.
+    """Apply the boundary mask, score by the product of both IoUs, and run soft-NMS.
 
-    Everything is computed in double precision, as in the released ETAD code. Two settings name
-    where the default differs from it.
+    Everything is computed in double precision, as in the released ETAD code. By default two
+    settings differ from that code: its soft-NMS stops with one proposal left and loses it
+    (`keep_last`), and it keeps proposals that refinement moved out of the video and reports them
+    with the start behind the end (`keep_outside`).
 
     Args:
         proposals: [P, 2] refined start and end in cells, mean over the stages.
         iou: [P, 2] classified and regressed IoU, mean over the stages.
         startness: [T] in 0..1.
         endness: [T] in 0..1.
-        sigma: width of soft-NMS's Gaussian.
-        max_segments: segments at most.
-        min_score: a segment whose lowered score is below this is not picked.
-        voting: when above 0, kept segments become weighted means, see `soft_nms`.
-        keep_last: the released soft-NMS stops with one proposal left and loses it; False does too.
-        keep_outside: the released code keeps proposals that refinement moved out of the video, and
-            reports them with the start behind the end; False: only what overlaps the video takes
-            part.
-        cut: cut segments to 0..T; not for a window, beyond which the video goes on.
+        settings: of the mask, of soft-NMS and of voting.
+        cut: cut segments to 0..T. A window is not cut: the video goes on beyond it.
 
     Returns:
-        segments [K, 2] in cells, and scores [K] before fusion with classes, best
-        first; both float64 and on the CPU; empty when no proposal is kept.
+        segments [K, 2] in cells and their scores [K] before fusion with classes, best first; both
+        float64 and on the CPU; empty if no proposal is kept.
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
@@ -107,27 +99,27 @@ def score_segments(
         if not values.isfinite().all():
             raise InputError(f"{name} must be finite for post-processing; found inf or nan.")
     end_of_video = float(len(startness))
-    keep = keep_by_boundary(proposals, boundary_mask(startness, endness)).cpu().numpy()
     spans = proposals.detach().cpu().numpy()
-    if not keep_outside:
+    keep = np.ones(len(spans), dtype=bool)
+    if settings.boundary_mask:
+        keep &= keep_by_boundary(proposals, boundary_mask(startness, endness)).cpu().numpy()
+    if not settings.keep_outside:
         keep &= np.minimum(spans[:, 1], end_of_video) > np.maximum(spans[:, 0], 0.0)
     segments = torch.from_numpy(spans[keep].astype(np.float64))
     scores = torch.from_numpy(iou.detach().cpu().numpy()[keep].prod(1).astype(np.float64))
-    # The released loop is not entered for a single proposal, which therefore stays.
-    lost = 0 if keep_last or len(segments) < 2 else 1
-    available = len(segments) - lost
     picks, lowered = soft_nms_picks(
         segments,
         scores,
-        sigma=sigma,
-        max_segments=max_segments,
-        min_score=min_score,
+        sigma=settings.nms_sigma,
+        max_segments=settings.max_detections,
+        min_score=settings.min_score,
         length_margin=0.0,
     )
+    # The released loop is not entered for a single proposal, which therefore stays.
+    lost = 0 if settings.keep_last or len(segments) < 2 else 1
+    available = len(segments) - lost
     picks, lowered = picks[:available], lowered[:available]
-    chosen = segments[picks]
-    if voting > 0:
-        chosen = vote(chosen, segments, scores, tiou=voting)
+    chosen = vote(segments[picks], segments, scores, tiou=settings.nms_voting)
     if not cut:
         return chosen, lowered
     start, end = chosen[:, 0].clamp(min=0.0), chosen[:, 1].clamp(max=end_of_video)
@@ -137,7 +129,7 @@ def score_segments(
 def fuse_classes(
     segments: Tensor, scores: Tensor, classes: Sequence[tuple[str, float]]
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Give every segment every one of the video's best classes: score times class score.
+    """Give every segment each of the video's best classes: its score times the class score.
 
     Args:
         segments: [K, 2].

@@ -8,20 +8,19 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
 from etadlite.config import Settings
 from etadlite.prepare.doctor import examine
-from etadlite.runs.demo import demo_settings
-from etadlite.runs.run import finished, run_training
+from etadlite.runs.demo import demo_settings, report_of
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset
-from etadlite.training.report import RunReport, read_report, report_record, table
+from etadlite.training.report import RunReport, report_record, results_table
 from etadlite.viz.ablation import draw_ablation
 from etadlite.viz.style import save
 
 Reports = dict[str, dict[float, list[RunReport]]]
-"""Strategy -> ratio -> one report a seed. At ratio 1 there is nothing to choose: `ALL`."""
+"""Strategy -> ratio -> one report per seed. At ratio 1 there is nothing to choose: `ALL`."""
 
 ALL = "all"
-SYSTEM = "end to end, 30 % of the snippets"  # of the demo; what is varied goes on top
+SYSTEM = "end to end, 30 % of the snippets"  # the system of the demo that is varied
 STRATEGIES = {"snippets": tuple(SNIPPET_STRATEGIES), "proposals": tuple(PROPOSAL_STRATEGIES)}
 RATIOS = {"snippets": (0.1, 0.3, 0.6, 1.0), "proposals": (0.05, 0.25, 0.5, 1.0)}
 
@@ -39,88 +38,64 @@ def run_ablation(
 ) -> Reports:
     """Train and test `e2e_stickfigures` with every strategy, ratio and seed, and compare.
 
-    What an earlier call finished with the same settings is kept, so an interrupted study goes on.
-    Table, numbers and picture are written anew after every seed: OUT/WHAT.txt, .json and .png.
+    Runs that an earlier call finished with the same settings are kept, so that an interrupted study
+    can go on. Table, numbers and picture are written anew after every seed.
 
     Args:
-        what: is sampled: snippets or proposals.
-        out: folder for everything: OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and the comparison.
+        what: what is sampled.
+        out: folder for everything: OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and the comparison,
+            OUT/WHAT.txt, .json and .png.
         size: of the generated data set.
-        seeds: one run a seed; the videos stay the same.
-        ratios: above 0 and at most 1; none: `RATIOS`. At 1 all strategies are the same run.
+        seeds: one run per seed, all on the same videos.
+        ratios: above 0, at most 1; none: `RATIOS`. At 1 all strategies are the same run.
         strategies: none: all.
         assignments: changes to the settings of all runs.
         progress: show bars.
 
     Raises:
-        InputError: a strategy or a ratio that there is not, or a setting that is varied anyway.
+        InputError: an unknown strategy, a ratio out of range, or a change of a varied setting.
     """
-    strategies = tuple(dict.fromkeys(strategies or STRATEGIES[what]))
+    if what not in STRATEGIES:
+        raise InputError(f'there is no ablation of "{what}"; there are {", ".join(STRATEGIES)}')
+    if wrong := [ratio for ratio in ratios if not 0 < ratio <= 1]:
+        raise InputError(f"a ratio must be above 0 and at most 1, not {wrong[0]:g}")
     ratios = sorted(set(ratios or RATIOS[what]))
-    _check(what, strategies, ratios, assignments)
+    names = [f"sampling.{what.removesuffix('s')}_{part}" for part in ("strategy", "ratio")]
+    for name in (assignment.partition("=")[0] for assignment in assignments):
+        if name in (*names, "seed"):
+            raise InputError(f"{name} is varied here: use --strategies, --ratios and --seeds")
+
+    def settings_of(strategy: str, ratio: float, seed: int) -> Settings:
+        values = ("random" if strategy == ALL else strategy, ratio)
+        varied = [f"{name}={value}" for name, value in zip(names, values, strict=True)]
+        return demo_settings(SYSTEM, out / "data", seed, [*assignments, *varied])
+
+    strategies = tuple(dict.fromkeys(strategies or STRATEGIES[what]))
+    for strategy in strategies:
+        settings_of(strategy, ratios[0], 0)  # so that a wrong one is refused at the start
     make_dataset(out / "data", size, progress=progress)
     machine = {finding.what: finding.found for finding in examine(out)}
     reports: Reports = {}
     for seed in seeds:
         for ratio in ratios:
             for strategy in strategies if ratio < 1 else (ALL,):
-                chosen = [f"{k}={v}" for k, v in _varied(what, strategy, ratio).items()]
-                settings = demo_settings(SYSTEM, out / "data", seed, [*assignments, *chosen])
+                settings = settings_of(strategy, ratio, seed)
                 folder = out / what / f"{strategy}_{ratio:g}" / f"seed{seed}"
-                report = _report(settings, folder, progress=progress)
+                report = report_of(settings, folder, _name(strategy, ratio), progress=progress)
                 reports.setdefault(strategy, {}).setdefault(ratio, []).append(report)
-                print(
-                    f"{_name(strategy, ratio)}, seed {seed}: average mAP "
-                    f"{100 * report.average:.1f} %",
-                    flush=True,
-                )
         _write(what, reports, out, machine)
     return reports
 
 
 def ablation_table(reports: Reports) -> str:
-    """All strategies and ratios as text: mAP as mean ± deviation, memory, seconds a step."""
-    return table(
+    """Return all strategies and ratios as a table, see `results_table`."""
+    return results_table(
         {
             _name(strategy, ratio): runs
             for strategy, of_ratio in reports.items()
             for ratio, runs in of_ratio.items()
         }
     )
-
-
-def _check(
-    what: str, strategies: Sequence[str], ratios: Sequence[float], assignments: Sequence[str]
-) -> None:
-    for strategy in strategies:
-        if strategy not in STRATEGIES[what]:
-            raise InputError(
-                f'there is no strategy "{strategy}" for {what}; there are '
-                f"{', '.join(STRATEGIES[what])}"
-            )
-    for ratio in ratios:
-        if not 0 < ratio <= 1:
-            raise InputError(f"a ratio must lie above 0 and at most at 1, not {ratio:g}")
-    for assignment in assignments:
-        name = assignment.partition("=")[0]
-        if name in (*_varied(what, ALL, 1), "seed"):
-            raise InputError(f"{name} is varied here: use --strategies, --ratios and --seeds")
-
-
-def _varied(what: str, strategy: str, ratio: float) -> dict[str, str | float]:
-    """The settings that a run has to itself."""
-    unit = what.removesuffix("s")
-    return {
-        f"sampling.{unit}_strategy": "random" if strategy == ALL else strategy,
-        f"sampling.{unit}_ratio": ratio,
-    }
-
-
-def _report(settings: Settings, folder: Path, *, progress: bool) -> RunReport:
-    """One run, or what it left when it was finished before."""
-    if not finished(settings, folder):
-        run_training(settings, folder, progress=progress)
-    return read_report(folder)
 
 
 def _write(what: str, reports: Reports, out: Path, machine: dict[str, str]) -> None:

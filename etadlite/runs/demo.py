@@ -1,28 +1,29 @@
-"""The whole idea in one comparison: frozen features against end-to-end training."""
+"""The idea of the method in one comparison: frozen features against end-to-end training."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from etadlite.base.devices import resolve_device
+from etadlite.base.files import read_json
 from etadlite.config import Settings
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
-from etadlite.runs.run import compare, draw_test_videos, finished, run_training
+from etadlite.runs.pictures import draw_run_curves, draw_test_videos
+from etadlite.runs.run import finished, run_training
 from etadlite.stickfigures.dataset import make_dataset
-from etadlite.training.report import RunReport, read_report, table
+from etadlite.training.report import RunReport, read_report, results_table
 
 SYSTEMS = {
     "feature-based": ("stickfigures", ()),
     "end to end, 30 % of the snippets": ("e2e_stickfigures", ("sampling.snippet_ratio=0.3",)),
     "end to end, all snippets": ("e2e_stickfigures", ("sampling.snippet_ratio=1.0",)),
 }
-"""What is compared: name -> preset and assignments."""
+"""The systems that are compared: name -> preset and assignments."""
 
 
 def demo_settings(system: str, data: Path, seed: int, assignments: Sequence[str] = ()) -> Settings:
-    """Settings of one of the compared systems on the generated videos in `data`."""
+    """Return the settings of one of the compared systems on the generated videos in `data`."""
     name, own = SYSTEMS[system]
     folders = [
         f"data.annotations={data / 'annotations.json'}",
@@ -45,17 +46,17 @@ def run_demo(
 ) -> dict[str, list[RunReport]]:
     """Make the videos, train and test every system with every seed, and draw the comparison.
 
-    What an earlier call finished with the same settings is kept: data, features and runs.
+    Data, features and runs that an earlier call finished with the same settings are kept.
 
     Args:
         out: folder for everything: OUT/data, OUT/SYSTEM/SEED, OUT/pictures, OUT/table.txt.
         size: of the generated data set.
-        seeds: one run of every system a seed; the videos stay the same.
+        seeds: one run of every system per seed, all on the same videos.
         assignments: changes to the settings of all systems.
         progress: show bars.
 
     Returns:
-        System -> one report a seed.
+        System -> one report per seed.
     """
     data = out / "data"
     make_dataset(data, size, progress=progress)
@@ -64,28 +65,33 @@ def run_demo(
         for system in SYSTEMS:
             settings = demo_settings(system, data, seed, assignments)
             folder = out / _folder_name(system) / f"seed{seed}"
-            if not finished(settings, folder):
-                _run(settings, folder, progress=progress)
-            reports[system].append(read_report(folder))
-            score = 100 * reports[system][-1].average
-            print(f"{system}, seed {seed}: average mAP {score:.1f} %", flush=True)
-    folders = {system: seeds_of[0].folder for system, seeds_of in reports.items()}
-    compare(folders, out / "pictures" / "curves.png")
+            reports[system].append(report_of(settings, folder, system, progress=progress))
+    folders = {system: of_seeds[0].folder for system, of_seeds in reports.items()}
+    draw_run_curves(folders, out / "pictures" / "curves.png")
     predictions = {
-        system: json.loads((folder / "predictions.json").read_text())
+        system: read_json(folder / "predictions.json", "predictions of a run")
         for system, folder in folders.items()
     }
     draw_test_videos(settings, predictions, out / "pictures")
-    (out / "table.txt").write_text(table(reports) + "\n")
+    (out / "table.txt").write_text(results_table(reports) + "\n")
     return reports
 
 
-def _run(settings: Settings, folder: Path, *, progress: bool) -> None:
-    """Train and test one system; features are extracted first where it takes features."""
-    if settings.data.features is not None:
-        encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
-        extract_features(settings, encoder, settings.data.features, progress=progress)
-    run_training(settings, folder, progress=progress)
+def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -> RunReport:
+    """Return the report of a run of a study, and print its result.
+
+    A run that was finished with the same settings is kept. Otherwise its features are extracted if
+    it takes features, and it is trained and tested.
+    """
+    if not finished(settings, folder):
+        if settings.data.features is not None:
+            encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
+            extract_features(settings, encoder, settings.data.features, progress=progress)
+        run_training(settings, folder, progress=progress)
+    report = read_report(folder)
+    score = 100 * report.average
+    print(f"{title}, seed {settings.seed}: average mAP {score:.1f} %", flush=True)
+    return report
 
 
 def _folder_name(system: str) -> str:

@@ -1,18 +1,22 @@
-"""What runs have become, one line a run: found in folders, told apart by their settings."""
+"""A table of runs: how far each one is, what it reached, and in which settings they differ."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
-from etadlite.config import Settings
+from etadlite.config import flat
 from etadlite.presets import PRESETS
-from etadlite.runs.run import read_metrics
+from etadlite.training.recorder import read_metrics
+from etadlite.training.report import RunReport, read_report
 
 HEAD = ("run", "state", "average", "s/step", "minutes", "activations", "settings")
+FOLDERS = {f"data.{name}" for name in ("annotations", "videos", "features", "cache", "blocked")}
+"""Settings that say where data lie; the table leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -21,37 +25,38 @@ class RunLine:
 
     Attributes:
         folder: the run directory.
-        settings: as in config.json.
-        records: as in metrics.jsonl.
-        report: as in report.json; empty while the run is not finished.
+        settings: those of config.json as `section.key` -> value.
+        records: those of metrics.jsonl.
+        report: None until the run is finished.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
-    report: Mapping[str, Any]
+    report: RunReport | None
 
     @property
     def state(self) -> str:
-        """Finished, or how far it came."""
-        if self.report:
+        """Say whether the run is finished, or how far it is."""
+        if self.report is not None:
             return "finished"
         epoch = max((record.get("epoch", 0) for record in self.records), default=0)
-        total = self.settings.get("training", {}).get("epochs", "?")
-        return f"epoch {epoch:.3g} of {total}"
+        return f"epoch {epoch:.3g} of {self.settings.get('training.epochs', '?')}"
 
     @property
     def average(self) -> float | None:
-        """The last average mAP that was measured, 0..1."""
-        tests = [r["average_mAP"] for r in self.records if "average_mAP" in r]
-        return self.report.get("average_mAP", tests[-1] if tests else None)
+        """The average mAP of the last test, 0..1; None before the first test."""
+        if self.report is not None:
+            return self.report.average
+        tests = [record["average_mAP"] for record in self.records if "average_mAP" in record]
+        return tests[-1] if tests else None
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunLine]:
-    """All runs in and below the folders, by path.
+    """Find all runs in and below the folders, by path.
 
     Raises:
-        InputError: there is none, or a file of one cannot be read.
+        InputError: there is none, or a file of a run cannot be read.
     """
     folders: dict[Path, None] = {}
     for root in roots:
@@ -65,97 +70,56 @@ def find_runs(roots: Sequence[Path]) -> list[RunLine]:
                 "etadlite train makes one"
             )
         folders |= dict.fromkeys(found)
-    return [
-        RunLine(folder, _read(folder / "config.json"), read_metrics(folder), _report_of(folder))
-        for folder in folders
-    ]
+    return [_read(folder) for folder in folders]
 
 
 def runs_table(runs: Sequence[RunLine]) -> str:
-    """State, average mAP in %, costs and settings of runs.
+    """Return a table of runs: state, average mAP in %, costs and settings.
 
-    The settings shown are those that differ from the run's preset; of runs without a preset, such
-    as on data of one's own, those that differ among runs of the same name. Folders and files of
-    the data are left out.
+    The settings are those that differ from the run's preset. For runs without a preset, such as on
+    a user's own data, they are those that differ among the runs of the same name.
     """
-    trees = [dict(_leaves(run.settings)) for run in runs]
     rows = [HEAD]
-    for run, tree in zip(runs, trees, strict=True):
-        alike = [other for other in trees if other.get("name") == tree.get("name")]
-        cost = run.report.get("seconds_per_step")
-        steps = max((record.get("step", 0) for record in run.records), default=0)
-        peak = run.report.get("peak_activation_bytes")
-        rows.append(
-            [
-                str(run.folder),
-                run.state,
-                "" if run.average is None else f"{100 * run.average:.1f}",
-                "" if cost is None else f"{cost:.3f}",
-                "" if cost is None else f"{cost * steps / 60:.1f}",
-                "" if peak is None else f"{peak / 2**20:.1f} MiB",
-                " ".join(_changes(tree, alike)),
-            ]
-        )
-    numbers = [row[:-1] for row in rows]
-    last = [row[-1] for row in rows]
-    lines = aligned(numbers, left=2).splitlines()
-    width = max(map(len, lines))
-    heads = [lines[0], *lines[2:]]
-    whole = [f"{line:<{width}}  {text}".rstrip() for line, text in zip(heads, last, strict=True)]
-    return "\n".join([whole[0], "-" * max(map(len, whole)), *whole[1:]])
+    for run in runs:
+        alike = [o.settings for o in runs if o.settings.get("name") == run.settings.get("name")]
+        costs = ("", "", "")
+        if run.report is not None:
+            seconds = run.report.seconds_per_step
+            steps = max((record.get("step", 0) for record in run.records), default=0)
+            memory = f"{run.report.peak_activation_bytes / 2**20:.1f} MiB"
+            costs = (f"{seconds:.3f}", f"{seconds * steps / 60:.1f}", memory)
+        score = "" if run.average is None else f"{100 * run.average:.1f}"
+        changes = " ".join(_changes(run.settings, alike))
+        rows.append((str(run.folder), run.state, score, *costs, changes))
+    width = max(len(row[-1]) for row in rows)  # the last column is aligned to the left as well
+    return aligned([(*row[:-1], row[-1].ljust(width)) for row in rows], left=2)
 
 
 def curve_names(runs: Sequence[RunLine]) -> dict[str, Path]:
-    """A name for every run, as short as tells them apart: the end of its path."""
+    """Name every run by the end of its path, as short as tells the runs apart."""
     parts = [run.folder.resolve().parts for run in runs]
-    length = 1
+    length = 2
     while len({path[-length:] for path in parts}) < len(parts):
         length += 1
-    return {
-        "/".join(path[-max(length, 2) :]): run.folder for path, run in zip(parts, runs, strict=True)
-    }
+    return {"/".join(path[-length:]): run.folder for path, run in zip(parts, runs, strict=True)}
 
 
-def _changes(tree: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`key=value` of what sets a run apart."""
-    name = tree.get("name")
+def _changes(settings: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return `key=value` for every setting in which a run is special."""
+    name = settings.get("name")
     if name in PRESETS:
-        base: Settings = PRESETS[name]()
-        usual = dict(_leaves(base.model_dump(mode="json")))
-        keys = [key for key in tree if tree[key] != usual.get(key, tree[key])]
+        usual = flat(PRESETS[name]().model_dump(mode="json"))
+        keys = [key for key in settings if settings[key] != usual.get(key, settings[key])]
     else:
-        keys = [key for key in tree if len({json.dumps(other.get(key)) for other in alike}) > 1]
-    return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in tree.items()
-        if key in keys and key not in FOLDERS
-    ]
+        keys = [key for key in settings if len({json.dumps(o.get(key)) for o in alike}) > 1]
+    shown = {key: settings[key] for key in keys if key not in FOLDERS}
+    return [f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in shown.items()]
 
 
-FOLDERS = {f"data.{name}" for name in ("annotations", "videos", "features", "cache", "blocked")}
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by their full name."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _report_of(folder: Path) -> dict[str, Any]:
-    path = folder / "report.json"
-    return _read(path) if path.exists() else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path} is no JSON file: {error}; delete that run or copy it again"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; delete that run or copy it again")
-    return content
+def _read(folder: Path) -> RunLine:
+    config = folder / "config.json"
+    settings = read_json(config, "settings file of a run", "delete that run or copy it again")
+    if not isinstance(settings, dict):
+        raise InputError(f"{config} holds no JSON object; delete that run or copy it again")
+    report = read_report(folder) if (folder / "report.json").exists() else None
+    return RunLine(folder, flat(settings), read_metrics(folder), report)

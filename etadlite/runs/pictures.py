@@ -1,0 +1,83 @@
+"""Pictures of a run: its curves, and timelines of its test videos."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etadlite.config import DataSettings, Settings
+from etadlite.data.split import read_split, video_file
+from etadlite.data.video import Video
+from etadlite.training.recorder import read_metrics
+from etadlite.viz.curves import draw_curves
+from etadlite.viz.style import save
+from etadlite.viz.timeline import draw_timeline
+
+
+def draw_run_curves(folders: Mapping[str, Path], target: Path) -> Path:
+    """Draw the training curves of runs, name -> run directory, into one picture."""
+    runs = {name: read_metrics(folder) for name, folder in folders.items()}
+    return save(draw_curves(runs), target)
+
+
+def draw_test_videos(
+    settings: Settings, systems: Mapping[str, dict[str, Any]], folder: Path, count: int = 2
+) -> list[Path]:
+    """Draw timelines of the first test videos: ground truth and each system's detections.
+
+    Args:
+        settings: whose test videos are drawn. Without the file of a video, such as for features
+            that others extracted, its timeline has no frames.
+        systems: name -> predictions in ActivityNet's structure.
+        folder: of the pictures.
+        count: number of videos.
+    """
+    predicted = set.intersection(*(set(found["results"]) for found in systems.values()))
+    videos = read_split(settings.data, training=False)
+    paths = []
+    for video in [video for video in videos if video.name in predicted][:count]:
+        truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
+        rows = {"true": truth} | {
+            name: one_a_moment(predictions["results"][video.name], len(truth) + 2)
+            for name, predictions in systems.items()
+        }
+        figure = draw_timeline(
+            frames_of(settings.data, video.name),
+            video.duration,
+            rows,
+            title=f"test video {video.name}",
+            labels=settings.detector.classes,
+        )
+        paths.append(save(figure, folder / f"timeline_{video.name}.png"))
+    return paths
+
+
+def frames_of(data: DataSettings, name: str) -> np.ndarray:
+    """Return a few frames of a video of the data set, see `strip`; none if it has no file."""
+    path = video_file(data.videos, name) if data.videos else None
+    return strip(path) if path else np.empty((0, 1, 1, 3), np.uint8)
+
+
+def strip(path: Path, count: int = 12, height: int = 96) -> np.ndarray:
+    """Return frames that are spread evenly over a video file, uint8 [F, H, W, 3]."""
+    return Video(path).strip(count, height)
+
+
+def one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Choose the detections that a person wants to see, at most `count` of them.
+
+    They are the best ones of which none covers another by half. Those that score less than a tenth
+    of the best are left out.
+    """
+    chosen: list[dict[str, Any]] = []
+    for item in detections:
+        if len(chosen) == count or item["score"] < 0.1 * detections[0]["score"]:
+            break
+        start, end = item["segment"]
+        if all(
+            min(end, last) - max(start, first) < 0.5 * min(end - start, last - first)
+            for first, last in (other["segment"] for other in chosen)
+        ):
+            chosen.append(item)
+    return chosen
