@@ -40,13 +40,13 @@ WRONG = {
     "tiou": [
         (over_the_first, "a share of one segment"),
         (over_both_lengths, "counts the shared time twice"),
-        (negative_apart, "can yours go negative?"),
+        (negative_apart, "is yours negative?"),
         (lambda a, b: max(0, min(a[1], b[1]) - max(a[0], b[0])), "they share 5 s of the 15 s"),
         (lambda a, b: 1 / 0, "raised ZeroDivisionError"),
     ],
     "step_cost": [
         (lambda ratio, replay: ratio, "encoded once without gradient"),
-        (lambda ratio, replay: 1 + ratio * replay, "all snippets are the yardstick"),
+        (lambda ratio, replay: 1 + ratio * replay, "the cost at ratio 1 is the unit"),
         (lambda ratio, replay: (1 + 3 * ratio) / 4, "does the second argument reach the divisor"),
     ],
     "evenly": [

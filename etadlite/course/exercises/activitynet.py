@@ -8,7 +8,7 @@ from etadlite.course.exercises.form import Checker, answer, misfit
 
 
 def hours_left(attempt: Callable) -> Iterator[str]:
-    """Of the hours of a training from (videos, batch, epochs, seconds a step)."""
+    """Check the hours of a training from (videos, batch, epochs, seconds per step)."""
     cases = [
         ((3600, 4, 1, 4.0), 1.0, "900 steps of 4 s; a step takes a whole batch"),
         ((3600, 4, 6, 4.0), 6.0, "every epoch sees all videos again"),
@@ -26,7 +26,7 @@ def hours_left(attempt: Callable) -> Iterator[str]:
 
 
 def fuse(attempt: Callable) -> Iterator[str]:
-    """Of scores [S, k] from segments' scores [S], class scores [K] and k."""
+    """Check scores [S, k] from segments' scores [S], class scores [K] and k."""
     scores, classes = torch.tensor([0.5, 1.0, 0.2]), torch.tensor([0.1, 0.6, 0.0, 0.3])
     expected = torch.tensor([[0.3, 0.15], [0.6, 0.3], [0.12, 0.06]])
     got = answer(attempt(scores, classes, 2))

@@ -4,34 +4,26 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from etadlite.course.exercises.form import Checker, answer
+from etadlite.course.exercises.form import Checker, answer, wrong_numbers
 
 
 def count_proposals(attempt: Callable) -> Iterator[str]:
-    """Of the number of proposals of (cells, longest)."""
+    """Check the number of proposals of (cells, longest)."""
     cases = [
-        (5, 1, 5, "a proposal of one cell can start in every cell"),
-        (5, 2, 9, "5 starts for one cell, but only 4 for two: the last would end after the video"),
-        (4, 4, 10, "4 + 3 + 2 + 1; does the shortest or the longest go missing?"),
-        (64, 32, 1552, "64 + 63 + ... + 33; proposals longer than 32 cells are not listed"),
+        ((5, 1), 5, "a proposal of one cell can start in every cell"),
+        ((5, 2), 9, "5 starts for one cell but 4 for two: the last would end after the video"),
+        ((4, 4), 10, "4 + 3 + 2 + 1; does the shortest or the longest go missing?"),
+        ((64, 32), 1552, "64 + 63 + ... + 33; proposals longer than 32 cells are not listed"),
     ]
-    for cells, longest, expected, reason in cases:
-        given = answer(attempt(cells, longest))
-        if given != expected:
-            yield f"T = {cells}, D = {longest} gives {expected}, yours {given}: {reason}."
+    yield from wrong_numbers("count_proposals", attempt, cases)
 
 
 def recall_at(attempt: Callable) -> Iterator[str]:
-    """Of the share of actions that the best k segments find, for (segments, actions, k, tiou)."""
+    """Check the share of actions that the best k segments find: (segments, actions, k, tiou)."""
     segments = torch.tensor([[0.0, 10.0], [0.0, 9.0], [20.0, 26.0], [40.0, 50.0]])
     actions = torch.tensor([[0.0, 10.0], [20.0, 30.0]])
     cases = [
-        (
-            1,
-            0.5,
-            0.5,
-            "of the two actions the best segment finds one; only the first k segments count",
-        ),
+        (1, 0.5, 0.5, "the best segment finds one of two actions; only the first k count"),
         (2, 0.5, 0.5, "both segments find the same action, which counts once"),
         (3, 0.5, 1.0, "the third finds the second action (tIoU 0.6): both of two are found"),
         (4, 0.5, 1.0, "the fourth finds nothing, but recall is a share of the actions"),
@@ -49,32 +41,16 @@ def recall_at(attempt: Callable) -> Iterator[str]:
 
 
 def hard_nms(attempt: Callable) -> Iterator[str]:
-    """Of the picks of hard NMS for (segments, scores, threshold)."""
+    """Check the picks of hard NMS for (segments, scores, threshold)."""
     segments = torch.tensor([[0.0, 10.0], [4.0, 14.0], [8.0, 18.0], [30.0, 40.0]])
     same = torch.tensor([[0.0, 5.0], [0.0, 10.0]])
+    falling, rising, mixed = [0.9, 0.5, 0.3, 0.2], [0.2, 0.3, 0.5, 0.9], [0.3, 0.9, 0.5, 0.2]
+    overlap = "0 removes 1 (tIoU 6 / 14); 2 overlaps only the removed one, so it stays"
     cases = [
-        (
-            segments,
-            [0.9, 0.5, 0.3, 0.2],
-            0.9,
-            [0, 1, 2, 3],
-            "no tIoU reaches 0.9, so all stay, the best first",
-        ),
-        (
-            segments,
-            [0.2, 0.3, 0.5, 0.9],
-            0.9,
-            [3, 2, 1, 0],
-            "the best goes first, wherever it stands in the list",
-        ),
-        (
-            segments,
-            [0.9, 0.5, 0.3, 0.2],
-            0.4,
-            [0, 2, 3],
-            "0 removes 1 (tIoU 6 / 14); 2 overlaps only the removed one, so it stays",
-        ),
-        (segments, [0.3, 0.9, 0.5, 0.2], 0.4, [1, 3], "the best removes both of its neighbours"),
+        (segments, falling, 0.9, [0, 1, 2, 3], "no tIoU reaches 0.9, so all stay, best first"),
+        (segments, rising, 0.9, [3, 2, 1, 0], "the best goes first, at any place in the list"),
+        (segments, falling, 0.4, [0, 2, 3], overlap),
+        (segments, mixed, 0.4, [1, 3], "the best removes both of its neighbours"),
         (same, [0.5, 0.9], 0.5, [1], "a tIoU of exactly the threshold removes"),
     ]
     for spans, scores, threshold, expected, reason in cases:

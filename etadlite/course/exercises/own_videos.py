@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from math import inf, isnan, nan
 
-from etadlite.course.exercises.form import Checker, answer
+from etadlite.course.exercises.form import Checker, answer, wrong_numbers
 
 
 def seconds(attempt: Callable) -> Iterator[str]:
-    """Of a time as text: seconds, mm:ss or hh:mm:ss, in seconds; NaN if it can mean two things."""
+    """Check the seconds of a time as text; NaN if it can mean two things."""
     cases = [
         ("7", 7.0, "text without a colon is seconds"),
         ("83.5", 83.5, "text without a colon is seconds"),
@@ -33,41 +33,25 @@ def seconds(attempt: Callable) -> Iterator[str]:
 
 
 def best_threshold(attempt: Callable) -> Iterator[str]:
-    """Of the score to be reached at least cost, from (scores, right, actions, alarm, miss)."""
+    """Check the cheapest lowest score, from (scores, right, actions, alarm, miss)."""
     scores, right = [0.9, 0.8, 0.6, 0.5, 0.3, 0.2], [True, False, True, True, False, True]
     few, good = [0.9, 0.8, 0.6], [True, False, True]
+    mixed = ([0.2, 0.6, 0.9, 0.5], [True, True, True, False], 3, 1, 0.4)
+    worse = ([0.9, 0.3, 0.2], [False, True, False], 1, 2, 1)
+    equal = ([0.7, 0.7, 0.4], [True, False, True], 2, 3, 1.2)
     cases = [
-        (
-            ([0.9, 0.4], [True, False], 1, 1, 1),
-            0.9,
-            "a threshold of 0.9 keeps the detection that scores 0.9, for it reaches it",
-        ),
+        (([0.9, 0.4], [True, False], 1, 1, 1), 0.9, "a score of 0.9 reaches a threshold of 0.9"),
         ((few, good, 2, 4, 1), 0.9, "an alarm costs 4 and a miss 1, not the other way round"),
         ((few, good, 2, 1, 4), 0.6, "0.9 would miss an action, and a miss costs 4"),
         ((scores, right, 4, 1, 0.8), 0.5, "one false alarm and one miss cost 1.8 together"),
-        ((scores, right, 4, 1, 10), 0.2, "a miss is dear, so all right ones should be kept"),
-        ((scores, right, 4, 4, 1), 0.9, "a false alarm is dear, so stop before the first one"),
-        ((scores, right, 9, 1, 10), 0.2, "actions that no detection finds cost the same always"),
-        (
-            ([0.2, 0.6, 0.9, 0.5], [True, True, True, False], 3, 1, 0.4),
-            0.6,
-            "the detections need not be in order",
-        ),
-        (
-            ([0.9, 0.3, 0.2], [False, True, False], 1, 2, 1),
-            inf,
-            "the best detection is wrong, and keeping none costs but one miss",
-        ),
-        (
-            ([0.7, 0.7, 0.4], [True, False, True], 2, 3, 1.2),
-            inf,
-            "equal scores are kept or left together, so 0.7 costs an alarm and a miss",
-        ),
+        ((scores, right, 4, 1, 10), 0.2, "a miss is expensive, so keep all right detections"),
+        ((scores, right, 4, 4, 1), 0.9, "an alarm is expensive, so stop before the first one"),
+        ((scores, right, 9, 1, 10), 0.2, "actions that no detection finds always cost the same"),
+        (mixed, 0.6, "the detections need not be in order"),
+        (worse, inf, "the best detection is wrong, and to keep none costs only one miss"),
+        (equal, inf, "equal scores are kept together, so 0.7 costs an alarm and a miss"),
     ]
-    for case, expected, reason in cases:
-        given = float(answer(attempt(*case)))
-        if given != expected:
-            yield (f"best_threshold{case} should be {expected:g}, yours gives {given:g}: {reason}.")
+    yield from wrong_numbers("best_threshold", attempt, cases)
 
 
 CHECKERS: dict[str, Checker] = {"seconds": seconds, "best_threshold": best_threshold}

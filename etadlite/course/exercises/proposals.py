@@ -6,31 +6,25 @@ import torch
 
 from etadlite.base.draws import Draws
 from etadlite.base.segments import tiou
-from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
 from etadlite.detector.proposals import valid_proposals
 from etadlite.sampling.proposals import ProposalContext
 
 
 def count_valid(attempt: Callable) -> Iterator[str]:
-    """Of the number of proposals for (cells, longest)."""
+    """Check the number of proposals for (cells, longest)."""
     cases = [
-        (4, 2, 7, "4 of one cell and 3 of two; a proposal must end within the video"),
-        (4, 1, 4, "every cell by itself is a proposal, and no longer one is allowed"),
-        (3, 3, 6, "3 of one cell, 2 of two and 1 of three"),
-        (128, 128, 8256, "128 + 127 + ... + 1"),
-        (64, 32, 1552, "64 + 63 + ... + 33, so the longest row still has 33 places"),
+        ((4, 2), 7, "4 of one cell and 3 of two; a proposal must end within the video"),
+        ((4, 1), 4, "every cell by itself is a proposal, and no longer one is allowed"),
+        ((3, 3), 6, "3 of one cell, 2 of two and 1 of three"),
+        ((128, 128), 8256, "128 + 127 + ... + 1"),
+        ((64, 32), 1552, "64 + 63 + ... + 33, so the longest row still has 33 places"),
     ]
-    for cells, longest, expected, reason in cases:
-        given = float(answer(attempt(cells, longest)))
-        if given != expected:
-            yield (
-                f"count_valid({cells}, {longest}) should be {expected:,}, "
-                f"yours gives {given:,g}: {reason}."
-            )
+    yield from wrong_numbers("count_valid", attempt, cases)
 
 
 def scale_chances(attempt: Callable) -> Iterator[str]:
-    """Of the chances [P] that draw every octave of durations equally often."""
+    """Check the probabilities [P] that draw every octave of durations equally often."""
     cases = [
         ([1, 1, 2], [1 / 4, 1 / 4, 1 / 2], "two proposals share the first octave's half"),
         ([2, 3, 1], [1 / 4, 1 / 4, 1 / 2], "2 and 3 cells are the same octave"),
@@ -54,7 +48,7 @@ def scale_chances(attempt: Callable) -> Iterator[str]:
 
 
 def with_positives(attempt: Callable) -> Iterator[str]:
-    """Of a random strategy whose picks hold the best proposal of every action."""
+    """Check a random strategy whose picks contain the best proposal of every action."""
     proposals = valid_proposals(16, 8)  # [100, 2]
     none = torch.zeros(0, 2)
     cases = [

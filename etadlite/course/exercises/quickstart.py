@@ -5,18 +5,23 @@ from collections.abc import Callable, Iterator
 import torch
 
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
 from etadlite.sampling.snippets import SnippetContext
 
 
 def tiou(attempt: Callable) -> Iterator[str]:
-    """Of the temporal IoU of two segments (start, end)."""
+    """Check the temporal IoU of two segments (start, end)."""
     cases = [
         ((0, 10), (5, 15), 1 / 3, "they share 5 s of the 15 s that they cover together"),
         ((2, 6), (2, 6), 1.0, "a segment overlaps itself completely"),
-        ((0, 4), (6, 9), 0.0, "segments that do not touch share nothing; can yours go negative?"),
+        (
+            (0, 4),
+            (6, 9),
+            0.0,
+            "segments that do not touch share nothing; is yours negative?",
+        ),
         ((0, 10), (4, 6), 0.2, "2 s are shared; the union is the longer segment alone"),
-        ((4, 6), (0, 10), 0.2, "swapping the two segments must change nothing"),
+        ((4, 6), (0, 10), 0.2, "the order of the two segments must not matter"),
     ]
     for a, b, expected, reason in cases:
         given = float(answer(attempt(a, b)))
@@ -32,24 +37,18 @@ def tiou(attempt: Callable) -> Iterator[str]:
 
 
 def step_cost(attempt: Callable) -> Iterator[str]:
-    """Of what a step's encoding costs at (ratio, replay), relative to ratio 1."""
+    """Check the cost of a step's encoding at (ratio, replay), relative to ratio 1."""
     cases = [
-        (1.0, 3.0, 1.0, "all snippets are the yardstick, so the answer there is 1"),
-        (0.0, 3.0, 0.25, "every snippet is still encoded once without gradient"),
-        (0.3, 3.0, 0.475, "encode all once (cost 1), then replay 0.3 of them (cost 3 each)"),
-        (0.5, 2.0, 2 / 3, "does the second argument reach the divisor, too?"),
+        ((1.0, 3.0), 1.0, "the cost at ratio 1 is the unit, so the answer there is 1"),
+        ((0.0, 3.0), 0.25, "every snippet is still encoded once without gradient"),
+        ((0.3, 3.0), 0.475, "encode all once (cost 1), then replay 0.3 of them (cost 3 each)"),
+        ((0.5, 2.0), 2 / 3, "does the second argument reach the divisor, too?"),
     ]
-    for ratio, replay, expected, reason in cases:
-        given = float(answer(attempt(ratio, replay)))
-        if abs(given - expected) > 1e-6:
-            yield (
-                f"step_cost({ratio:g}, {replay:g}) should be {expected:.3f}, "
-                f"yours gives {given:.3f}: {reason}."
-            )
+    yield from wrong_numbers("step_cost", attempt, cases)
 
 
 def evenly(attempt: Callable) -> Iterator[str]:
-    """Of indices [B, count] for (context, count): ascending, spread evenly."""
+    """Check indices [B, count] for (context, count): ascending, spread evenly."""
     for batch, snippets, count in ((1, 10, 5), (2, 64, 20), (3, 7, 7), (2, 9, 1)):
         context = SnippetContext(Draws.fresh(batch), snippets)
         picked = answer(attempt(context, count))
@@ -59,7 +58,7 @@ def evenly(attempt: Callable) -> Iterator[str]:
         if picked.dtype != torch.long:
             yield f"{case} indices should be whole numbers (torch.long), yours are {picked.dtype}."
         if int(picked.min()) < 0 or int(picked.max()) >= snippets:
-            yield f"{case} indices should lie in 0..{snippets - 1}; yours leave that range."
+            yield f"{case} indices should lie in 0..{snippets - 1}; yours do not."
         gap = -(-snippets // count)
         steps = picked.diff(dim=1)
         if count > 1 and int(steps.min()) < 1:

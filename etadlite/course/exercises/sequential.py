@@ -5,42 +5,23 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
 
 
 def conv_bytes(attempt: Callable) -> Iterator[str]:
-    """Of the bytes that a 2+1 convolution keeps at (mid planes, out planes, (F, H, W), number)."""
+    """Check the bytes that a 2+1 convolution keeps: (mid planes, out planes, (F, H, W), number)."""
+    one = (1, 1, 1)
     cases = [
-        (
-            1,
-            0,
-            (1, 1, 1),
-            1,
-            2,
-            "mid planes are kept as the space convolution's output and after the ReLU",
-        ),
-        (
-            0,
-            1,
-            (1, 1, 1),
-            1,
-            2,
-            "out planes are kept as the time convolution's output and after the ReLU",
-        ),
-        (1, 1, (2, 3, 5), 1, 120, "every plane has F · H · W positions"),
-        (3, 2, (1, 1, 1), 2, 20, "`number` bytes a number, also in half precision"),
+        ((1, 0, one, 1), 2, "the space convolution's output is kept, and again after the ReLU"),
+        ((0, 1, one, 1), 2, "the time convolution's output is kept, and again after the ReLU"),
+        ((1, 1, (2, 3, 5), 1), 120, "every plane has F · H · W positions"),
+        ((3, 2, one, 2), 20, "each number takes `number` bytes, also in half precision"),
     ]
-    for mid, out, shape, number, expected, reason in cases:
-        given = answer(attempt(mid, out, shape, number))
-        if abs(given - expected) > 1e-6:
-            yield (
-                f"conv_bytes({mid}, {out}, {shape}, {number}) should be {expected}, yours gives "
-                f"{given:g}: {reason}."
-            )
+    yield from wrong_numbers("conv_bytes", attempt, cases)
 
 
 def push(attempt: Callable) -> Iterator[str]:
-    """Of a number whose backward() gives (features, gradient) [n, C] that very gradient."""
+    """Check a number whose backward() gives the features [n, C] exactly the given gradient."""
     features = torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], requires_grad=True)
     gradient = torch.tensor([[2.0, 0.0, -1.0], [5.0, 3.0, -4.0]])
     loss = answer(attempt(features, gradient))
@@ -65,7 +46,7 @@ def push(attempt: Callable) -> Iterator[str]:
 
 
 class _Watched(nn.Module):
-    """An encoder with features [v, 10 v, 100 v] of snippets of value v; notes its batches."""
+    """An encoder that gives [v, 10 v, 100 v] for a snippet of value v, and notes batch sizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +59,7 @@ class _Watched(nn.Module):
 
 
 def encode_batch(attempt: Callable) -> Iterator[str]:
-    """Of features [B, C, N] of (encoder, frames [B, N, 3, F, H, W], chunk_size)."""
+    """Check features [B, C, N] of (encoder, frames [B, N, 3, F, H, W], chunk_size)."""
     for batch, snippets, chunk_size in ((2, 5, 4), (1, 4, 2), (3, 3, 9)):
         encoder = _Watched()
         values = torch.arange(batch * snippets, dtype=torch.uint8).view(batch, snippets)

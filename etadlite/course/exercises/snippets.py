@@ -11,18 +11,14 @@ from etadlite.sampling.snippets import SnippetContext
 
 
 def sampling_error(attempt: Callable) -> Iterator[str]:
-    """Of the mean squared error of a sum of n of N rows, drawn at random, weighted by N / n.
+    """Check the mean squared error of a sum of n of N random rows, weighted by N / n.
 
-    The truth is enumerated: all sets of n rows.
+    The true value enumerates all sets of n rows.
     """
     rows = torch.tensor([[1.0, 0.0], [2.0, 3.0], [4.0, -1.0], [9.0, 2.0], [4.0, 6.0]])
     cases = [
         (rows, 5, "with all of them picked there is no error left: is the factor (1 - f) there?"),
-        (
-            rows[:, :1],
-            2,
-            "with one column that is N² (1 - f) / n times its variance, which divides by N - 1",
-        ),
+        (rows[:, :1], 2, "with one column: N² (1 - f) / n times its variance over N - 1"),
         (rows, 2, "do the variances of all columns add up, each around its own mean?"),
         (rows[:3], 1, "does the number of rows come from `rows`, and n from the argument?"),
     ]
@@ -43,7 +39,7 @@ def sampling_error(attempt: Callable) -> Iterator[str]:
 
 
 def group_weights(attempt: Callable) -> Iterator[str]:
-    """Of the weights [N] of a sampler that draws in two groups."""
+    """Check the weights [N] of a sampler that draws in two groups."""
     cases = [  # inside, picks inside and outside
         ([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], 2, 1),
         ([0, 1, 0, 1, 1, 0], 3, 1),
@@ -73,7 +69,7 @@ def group_weights(attempt: Callable) -> Iterator[str]:
 
 
 def stratified(attempt: Callable) -> Iterator[str]:
-    """Of indices [B, n], one drawn in each of n strata."""
+    """Check indices [B, n], one drawn in each of n strata."""
     for snippets, n in ((12, 4), (64, 20), (7, 7), (10, 3)):
         batch = 600
         picked = answer(attempt(SnippetContext(Draws(range(batch)), snippets), n))

@@ -4,25 +4,22 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
 
 
 def seconds_of(attempt: Callable) -> Iterator[str]:
-    """Of the seconds at (cell, first frame, stride, offset, frames a second)."""
+    """Check the seconds at (cell, first frame, stride, offset, frames per second)."""
     cases = [
-        ((0, 300, 4, 0, 30.0), 10.0, "frame 300 at 30 frames a second is second 10"),
+        ((0, 300, 4, 0, 30.0), 10.0, "frame 300 at 30 frames per second is second 10"),
         ((15, 300, 4, 0, 30.0), 12.0, "15 cells of 4 frames are 60 frames, 2 s more"),
         ((0, 0, 4, 15, 30.0), 0.5, "a snippet stands for the frame `offset` after its first"),
         ((2.5, 25, 8, 5, 25.0), 2.0, "a position may lie between two cells: 25 + 5 + 20 frames"),
     ]
-    for given, expected, reason in cases:
-        value = float(answer(attempt(*given)))
-        if abs(value - expected) > 1e-6:
-            yield f"seconds_of{given} should be {expected:g}, yours gives {value:.4g}: {reason}."
+    yield from wrong_numbers("seconds_of", attempt, cases)
 
 
 def lower(attempt: Callable) -> Iterator[str]:
-    """Of lowered scores [P] from (scores, overlaps, labels, label, sigma)."""
+    """Check lowered scores [P] from (scores, overlaps, labels, label, sigma)."""
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     overlaps, labels = torch.tensor([1.0, 0.5, 0.5, 0.0]), torch.tensor([1, 1, 0, 1])
     kept = scores.clone()
