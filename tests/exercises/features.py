@@ -73,13 +73,13 @@ WRONG = {
     ],
     "recall_at": [
         (found_pairs, "counts once"),
-        (precision_at, "of the two actions the best segment finds one"),
-        (all_segments, "only the first k segments count"),
+        (precision_at, "the best segment finds one of two actions"),
+        (all_segments, "only the first k count"),
         (more_than, "at least, not more than"),
     ],
     "hard_nms": [
         (in_file_order, "the best goes first"),
-        (worst_first, "all stay, the best first"),
+        (worst_first, "all stay, best first"),
         (removed_ones_remove, "overlaps only the removed one"),
         (only_above, "exactly the threshold removes"),
         (any_overlap, "no tIoU reaches 0.9"),

@@ -69,9 +69,9 @@ WRONG = {
         (lambda text: float(text.replace(":", ".")), "no minute, 59 seconds"),
     ],
     "best_threshold": [
-        (cheapest(lambda a, b: a > b), "for it reaches it"),
+        (cheapest(lambda a, b: a > b), "reaches a threshold of 0.9"),
         (prices_swapped, "not the other way round"),
-        (cheapest(lambda a, b: a >= b, also_nothing=False), "keeping none costs but one miss"),
+        (cheapest(lambda a, b: a >= b, also_nothing=False), "to keep none costs only one miss"),
         (
             cheapest(lambda a, b: a >= b, missed=lambda actions, stay: 0),
             "a miss costs 4",

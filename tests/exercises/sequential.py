@@ -57,10 +57,10 @@ def with_gradient(encoder, frames, chunk_size):
 
 WRONG = {
     "conv_bytes": [
-        (without_relus, "mid planes are kept as the space convolution's output and after the ReLU"),
-        (out_once, "out planes are kept"),
+        (without_relus, "the space convolution's output is kept, and again after the ReLU"),
+        (out_once, "the time convolution's output is kept"),
         (one_frame, "F · H · W positions"),
-        (always_four, "`number` bytes a number"),
+        (always_four, "each number takes `number` bytes"),
     ],
     "push": [
         (lambda features, gradient: features * gradient, "a single number"),

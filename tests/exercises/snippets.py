@@ -73,7 +73,7 @@ WRONG = {
     "sampling_error": [
         (with_repetition, "is the factor (1 - f) there?"),
         (of_the_mean, "N² (1 - f) / n times its variance"),
-        (divided_by_all, "which divides by N - 1"),
+        (divided_by_all, "that divides by N - 1"),
         (one_mean_for_all, "do the variances of all columns add up"),
         (a_column_each, "one number"),
     ],
