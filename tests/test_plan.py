@@ -10,10 +10,10 @@ from etadlite.base.errors import InputError
 from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
-from etadlite.memory import LiveTensors, Rows, measure
+from etadlite.memory import LiveTensors, StepMemory, measure
 from etadlite.memory.budget import choose_chunk_size, largest, read_bytes, with_chunk_size
-from etadlite.memory.plan import plan, table
-from etadlite.memory.trial import measure_step, rows_by_length
+from etadlite.memory.measurement import measure_step
+from etadlite.memory.plan import memory_table, plan
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 
@@ -176,7 +176,7 @@ def test_the_command_prints_predicted_and_measured(tmp_path):
     for text in ("predicted MiB", "measured MiB", "total per video", "batch         up to"):
         assert text in result.output
     assert picture.stat().st_size > 1000
-    assert "measured" not in table(plan(tiny()))
+    assert "measured" not in memory_table(plan(tiny()))
 
 
 def test_live_tensors_count_storages_until_they_are_let_go():
@@ -199,29 +199,36 @@ def test_a_measured_module_is_left_as_it_was():
     frames = torch.zeros(1, 4, 3, 8, 16, 16, dtype=torch.uint8)
     with pytest.raises(TypeError, match="uint8"), measure(encoder, None, frames):
         encoder(frames.float())
-    assert not {"first_pass", "replay", "encode"} & set(vars(encoder))
+    assert not {"first_pass", "third_pass", "encode"} & set(vars(encoder))
 
 
 @pytest.mark.parametrize("frozen", [None, 1])
 def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_prefix(frozen):
     encoder = SequentialEncoder(freeze(tiny_encoder(pretrained=False), frozen), 4, ratio=0.3)
-    rows = rows_by_length(encoder, (32, 64, 256, 1024), frames=4, crop=16)
+    rows = {}
+    for length in (32, 64, 256, 1024):
+        video = torch.randint(0, 256, (1, length, 3, 4, 16, 16), dtype=torch.uint8)
+        encoder(video).square().sum().backward()
+        with measure(encoder, None, video) as measured:
+            encoder(video).square().sum().backward()
+        encoder.zero_grad()
+        rows[length] = measured.rows
     feature = 48 * 4
     for (shorter, less), (longer, more) in itertools.pairwise(rows.items()):
         assert more.inputs / less.inputs == longer / shorter
         # At most five sets of features: in a list and in order, their gradient and its copies.
         beyond = max(more.pass_1, more.pass_3) - max(less.pass_1, less.pass_3)
         assert 0 <= beyond <= 5 * feature * (longer - shorter)
-    assert isinstance(rows[32], Rows)
+    assert isinstance(rows[32], StepMemory)
 
 
 def test_on_a_gpu_each_pass_is_told_by_what_torch_allocated(monkeypatch):
-    from etadlite.memory.step import _Cuda, _Passes
+    from etadlite.memory.measurement import _CudaGauge, _Passes
 
     peaks = iter([30, 50, 20])
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(peaks))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    passes = _Passes(_Cuda(torch.device("cuda")))
+    passes = _Passes(_CudaGauge(torch.device("cuda")))
     passes.begin("pass_1")
     passes.end()
     passes.end()

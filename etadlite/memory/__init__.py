@@ -1,7 +1,6 @@
-"""Memory: measured in a run; `etadlite.memory.plan` predicts it before one."""
+"""The memory of a training step: `etadlite.memory.plan` predicts it, `measure` measures it."""
 
 from etadlite.memory.live import LiveTensors
-from etadlite.memory.step import Rows, measure
-from etadlite.training.activations import SavedActivations
+from etadlite.memory.measurement import StepMemory, measure
 
-__all__ = ["LiveTensors", "Rows", "SavedActivations", "measure"]
+__all__ = ["LiveTensors", "StepMemory", "measure"]

@@ -1,4 +1,4 @@
-"""What fits a given memory: the chunk that a training takes, and how far each dial can go."""
+"""What fits a given memory: the chunk of a training, and the largest batch, chunk and ratio."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,18 +7,25 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
-from etadlite.memory.fake_passes import DetectorPass, EncoderPasses, detector_pass, encoder_passes
-from etadlite.memory.plan import MIB, all_snippets, bare, chunks_of, plan, rows_of, with_values
+from etadlite.memory.fake_passes import DetectorPass, EncoderPasses, detector_pass
+from etadlite.memory.plan import (
+    MIB,
+    all_snippets,
+    passes_of,
+    plan,
+    step_memory,
+    system_settings,
+)
 
 LARGEST_CHUNK = 16
-"""Snippets beyond which a larger chunk is not faster (this project's choice)."""
+"""Snippets; a larger chunk is not faster (this project's choice)."""
 
 LARGEST_BATCH = 1024
-CHUNK, RATIO = "encoder.chunk_size", "sampling.snippet_ratio"
+BATCH, CHUNK, RATIO = "training.batch_size", "encoder.chunk_size", "sampling.snippet_ratio"
 
 
 def read_bytes(text: str) -> int:
-    """Bytes of a text such as 6GB (10^9) or 6GiB (2^30).
+    """Return the bytes of a text such as 6GB (6 * 10^9) or 6GiB (6 * 2^30).
 
     Raises:
         InputError: the text is no amount of memory.
@@ -33,7 +40,7 @@ def read_bytes(text: str) -> int:
 
 
 def with_chunk_size(settings: Settings) -> Settings:
-    """The settings with a chunk size: as given, else chosen from `training.memory`.
+    """Return the settings with a chunk size: as given, or chosen from `training.memory`.
 
     Raises:
         InputError: neither is given, or the budget is too small.
@@ -45,32 +52,31 @@ def with_chunk_size(settings: Settings) -> Settings:
             "encoder.chunk_size is null: give it, or a budget to choose it from, as "
             "training.memory=6GB"
         )
-    chunk = choose_chunk_size(settings, settings.training.memory)
-    return with_values(settings, **{CHUNK: chunk})
+    return settings.changed({CHUNK: choose_chunk_size(settings, settings.training.memory)})
 
 
 def choose_chunk_size(settings: Settings, budget: int) -> int:
-    """The largest chunk, up to `LARGEST_CHUNK`, with which a step fits a budget in bytes.
+    """Return the largest chunk, up to `LARGEST_CHUNK`, with which a step fits a budget in bytes.
 
     Raises:
         InputError: not even one snippet at a time fits.
     """
 
-    def beyond(chunk: int) -> int:
-        return plan(with_values(settings, **{CHUNK: chunk})).rows.total - budget
+    def excess(chunk: int) -> int:
+        return plan(settings.changed({CHUNK: chunk})).rows.total - budget
 
-    chunk = _largest(beyond, min(LARGEST_CHUNK, all_snippets(settings)))
+    chunk = _largest(excess, min(LARGEST_CHUNK, all_snippets(settings)))
     if chunk is None:
         raise InputError(
             f"training.memory of {budget / MIB:.0f} MiB is too little: with one snippet at a time "
-            f"this step needs {(budget + beyond(1)) / MIB:.0f} MiB; raise it, or lower "
+            f"this step needs {(budget + excess(1)) / MIB:.0f} MiB; raise it, or lower "
             "training.batch_size"
         )
     return chunk
 
 
 class Largest(NamedTuple):
-    """The largest values that fit a budget, each changed alone; None where none fits alone."""
+    """The largest values that fit a budget, each changed alone; None if none fits alone."""
 
     batch: int | None
     chunk: int | None
@@ -78,50 +84,47 @@ class Largest(NamedTuple):
 
 
 def largest(settings: Settings, budget: int) -> Largest:
-    """How far batch, chunk and ratio can go within a budget in bytes.
+    """Return how far batch, chunk and ratio can go within a budget in bytes.
+
+    The passes of other batches and chunks are not counted: they lie on a straight line.
 
     Raises:
-        InputError: not even the floor fits: batch 1, chunk 1 and a single snippet a video.
+        InputError: not even batch 1, chunk 1 and a single snippet per video fit.
     """
-    now = plan(settings)
+    now, common = plan(settings), system_settings(settings)
     if now.rows.total > budget:
-        _check_floor(settings, budget)
-    common, batch = bare(settings), settings.training.batch_size
-    detector = detector_pass(common, batch)
-    encoder = None
-    if settings.data.features is None:
-        encoder = encoder_passes(common, now.bf16, *chunks_of(settings))
+        _refuse_below_floor(settings, budget)
+    snippets, everything = settings.data.snippets, all_snippets(settings)
+    batch = settings.training.batch_size
+    detector, encoder = passes_of(settings, bf16=now.bf16)
 
-    def beyond(detector: DetectorPass, encoder: EncoderPasses | None, **changes: Any) -> int:
-        return (
-            rows_of(with_values(settings, **changes), now.device, detector, encoder).total - budget
-        )
+    def excess(
+        name: str, value: float, detector: DetectorPass, encoder: EncoderPasses | None
+    ) -> int:
+        changed = settings.changed({name: value})
+        return step_memory(changed, now.device, detector, encoder).total - budget
 
-    of_batch = _line({n: detector_pass(common, n) for n in (batch, 2 * batch)})
-    most = _largest(
-        lambda n: beyond(of_batch(n), encoder, **{"training.batch_size": n}), LARGEST_BATCH
-    )
+    of_batch = _line(lambda n: detector_pass(common, n), batch, 2 * batch)
+    most = _largest(lambda n: excess(BATCH, n, of_batch(n), encoder), LARGEST_BATCH)
     if encoder is None:
         return Largest(most, None, None)
-    size, everything = encoder.chunk, all_snippets(settings)
-    other = 2 * size if 2 * size <= everything else max(1, size // 2)
+    size = encoder.chunk
     of_chunk = _line(
-        {
-            n: encoder_passes(common, now.bf16, *chunks_of(with_values(settings, **{CHUNK: n})))
-            for n in (size, other)
-        }
+        lambda n: passes_of(settings.changed({CHUNK: n}), bf16=now.bf16)[1],
+        size,
+        2 * size if 2 * size <= everything else max(1, size // 2),
     )
-    chunk = _largest(lambda n: beyond(detector, of_chunk(n), **{CHUNK: n}), everything)
-    count, snippets = None, settings.data.snippets
+    chunk = _largest(lambda n: excess(CHUNK, n, detector, of_chunk(n)), everything)
+    count = None
     if settings.sampling.snippet_ratio:
-        count = _largest(lambda n: beyond(detector, encoder, **{RATIO: n / snippets}), snippets)
-    return Largest(most, chunk, None if count is None else count / snippets)
+        count = _largest(lambda n: excess(RATIO, n / snippets, detector, encoder), snippets)
+    return Largest(most, chunk, count and count / snippets)
 
 
 def advice(settings: Settings, budget: int) -> str:
-    """What fits a budget in bytes, as text; raises as `largest` does."""
-    found = largest(settings, budget)
+    """Return what fits a budget in bytes, as text; the errors are those of `largest`."""
     lines = [f"predicted to fit {budget / MIB:.0f} MiB, each changed alone:"]
+    found = largest(settings, budget)
     for title, value in zip(("batch", "chunk", "snippet ratio"), found, strict=True):
         if settings.data.features is None or title == "batch":
             text = "none: change another too" if value is None else f"up to {value:.4g}"
@@ -129,44 +132,40 @@ def advice(settings: Settings, budget: int) -> str:
     return "\n".join(lines)
 
 
-def _check_floor(settings: Settings, budget: int) -> None:
+def _refuse_below_floor(settings: Settings, budget: int) -> None:
     """Refuse a budget in which not even the smallest step fits."""
-    smallest = {"training.batch_size": 1, CHUNK: 1}
+    smallest: dict[str, float] = {BATCH: 1, CHUNK: 1}
     if settings.sampling.snippet_ratio:
         smallest[RATIO] = 1 / settings.data.snippets
-    floor = plan(with_values(settings, **smallest)).rows
+    floor = plan(settings.changed(smallest)).rows
     if floor.total > budget:
-        fixed = floor.weights + floor.gradients + floor.optimiser
         raise InputError(
             f"a memory budget of {budget / MIB:.0f} MiB lies below the floor of "
             f"{floor.total / MIB:.0f} MiB that this system needs with batch 1, chunk 1 and one "
-            f"sampled snippet ({fixed / MIB:.0f} MiB are weights, gradients and optimiser): raise "
-            "the budget or choose a smaller encoder or detector"
+            f"sampled snippet ({floor.fixed / MIB:.0f} MiB are weights, gradients and optimiser): "
+            "raise the budget or choose a smaller encoder or detector"
         )
 
 
-def _line(known: dict[int, Any]) -> Callable[[int], Any]:
-    """The straight line through the known values of one or two numbers, field by field."""
-    (first, at_first), (second, at_second) = next(iter(known.items())), list(known.items())[-1]
+def _line(count: Callable[[int], Any], first: int, second: int) -> Callable[[int], Any]:
+    """Return the straight line, field by field, through what `count` gives for two numbers."""
+    at_first, at_second = count(first), count(second)
 
     def at(n: int) -> Any:
-        if n in known:
-            return known[n]
         share = (n - first) / (second - first) if second != first else 0
-        return type(at_first)(
-            *(round(a + share * (b - a)) for a, b in zip(at_first, at_second, strict=True))
-        )
+        fields = zip(at_first, at_second, strict=True)
+        return type(at_first)(*(round(a + share * (b - a)) for a, b in fields))
 
     return at
 
 
-def _largest(beyond: Callable[[int], int], most: int) -> int | None:
-    """The largest number in 1..most with beyond(number) <= 0, which grows with it; None: none.
+def _largest(excess: Callable[[int], int], most: int) -> int | None:
+    """Return the largest number in 1..most whose growing excess is at most 0; None: there is none.
 
-    The bracket is cut where a straight line between its ends crosses zero.
+    The interval is cut where a straight line between its ends crosses zero.
     """
     low, high = 1, most
-    at_low, at_high = beyond(low), beyond(high)
+    at_low, at_high = excess(low), excess(high)
     if at_low > 0:
         return None
     if at_high <= 0:
@@ -174,7 +173,7 @@ def _largest(beyond: Callable[[int], int], most: int) -> int | None:
     while high - low > 1:
         guess = low + int((high - low) * -at_low / (at_high - at_low))
         guess = min(max(guess, low + 1), high - 1)
-        value = beyond(guess)
+        value = excess(guess)
         if value > 0:
             high, at_high = guess, value
         else:

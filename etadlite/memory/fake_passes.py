@@ -1,8 +1,8 @@
-"""The passes of a training step on fake tensors, which have shapes and types but no numbers.
+"""The passes of a training step on fake tensors, which have shapes and dtypes but no numbers.
 
-The system is built as in training and run under the same count as a measured step: two chunks of
-snippets through passes 1 and 3, the detector with its loss at full size, one update. Fake tensors
-of a GPU cannot run backwards where there is none, so they always stand on the CPU.
+The system is built as in training, and counted like a measured step: two chunks of snippets in
+passes 1 and 3, the detector with its loss at full size, one update. Fake tensors of a missing GPU
+cannot run a backward pass, so they are always on the CPU.
 """
 
 import copy
@@ -21,7 +21,7 @@ from etadlite.config import Settings
 from etadlite.detector import valid_proposals
 from etadlite.detector.roi import extend, interpolate
 from etadlite.memory.live import LiveTensors
-from etadlite.memory.step import bytes_of, gradients_of, state_of
+from etadlite.memory.measurement import bytes_of, gradients_of, state_of
 from etadlite.model.system import System
 from etadlite.sampling.proposals import proposal_count
 from etadlite.training.loop import make_optimizer
@@ -31,7 +31,7 @@ from etadlite.training.targets import make_targets
 
 @lru_cache(maxsize=4)
 def fake_system(settings: Settings) -> System:
-    """The system of training, of fake tensors."""
+    """Build the system of a training from fake tensors."""
     system = System(settings, pretrained=False).train()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
@@ -39,9 +39,15 @@ def fake_system(settings: Settings) -> System:
 
 
 class EncoderPasses(NamedTuple):
-    """Bytes: of a snippet's frames and prefix, and the peaks of two chunks without them.
+    """Bytes of passes 1 and 3.
 
-    `copies` are the weights in bf16, which autocast makes once and keeps until a pass is over.
+    Attributes:
+        chunk: number of snippets encoded at once.
+        frames: bytes of the frames of one snippet.
+        prefix: bytes that are kept for one snippet.
+        copies: bytes of the weights in bf16, which autocast makes once and keeps for a pass.
+        pass_1: peak with two chunks, without frames and prefix.
+        pass_3: likewise.
     """
 
     chunk: int
@@ -56,14 +62,14 @@ class EncoderPasses(NamedTuple):
 def encoder_passes(
     settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
 ) -> EncoderPasses:
-    """What the passes 1 and 3 take.
+    """Count passes 1 and 3.
 
     Args:
-        settings: `bare` ones.
-        bf16: whether the encoder computes in bf16.
+        settings: of `system_settings`.
+        bf16: compute in bf16.
         chunk: snippets encoded at once.
         rows: snippets that stand for all in pass 1.
-        picked: snippets that stand for all that get a gradient, in pass 3.
+        picked: snippets that stand, in pass 3, for all that get a gradient.
     """
     system, data = fake_system(settings), settings.data
     encoder = system.encoder
@@ -85,15 +91,18 @@ def encoder_passes(
             begin = live.live_bytes
             live.restart()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                encoder.replay(frames, first, torch.arange(picked)[None], gradient, trained)
+                encoder.third_pass(frames, first, torch.arange(picked)[None], gradient, trained)
             pass_3 = live.peak_bytes - begin - sums
     return EncoderPasses(chunk, frames.nbytes // rows, kept // rows, copies, pass_1, pass_3)
 
 
 class DetectorPass(NamedTuple):
-    """Bytes beyond weights and features: peaks, and what is left after the backward pass.
+    """Bytes of pass 2 beyond weights and features.
 
-    The peak of `backward` holds the detector's gradients; what is left does not.
+    Attributes:
+        forward: peak.
+        backward: peak, with the detector's gradients.
+        left: held after the backward pass, without gradients.
     """
 
     forward: int
@@ -103,7 +112,7 @@ class DetectorPass(NamedTuple):
 
 @lru_cache(maxsize=256)
 def detector_pass(settings: Settings, batch: int) -> DetectorPass:
-    """What pass 2 takes with a batch of videos: the detector and its loss, there and back."""
+    """Count pass 2 with a batch of videos: the detector and its loss, forward and backward."""
     system = fake_system(settings)
     cells, detector = settings.data.snippets, system.detector
     count = proposal_count(len(system.proposals), settings.sampling.proposal_ratio)
@@ -133,7 +142,7 @@ def detector_pass(settings: Settings, batch: int) -> DetectorPass:
 
 
 def _roi_samples(settings: Settings) -> float:
-    """Samples that a bin of RoIAlign has, on average over about a thousand valid proposals."""
+    """Return how many samples RoIAlign takes per bin, as a mean over about 1,000 proposals."""
     cells, detector = settings.data.snippets, settings.detector
     proposals = valid_proposals(cells, detector.max_duration)
     proposals = extend(proposals[:: 1 + len(proposals) // 1000])
@@ -143,7 +152,7 @@ def _roi_samples(settings: Settings) -> float:
 
 
 class Update(NamedTuple):
-    """Bytes of all gradients and of the optimiser's state, and the peak beyond them."""
+    """Bytes of all gradients and of the optimizer's state, and the peak beyond them."""
 
     gradients: int
     state: int
@@ -152,7 +161,7 @@ class Update(NamedTuple):
 
 @lru_cache(maxsize=8)
 def update_of(settings: Settings, *, foreach: bool) -> Update:
-    """What the optimiser's step takes; `foreach` updates all weights at once, as on a GPU."""
+    """Count the optimizer's step; `foreach` updates all weights at once, as on a GPU."""
     system = fake_system(settings)
     with _counted(system) as live:
         optimizer = make_optimizer(system, settings.training)
@@ -175,15 +184,15 @@ def update_of(settings: Settings, *, foreach: bool) -> Update:
 
 
 @contextmanager
-def _counted(system: System, repeats: float = 1.0) -> Iterator["_Guesses"]:
-    """Count what is made on the system's fake mode, besides its own weights."""
+def _counted(system: System, repeats: float = 1.0) -> Iterator["_LiveFakes"]:
+    """Count the fake tensors that are made for a system, besides its weights."""
     mode = next(system.parameters()).fake_mode
-    with mode, _Guesses([*system.parameters(), *system.buffers()], repeats) as live:
+    with mode, _LiveFakes([*system.parameters(), *system.buffers()], repeats) as live:
         yield live
 
 
-class _Guesses(LiveTensors):
-    """Counts fake tensors, and answers what a program asks of their numbers: yes, two, first.
+class _LiveFakes(LiveTensors):
+    """Counts fake tensors; where code asks for their numbers, the answer is True, 2.0 or 0.
 
     Args:
         existing: see `LiveTensors`.
@@ -204,11 +213,8 @@ class _Guesses(LiveTensors):
                 return True
             return 2.0 if args[0].is_floating_point() else 0
         if func is torch.ops.aten.repeat_interleave.Tensor:
-            func, args = (
-                torch.ops.aten.new_empty.default,
-                (args[0], [round(len(args[0]) * self.repeats)]),
-            )
-            kwargs = None
+            func, kwargs = torch.ops.aten.new_empty.default, None
+            args = (args[0], [round(len(args[0]) * self.repeats)])
         made = super().__torch_dispatch__(func, types, args, kwargs)
         if func is torch.ops.aten.mkldnn_rnn_layer.default:
             *outputs, workspace = made
@@ -218,11 +224,11 @@ class _Guesses(LiveTensors):
 
 
 def _lstm_workspace(args: Sequence[Any]) -> int:
-    """Bytes that an LSTM on the CPU keeps for its backward pass.
+    """Return the bytes that an LSTM on the CPU keeps for its backward pass.
 
-    Only the library knows, so it is asked with real zeros of a few videos.
+    Only oneDNN knows them, so it is run with real zeros of a few videos.
     """
-    batch = args[0].shape[1]  # the numbers of videos stand before the last axis
+    batch = args[0].shape[1]  # the axis before the last one is that of the videos
     few = min(batch, 8)
 
     def real(value: Any) -> Any:

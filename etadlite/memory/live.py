@@ -1,4 +1,4 @@
-"""Memory, counted where it is asked for: every tensor that operators make, until it is let go."""
+"""Memory counted by storages: every tensor that an operator makes, until it is freed."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -11,14 +11,14 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, whoever holds them, while it is open.
+    """Counts the bytes of all storages that are alive, whatever holds them, while it is open.
 
-    It sees what goes through torch's dispatcher, in forward and backward passes on the CPU, with
-    real tensors and with fake ones; what an operator borrows for itself stays unseen. Storages
-    that views share count once.
+    It sees all results of torch's operators, in forward and backward passes on the CPU, real
+    tensors and fake ones. It does not see what an operator allocates and frees inside. A storage
+    that views share counts once.
 
     Args:
-        existing: tensors that are there from the start.
+        existing: tensors that exist from the start.
 
     Attributes:
         live_bytes: alive now.
@@ -40,11 +40,11 @@ class LiveTensors(TorchDispatchMode):
         if key in self._storages:
             return
 
-        def let_go(_: weakref.ref) -> None:
+        def freed(_: weakref.ref) -> None:
             del self._storages[key]
             self.live_bytes -= size
 
-        self._storages[key] = weakref.ref(storage, let_go)
+        self._storages[key] = weakref.ref(storage, freed)
         self.live_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
@@ -59,7 +59,7 @@ class LiveTensors(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operator and count what it made."""
+        """Run an operator and count its results."""
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):

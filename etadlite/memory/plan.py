@@ -1,17 +1,17 @@
 """The memory of a training step, predicted before it runs.
 
-What its passes take is counted on fake tensors (`passes.py`). What grows in proportion (frames,
-kept prefix, features) follows by formula; what differs on a GPU is said where it is added.
+What the passes need is counted on fake tensors (`fake_passes.py`). What grows in proportion
+(frames, kept prefix, features) follows by formula; comments say what differs on a GPU.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from etadlite.base.devices import use_bf16
 from etadlite.base.errors import InputError
+from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.memory.fake_passes import (
     DetectorPass,
@@ -21,7 +21,7 @@ from etadlite.memory.fake_passes import (
     fake_system,
     update_of,
 )
-from etadlite.memory.step import LASTING, PASSES, Rows, bytes_of
+from etadlite.memory.measurement import LASTING, PASSES, StepMemory, bytes_of
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
@@ -32,57 +32,60 @@ class Plan:
     """What a training step will need.
 
     Attributes:
-        settings: of the step.
+        settings: the settings of the step.
         device: `cpu` or `cuda`.
-        bf16: whether the encoder computes in bf16.
+        bf16: True if the encoder computes in bf16.
         rows: the prediction.
     """
 
     settings: Settings
     device: str
     bf16: bool
-    rows: Rows
+    rows: StepMemory
 
 
 def plan(settings: Settings) -> Plan:
     """Predict the memory of a training step; neither data nor a GPU is needed.
 
     Args:
-        settings: complete, `encoder.chunk_size` included.
+        settings: complete, including `encoder.chunk_size` where videos are encoded.
 
     Raises:
         InputError: the settings fit no system, or the chunk size is missing.
     """
-    common, device = bare(settings), _device(settings)
-    system, encoder = fake_system(common), None
-    bf16 = system.encoder is not None and _bf16(settings, device)
-    if system.encoder is not None:
-        encoder = encoder_passes(common, bf16, *chunks_of(settings))
-    detector = detector_pass(common, settings.training.batch_size)
-    return Plan(settings, device, bf16, rows_of(settings, device, detector, encoder))
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    bf16 = settings.data.features is None and _bf16(settings, device)
+    passes = passes_of(settings, bf16=bf16)
+    return Plan(settings, device, bf16, step_memory(settings, device, *passes))
 
 
-def rows_of(
-    settings: Settings,
-    device: str,
-    detector: DetectorPass,
-    encoder: EncoderPasses | None,
-) -> Rows:
-    """All rows from those of the passes."""
-    common, on_gpu = bare(settings), device == "cuda"
-    system = fake_system(common)
-    update = update_of(common, foreach=on_gpu)
-    features = 4 * settings.training.batch_size * _numbers(settings)
+def passes_of(settings: Settings, *, bf16: bool) -> tuple[DetectorPass, EncoderPasses | None]:
+    """Count the passes of a step: the detector's, and the encoder's where videos are encoded."""
+    common, encoder = system_settings(settings), None
+    if settings.data.features is None:
+        encoder = encoder_passes(common, bf16, *_chunks(settings))
+    return detector_pass(common, settings.training.batch_size), encoder
+
+
+def step_memory(
+    settings: Settings, device: str, detector: DetectorPass, encoder: EncoderPasses | None
+) -> StepMemory:
+    """Put the parts of a step's memory together from what its passes need."""
+    common, on_gpu = system_settings(settings), device == "cuda"
+    system, update = fake_system(common), update_of(common, foreach=on_gpu)
+    features = 4 * settings.detector.in_channels * all_snippets(settings)
     moved = features if on_gpu and encoder is None else 0
     inputs, prefix, prefix_on_host = features, 0, False
     if encoder is not None:
         inputs, prefix = encoder.frames * all_snippets(settings), encoder.prefix * _kept(settings)
-        prefix_on_host = on_gpu and system.encoder.keep == "host"
+        prefix_on_host = on_gpu and settings.encoder.keep_prefix == "host"
     lasting = {
         "weights": bytes_of([*system.parameters(), *system.buffers()]),
         "gradients": update.gradients,
         "optimiser": update.state,
-        "inputs": 0 if on_gpu else inputs,  # to a GPU they go chunk by chunk
+        "inputs": 0 if on_gpu else inputs,  # they move to a GPU chunk by chunk
         "prefix": 0 if prefix_on_host else prefix,
     }
     base = sum(lasting.values())
@@ -92,11 +95,11 @@ def rows_of(
         "update": base + moved - lasting["prefix"] + detector.left + update.peak,
     }
     if encoder is not None:
-        # On a GPU the next chunk travels while this one is used.
+        # On a GPU the next chunk is moved while this one is used.
         ahead_1 = on_gpu * encoder.chunk * encoder.frames
         ahead_3 = on_gpu * encoder.chunk * (encoder.prefix if prefix_on_host else encoder.frames)
         ahead_3 = 0 if lasting["prefix"] else ahead_3
-        # The chunks' features stand in a list, then beside their concatenation and its sorting.
+        # The chunks' features are in a list, then beside their concatenation and its sorting.
         peaks["pass_1"] = base + max(encoder.pass_1 + ahead_1 + features, 3 * features)
         peaks["pass_2"] = max(peaks["pass_2"], base + encoder.copies) + features
         if encoder.pass_3:
@@ -105,141 +108,103 @@ def rows_of(
             peaks["pass_2"] = max(peaks["pass_2"], base + encoder.copies + left)
             peaks["pass_3"] = base + encoder.pass_3 + ahead_3 + left
     host = (inputs if on_gpu else 0) + (prefix if prefix_on_host else 0)
-    return Rows.of_peaks(peaks, **lasting, host=host)
+    return StepMemory.of_peaks(peaks, host, **lasting)
 
 
-def table(plan: Plan, measured: Rows | None = None) -> str:
-    """The rows as text: MiB and share of the total; measured values and ratios beside them."""
-    rows, batch = plan.rows, plan.settings.training.batch_size
-    stack = rows.stack()
-    head = (
-        f"predicted for a training step of {batch} videos on {plan.device}, encoder in "
-        f"{'bf16' if plan.bf16 else 'fp32'}"
-    )
-    if plan.settings.data.features is not None:
-        head = f"predicted for a training step of {batch} videos' features on {plan.device}"
-    lines = [("", "predicted MiB", "share", *(("measured MiB", "ratio") if measured else ()))]
+def memory_table(plan: Plan, measured: StepMemory | None = None) -> str:
+    """Return a plan as text: MiB and shares of the total, and measured MiB and ratios beside."""
+    settings, batch = plan.settings, plan.settings.training.batch_size
 
-    def line(title: str, size: int, share: bool = True, real: int | None = None) -> None:
-        cells = [title, f"{size / MIB:.1f}", f"{size / rows.total:.1%}" if share else ""]
-        if measured:
-            cells += ["" if real is None else f"{real / MIB:.1f}"]
-            cells += [f"{size / real:.2f}" if real else ""]
-        lines.append(tuple(cells))
+    def sizes(rows: StepMemory) -> list[int]:
+        parts = [getattr(rows, name) for name in LASTING]
+        passes = [getattr(rows, name) for name in PASSES]
+        total = rows.total
+        return [*parts, total - rows.lasting, total, total // batch, *passes, rows.host]
 
-    for name, title in LASTING.items():
-        line(title, getattr(rows, name), real=measured and getattr(measured, name))
-    widest = list(stack)[-1]
-    line(widest, stack[widest], real=measured and measured.total - measured.lasting)
-    line("total", rows.total, real=measured and measured.total)
-    line("total per video", rows.total // batch, False, measured and measured.total // batch)
-    for name, title in PASSES.items():
-        if getattr(rows, name) or (measured and getattr(measured, name)):
-            line(f"  {title}", getattr(rows, name), False, measured and getattr(measured, name))
-    if rows.host:
-        line("in host memory", rows.host, False, measured and measured.host)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return f"{head}\n" + "\n".join(
-        "  ".join(
-            [cells[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for cells in lines
-    )
+    titles = [*plan.rows.stack(), "total", "total per video"]
+    titles += [*(f"  {title}" for title in PASSES.values()), "in host memory"]
+    ours, real = sizes(plan.rows), sizes(measured) if measured else [0] * len(titles)
+    lines = [["", "predicted MiB", "share", "measured MiB", "ratio"]]
+    for number, (title, size, found) in enumerate(zip(titles, ours, real, strict=True)):
+        share = f"{size / plan.rows.total:.1%}" if number <= titles.index("total") else ""
+        ratio = f"{size / found:.2f}" if found else ""
+        if share or size or found:
+            lines.append([title, f"{size / MIB:.1f}", share, f"{found / MIB:.1f}", ratio])
+    what = f"{batch} videos on {plan.device}, encoder in {'bf16' if plan.bf16 else 'fp32'}"
+    if settings.data.features is not None:
+        what = f"{batch} videos' features on {plan.device}"
+    table = aligned(lines if measured else [line[:3] for line in lines])
+    return f"predicted for a training step of {what}\n{table}"
 
 
-def planned(settings: Settings, chunks: Sequence[int]) -> str:
-    """What a step needs, as a part of a sentence on memory that ran out.
+def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
+    """Return what a step needs, as the end of a sentence about memory that ran out.
 
     Args:
-        settings: of the step.
-        chunks: snippets encoded at once, for each of which it is said.
+        settings: the settings of the step.
+        chunks: numbers of snippets encoded at once; the need is given for each.
     """
     try:
-        rows = {
-            chunk: plan(with_values(settings, **{"encoder.chunk_size": chunk})).rows
-            for chunk in chunks
-        }
-    except (RuntimeError, MemoryError):  # too little for the plan, too
+        plans = [plan(settings.changed({"encoder.chunk_size": chunk})).rows for chunk in chunks]
+    except (RuntimeError, MemoryError):  # memory does not suffice for the plan either
         return ""
-    first = next(iter(rows.values()))
-    fixed = first.weights + first.gradients + first.optimiser
-    needs = ", ".join(f"{each.total / MIB:,.0f} MiB with {n}" for n, each in rows.items())
-    if settings.data.features is not None:
-        needs = f"{first.total / MIB:,.0f} MiB"
+    needs = [f"{rows.total / MIB:,.0f} MiB" for rows in plans]
+    if settings.data.features is None:
+        needs = [f"{need} with {chunk}" for need, chunk in zip(needs, chunks, strict=True)]
     return (
-        f"; the plan says {needs}, of which {fixed / MIB:,.0f} are weights, gradients and optimiser"
+        f"; the plan says {', '.join(dict.fromkeys(needs))}, of which {plans[0].fixed / MIB:,.0f} "
+        "are weights, gradients and optimiser"
     )
 
 
-def with_values(settings: Settings, **changes: Any) -> Settings:
-    """Settings with values under names such as `training.batch_size`."""
-    for name, value in changes.items():
-        section, _, leaf = name.partition(".")
-        part = getattr(settings, section).model_copy(update={leaf: value})
-        settings = settings.model_copy(update={section: part})
-    return settings
+def system_settings(settings: Settings) -> Settings:
+    """Return the settings that building a system and running its detector need.
 
-
-def bare(settings: Settings) -> Settings:
-    """The settings without what a system is built and a detector is run without."""
-    ratio = 1.0 if settings.sampling.snippet_ratio else 0.0
-    return with_values(
-        settings,
-        **{
+    All others get fixed values, so that plans of different batches and chunks share their passes.
+    """
+    return settings.changed(
+        {
             "training.batch_size": 1,
             "encoder.chunk_size": 1,
             "encoder.compile": False,
             "training.precision": "fp32",
             "sampling.snippet_strategy": "random",
             "sampling.rescale": False,
-            "sampling.snippet_ratio": ratio,
-        },
+            "sampling.snippet_ratio": 1.0 if settings.sampling.snippet_ratio else 0.0,
+        }
     )
 
 
-def _device(settings: Settings) -> str:
-    """Where the step runs: `auto` is the GPU where there is one."""
-    if settings.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return settings.device
+def all_snippets(settings: Settings) -> int:
+    """Return B x N, the snippets of a batch."""
+    return settings.training.batch_size * settings.data.snippets
 
 
 def _bf16(settings: Settings, device: str) -> bool:
-    """Whether the encoder computes in bf16; a GPU that is not there is taken to be able to."""
+    """Return True if the encoder computes in bf16; a GPU that is missing here is assumed to."""
     if device == "cuda" and not torch.cuda.is_available():
         return settings.training.precision != "fp32"
     return use_bf16(settings.training.precision, torch.device(device))
 
 
-def _numbers(settings: Settings) -> int:
-    """C x N numbers of a video's features."""
-    return settings.detector.in_channels * settings.data.snippets
-
-
-def all_snippets(settings: Settings) -> int:
-    """B x N snippets of a batch."""
-    return settings.training.batch_size * settings.data.snippets
-
-
 def _picked(settings: Settings) -> int:
-    """How many snippets of a batch get a gradient."""
+    """Return the number of snippets of a batch that get a gradient."""
     count = snippet_count(settings.data.snippets, settings.sampling.snippet_ratio)
     return settings.training.batch_size * count
 
 
 def _kept(settings: Settings) -> int:
-    """How many snippets' prefix waits for the third pass: all where they are picked late."""
-    strategy = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy]
-    early = strategy.needs in ("nothing", "labels")
-    return _picked(settings) if early or not _picked(settings) else all_snippets(settings)
+    """Return for how many snippets the prefix is kept: for all if they are picked late."""
+    needs = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy].needs
+    picked = _picked(settings)
+    return picked if needs in ("nothing", "labels") or not picked else all_snippets(settings)
 
 
-def chunks_of(settings: Settings) -> tuple[int, int, int]:
-    """The largest chunk, and how many snippets stand for all in the passes 1 and 3."""
+def _chunks(settings: Settings) -> tuple[int, int, int]:
+    """Return the largest chunk, and how many snippets stand for all in passes 1 and 3."""
     size = settings.encoder.chunk_size
     if size is None:
         raise InputError("a plan needs encoder.chunk_size, for example encoder.chunk_size=4")
     everything, picked = all_snippets(settings), _picked(settings)
-    largest_chunk = min(size, max(picked, everything - picked))
-    return largest_chunk, min(2 * largest_chunk, everything), min(2 * largest_chunk, picked)
+    largest = min(size, max(picked, everything - picked))
+    return largest, min(2 * largest, everything), min(2 * largest, picked)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from etadlite.memory.step import Rows
+from etadlite.memory.measurement import StepMemory
 from etadlite.viz.style import COLOURS
 
 
-def draw_memory(bars: Mapping[str, Rows], *, title: str = "") -> Figure:
+def draw_memory(bars: Mapping[str, StepMemory], *, title: str = "") -> Figure:
     """What a step holds at its peak, a bar each, such as predicted beside measured.
 
     Args:

@@ -10,11 +10,12 @@ measures it on a GPU. The second is measured: the three passes of the tiny encod
 import argparse
 from pathlib import Path
 
+import torch
 from report import machine, write_report
 
 from etadlite.encoders import tiny_encoder
+from etadlite.memory import measure
 from etadlite.memory.plan import plan
-from etadlite.memory.trial import rows_by_length
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 
@@ -38,13 +39,16 @@ def predicted() -> dict[str, dict[str, float]]:
 
 def measured() -> dict[int, dict[str, float]]:
     """MiB of each pass beyond what lasts, for one video of each length."""
-    sequential = SequentialEncoder(tiny_encoder().train(), 8, ratio=0.3)
-    rows = rows_by_length(sequential, LENGTHS, 8, 48)
-    return {
-        length: {"frames": found.inputs / 2**20}
-        | {name: getattr(found, name) / 2**20 for name in PASSES}
-        for length, found in rows.items()
-    }
+    sequential, found = SequentialEncoder(tiny_encoder().train(), 8, ratio=0.3), {}
+    for length in LENGTHS:
+        video = torch.randint(0, 256, (1, length, 3, 8, 48, 48), dtype=torch.uint8)
+        sequential(video).square().sum().backward()
+        with measure(sequential, None, video) as measured:
+            sequential(video).square().sum().backward()
+        sequential.zero_grad()
+        passes = {name: getattr(measured.rows, name) / 2**20 for name in PASSES}
+        found[length] = {"frames": measured.rows.inputs / 2**20} | passes
+    return found
 
 
 def main() -> None:

@@ -1,0 +1,287 @@
+"""The memory of a training step, part by part, and how a real step is measured."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from etadlite.base.devices import peak_memory_bytes, resolve_device, use_bf16
+from etadlite.base.errors import InputError
+from etadlite.config import Settings
+from etadlite.data.datasets import Batch
+from etadlite.memory.live import LiveTensors
+from etadlite.model.sequential_encoder import FirstPass, SequentialEncoder
+from etadlite.model.system import System
+from etadlite.training.loop import make_optimizer
+from etadlite.training.step import train_step
+
+PASSES = {
+    "pass_1": "pass 1, no gradient",
+    "pass_2": "pass 2, detector",
+    "pass_3": "pass 3, with gradient",
+    "update": "update",
+}
+LASTING = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimiser": "optimiser",
+    "inputs": "frames or features",
+    "prefix": "kept prefix",
+}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on the device in the second or a later training step.
+
+    Attributes:
+        weights: parameters and buffers of encoder and detector.
+        gradients: gradients of all trained weights.
+        optimiser: the optimizer's state.
+        inputs: the batch's frames or features; 0 if they wait in host memory.
+        prefix: the frozen prefix's output for the picked snippets; 0 if it waits in host memory.
+        pass_1: the most that the encoding without gradient holds beyond all parts above.
+        pass_2: the same for the detector, forward and backward.
+        pass_3: the same for the encoding of one chunk with gradient.
+        update: the same for the optimizer's step.
+        total: the peak: what lasts through the step, and the largest of the passes.
+        host: frames and prefix that wait in host memory; not in `total`.
+    """
+
+    weights: int = 0
+    gradients: int = 0
+    optimiser: int = 0
+    inputs: int = 0
+    prefix: int = 0
+    pass_1: int = 0
+    pass_2: int = 0
+    pass_3: int = 0
+    update: int = 0
+    total: int = 0
+    host: int = 0
+
+    @property
+    def fixed(self) -> int:
+        """What neither the batch nor the chunk changes: weights, gradients and optimizer."""
+        return self.weights + self.gradients + self.optimiser
+
+    @property
+    def lasting(self) -> int:
+        """What is held all through the step."""
+        return self.fixed + self.inputs + self.prefix
+
+    def stack(self) -> dict[str, int]:
+        """Return titles and bytes that add up to the total: what lasts, and the largest pass."""
+        largest = max(PASSES, key=lambda name: getattr(self, name))
+        lasting = {title: getattr(self, name) for name, title in LASTING.items()}
+        return lasting | {f"activations of {PASSES[largest]}": self.total - self.lasting}
+
+    @classmethod
+    def of_peaks(cls, peaks: dict[str, int], host: int = 0, **lasting: int) -> "StepMemory":
+        """Return the parts, from what lasts and from the absolute peak of each pass."""
+        held = sum(lasting.values())
+        beyond = {name: max(0, peaks.get(name, 0) - held) for name in PASSES}
+        return cls(**lasting, **beyond, total=max(peaks.values(), default=held), host=host)
+
+
+@dataclass
+class Measurement:
+    """The result of `measure`; complete when its context has closed.
+
+    Attributes:
+        rows: the step's memory on the device.
+        resident: the most memory that the process ever held, in bytes; 0 where the system does
+            not report it.
+    """
+
+    rows: StepMemory = StepMemory()
+    resident: int = 0
+
+
+@contextmanager
+def measure(
+    system: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    inputs: Tensor | None = None,
+) -> Iterator[Measurement]:
+    """Measure the memory of one training step.
+
+    On a GPU this is the most that torch allocated; elsewhere it is the most that was alive at
+    once, counted operator by operator (see `LiveTensors`). Measure the second step or a later one:
+    before the first there are neither gradients nor an optimizer's state.
+
+    Args:
+        system: the trained module; its passes are those of its `SequentialEncoder`, if it has one.
+        optimizer: its step is the update; None: there is none.
+        inputs: the batch's frames or features.
+
+    Yields:
+        A `Measurement`.
+    """
+    device = next(system.parameters()).device
+    weights = [*system.parameters(), *system.buffers()]
+    given = [] if inputs is None else [inputs]
+    found, kept = Measurement(), {"prefix": 0, "host": 0}
+
+    def note_prefix(first: FirstPass) -> None:
+        if first.prefix is not None:
+            kept["prefix" if first.prefix.device == device else "host"] = first.prefix.nbytes
+
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            gauge = _CudaGauge(device)
+        else:
+            # No name for this list: it would keep the old gradients alive.
+            gauge = LiveTensors([*weights, *gradients_of(system), *state_of(optimizer), *given])
+            stack.enter_context(gauge)
+        passes = _Passes(gauge)
+        for module in system.modules():
+            if isinstance(module, SequentialEncoder):
+                stack.enter_context(passes.during(module, "encode", "pass_1"))
+                stack.enter_context(passes.during(module, "first_pass", "pass_1", note_prefix))
+                stack.enter_context(passes.during(module, "third_pass", "pass_3"))
+        if optimizer is not None:
+            before = optimizer.register_step_pre_hook(lambda *_: passes.begin("update"))
+            after = optimizer.register_step_post_hook(lambda *_: passes.end())
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        yield found
+        passes.end()
+    on_device = bytes_of(tensor for tensor in given if tensor.device == device)
+    found.rows = StepMemory.of_peaks(
+        passes.peaks,
+        host=kept["host"] + bytes_of(given) - on_device,
+        weights=bytes_of(weights),
+        gradients=bytes_of(gradients_of(system)),
+        optimiser=bytes_of(state_of(optimizer)),
+        inputs=on_device,
+        prefix=kept["prefix"],
+    )
+    found.resident = peak_memory_bytes()
+
+
+def measure_step(settings: Settings) -> Measurement:
+    """Do two training steps on random frames or features, and measure the second.
+
+    The encoder's weights are zero, so that no number overflows; memory does not depend on them.
+
+    Raises:
+        InputError: the device is missing, the settings fit no system, or the step is not finite.
+    """
+    device = resolve_device(settings.device)
+    precision = "bf16" if use_bf16(settings.training.precision, device) else "fp32"
+    settings = settings.changed({"training.precision": precision})
+    torch.manual_seed(settings.seed)
+    system = System(settings, pretrained=False).to(device).train()
+    for parameter in () if system.encoder is None else system.encoder.parameters():
+        nn.init.zeros_(parameter)
+    optimizer, batch = make_optimizer(system, settings.training), random_batch(settings)
+    train_step(system, batch, optimizer, settings)
+    if not optimizer.state:
+        # Some kernels for bf16 on CPUs do this at small sizes, even with zeros.
+        raise InputError(
+            f"the step was not finite, so there was no update to measure; in {precision} this "
+            "torch may err at these sizes: measure with training.precision=fp32 or larger data.crop"
+        )
+    with measure(system, optimizer, batch.inputs) as measured:
+        train_step(system, batch, optimizer, settings)
+    return measured
+
+
+def random_batch(settings: Settings) -> Batch:
+    """Return a batch like one of a data set: random frames or features, two actions per video."""
+    data, batch = settings.data, settings.training.batch_size
+    if data.features is None:
+        size = (batch, data.snippets, 3, data.frames, data.crop, data.crop)
+        inputs = torch.randint(0, 256, size, dtype=torch.uint8)
+    else:
+        inputs = torch.randn(batch, settings.detector.in_channels, data.snippets)
+    actions = data.snippets * torch.tensor([[0.1, 0.4], [0.5, 0.9]])
+    return Batch(
+        names=[f"random{n}" for n in range(batch)],
+        inputs=inputs,
+        actions=[actions] * batch,
+        labels=[torch.zeros(2, dtype=torch.long)] * batch,
+        grids=[],
+        durations=[1.0] * batch,
+        seeds=list(range(batch)),
+    )
+
+
+class _CudaGauge:
+    """What torch allocates on a GPU, with the interface of `LiveTensors`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @property
+    def peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device)
+
+    def restart(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+
+class _Passes:
+    """The peak of every pass; what belongs to no other pass belongs to the detector's."""
+
+    def __init__(self, gauge: LiveTensors | _CudaGauge) -> None:
+        self.peaks: dict[str, int] = {}
+        self._gauge = gauge
+        self._open = ["pass_2"]
+        gauge.restart()
+
+    def begin(self, name: str) -> None:
+        self._note()
+        self._open.append(name)
+
+    def end(self) -> None:
+        self._note()
+        self._open.pop()
+
+    def _note(self) -> None:
+        name = self._open[-1]
+        self.peaks[name] = max(self.peaks.get(name, 0), self._gauge.peak_bytes)
+        self._gauge.restart()
+
+    @contextmanager
+    def during(
+        self, module: nn.Module, method: str, name: str, see: Callable[[Any], Any] = id
+    ) -> Iterator[None]:
+        """Count all calls of a module's method as one pass; `see` is called with their results."""
+        plain = getattr(module, method)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.begin(name)
+            try:
+                result = plain(*args, **kwargs)
+            finally:
+                self.end()
+            see(result)
+            return result
+
+        setattr(module, method, counted)  # hides the method of the class until it is deleted
+        try:
+            yield
+        finally:
+            delattr(module, method)
+
+
+def gradients_of(system: nn.Module) -> list[Tensor]:
+    """Return the gradients that exist."""
+    return [p.grad for p in system.parameters() if p.grad is not None]
+
+
+def state_of(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
+    """Return the tensors of an optimizer's state."""
+    states = [] if optimizer is None else optimizer.state.values()
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of all storages, each counted once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
