@@ -137,7 +137,7 @@ def test_make_data_writes_videos_and_annotations(tmp_path, monkeypatch, etadlite
     database = json.loads((tmp_path / "data" / "annotations.json").read_text())["database"]
     assert sorted(database) == ["training_00000", "validation_00000"]
     assert refused(
-        etadlite("make-data", tmp_path / "data", "--seed", 1, "--quiet"), "another size, seed"
+        etadlite("make-data", tmp_path / "data", "--seed", 1, "--quiet"), "made with other settings"
     )
 
 

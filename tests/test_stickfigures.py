@@ -1,4 +1,4 @@
-"""The generated stick figures: only motion tells the classes apart, and files can be trusted."""
+"""The generated stick figures: only motion tells the classes apart, and their files are sound."""
 
 import json
 import subprocess
@@ -18,13 +18,7 @@ from torch.nn import functional
 from etadlite.base.errors import InputError
 from etadlite.stickfigures.body import Body, joints
 from etadlite.stickfigures.classes import CLASSES, FPS, IDLE
-from etadlite.stickfigures.dataset import (
-    Size,
-    make_dataset,
-    render_video,
-    studio_clips,
-    write_video,
-)
+from etadlite.stickfigures.dataset import Size, make_dataset, studio_clips, write_video
 from etadlite.stickfigures.motion import (
     ACTIONS,
     PARTS,
@@ -35,14 +29,14 @@ from etadlite.stickfigures.motion import (
     plan_video,
     run_part,
 )
-from etadlite.stickfigures.scene import STUDIO, TARGET
+from etadlite.stickfigures.scene import STUDIO, TARGET, render
 
 SCRIPT = Path(__file__).parent.parent / "data_scripts" / "make_stickfigures.py"
 TINY = Size(training=2, validation=1, longest=31.0, pixels=32)
 
 
 def accuracy(features: Tensor, labels: Tensor, test: int) -> float:
-    """Share of the last `test` rows that a small network, trained on the others, gets right."""
+    """Return the share of the last `test` rows that a network trained on the others gets right."""
     features = (features - features.mean(0)) / (features.std() + 1e-6)
     network = nn.Sequential(
         nn.Linear(features.shape[1], 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, len(CLASSES))
@@ -136,7 +130,7 @@ def test_actions_are_fast_and_idling_is_slow():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(450, 1800))
-def test_timelines_hold_their_promises(seed, frames):
+def test_timelines_keep_to_the_documented_lengths(seed, frames):
     motion = plan_video(np.random.default_rng(seed), frames)
     assert motion.phases.shape == (frames, PARTS)
     assert motion.place.shape == (frames,)
@@ -187,7 +181,7 @@ def test_clips_refuse_wrong_labels(labels):
 
 
 def test_looks_do_not_depend_on_the_action():
-    # With the same number the figure, its clothes and the room stay the same in every class.
+    # Clips with the same number have the same figure, clothes and room in every class.
     scene = replace(STUDIO, texture=1.0, colour=1.0)
     clips = [studio_clips(1, 1, 32, seed=5, scene=scene, labels=[label])[0] for label in (0, 5)]
     corner = [clip[0, :, 0, :6, :6] for clip in clips]
@@ -195,7 +189,9 @@ def test_looks_do_not_depend_on_the_action():
 
 
 def test_video_survives_compression(tmp_path):
-    frames, annotations = render_video("validation", 0, seed=1, size=TINY)
+    chance, looks = np.random.default_rng(1).spawn(2)
+    motion = plan_video(chance, 30 * FPS)
+    frames = np.stack(list(render(looks, motion, TARGET, TINY.pixels)))
     write_video(tmp_path / "one.mp4", frames)
     with av.open(tmp_path / "one.mp4") as container:
         stream = container.streams.video[0]
@@ -208,7 +204,7 @@ def test_video_survives_compression(tmp_path):
     # Frames come back in order: the neighbours fit worse than the frame itself.
     assert error < np.abs(decoded[1:].astype(int) - frames[:-1]).mean()
     assert [path.name for path in tmp_path.iterdir()] == ["one.mp4"]
-    assert all(0 < item["segment"][0] < item["segment"][1] for item in annotations)
+    assert all(0 < first < last for first, last, _ in motion.actions)
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -254,7 +250,7 @@ def test_dataset_is_made_once_and_never_mixed(tmp_path):
     assert lost.read_bytes() == content_before
 
     for other in ({"seed": 1}, {"scene": STUDIO}, {"size": replace(TINY, training=3)}):
-        with pytest.raises(InputError, match="another size, seed or scene"):
+        with pytest.raises(InputError, match="stick figures made with other settings"):
             make_dataset(root, **{"size": TINY, "workers": 1, "progress": False, **other})
     with pytest.raises(InputError, match="no stick figures"):
         make_dataset(tmp_path, TINY, progress=False)

@@ -1,8 +1,8 @@
-"""How a figure looks: from phases to joints to coloured capsules.
+"""How a figure looks: from phases to joints, and from joints to coloured capsules.
 
-Lengths are in body heights, x points where the figure looks, y up, the origin lies on the ground
-below the hips. A capsule is a line from one point to another with a radius at each end; head,
-hands, limbs and everything else drawn in a scene are capsules.
+Lengths are in body heights. x points to where the figure looks, y points up, and the origin lies on
+the ground below the hips. A capsule is a line between two points with a radius at each end. Heads,
+hands, limbs and everything else that moves in a scene are capsules.
 """
 
 from dataclasses import dataclass
@@ -17,28 +17,14 @@ HAIR = ((45, 34, 30), (94, 58, 34), (160, 110, 50), (205, 170, 95), (120, 120, 1
 
 @dataclass(frozen=True)
 class Body:
-    """Proportions (in body heights) and colours (0-255 RGB) of one figure.
+    """Proportions (in body heights) and colours (RGB, 0-255) of one figure."""
 
-    Attributes:
-        leg: Length of a leg, hip to ankle.
-        torso: Length from hip to shoulder.
-        arm: Length of an arm, shoulder to wrist.
-        head: Radius of the head.
-        thickness: Scale of all limb radii.
-        width: Distance between the shoulders as the slanted view shows it.
-        skin: Colour of face, forearms and hands.
-        hair: Colour of the hair.
-        shirt: Colour of torso and upper arms.
-        trousers: Colour of the legs.
-        shoes: Colour of the shoes.
-    """
-
-    leg: float = 0.46
-    torso: float = 0.29
-    arm: float = 0.37
-    head: float = 0.085
-    thickness: float = 1.0
-    width: float = 0.05
+    leg: float = 0.46  # from hip to ankle
+    torso: float = 0.29  # from hip to shoulder
+    arm: float = 0.37  # from shoulder to wrist
+    head: float = 0.085  # radius
+    thickness: float = 1.05  # factor of all limb radii
+    width: float = 0.05  # between the shoulders, as the slanted view shows it
     skin: tuple[int, int, int] = SKIN[0]
     hair: tuple[int, int, int] = HAIR[1]
     shirt: tuple[int, int, int] = (46, 117, 182)
@@ -51,12 +37,12 @@ def _between(low: float, high: float, share: np.ndarray) -> np.ndarray:
 
 
 def _towards(angle: np.ndarray) -> np.ndarray:
-    """Unit vectors [F, 2] at an angle from straight down, growing forwards."""
+    """Return unit vectors [F, 2]; the angle grows from straight down to the front."""
     return np.stack([np.sin(angle), -np.cos(angle)], -1)
 
 
 def _knee(hip: np.ndarray, foot: np.ndarray, leg: float) -> tuple[np.ndarray, np.ndarray]:
-    """Knee and reachable foot [F, 2] of a leg of two equal bones that bends forwards."""
+    """Return the knee and the reachable foot [F, 2] of two equal bones that bend forwards."""
     way = foot - hip
     far = np.linalg.norm(way, axis=-1, keepdims=True)
     way = way / np.maximum(far, 1e-6)
@@ -67,16 +53,12 @@ def _knee(hip: np.ndarray, foot: np.ndarray, leg: float) -> tuple[np.ndarray, np
 
 
 def joints(body: Body, phases: np.ndarray) -> dict[str, np.ndarray]:
-    """Places the joints.
-
-    Args:
-        body: Proportions.
-        phases: float [F, 6] in [0, 1].
+    """Place the joints of a figure whose parts have the phases [F, 6].
 
     Returns:
         Name -> float [F, 2].
     """
-    # Cosine easing belongs to the path, not to time: movements swing, phases stay uniform.
+    # The easing belongs to the path, not to time: movements swing, and phases stay uniform.
     share = (1 - np.cos(np.pi * phases)) / 2
     bent = 1 - share[:, HEIGHT]
     hip_y = body.leg * _between(1.10, 0.52, bent)
@@ -85,48 +67,33 @@ def joints(body: Body, phases: np.ndarray) -> dict[str, np.ndarray]:
     lean = np.radians(_between(2, 26, bent) + _between(-8, 8, share[:, LEAN]))
     up = np.stack([np.sin(lean), np.cos(lean)], -1)
     neck = hip + body.torso * up
-    aside = np.array([[body.width / 2, 0.0]])
-    stride = body.leg * _between(-0.28, 0.28, share[:, STRIDE])
-
-    raised = share[:, LEG]
-    near_foot = np.stack(
-        [
-            (1 - raised) * (stride - 0.12 * body.leg) + raised * 0.78 * body.leg,
-            lift + 0.04 + 0.62 * body.leg * raised,
-        ],
-        -1,
-    )
-    far_foot = np.stack([0.05 * body.leg - stride, lift + 0.04], -1)
-    near_knee, near_foot = _knee(hip - aside / 2, near_foot, body.leg)
-    far_knee, far_foot = _knee(hip + aside / 2, far_foot, body.leg)
-    near_toe = near_foot + 0.07 * _towards(np.radians(82 + 50 * raised))
-    far_toe = far_foot + 0.07 * _towards(np.full(len(phases), np.radians(82)))
-
-    cocked = share[:, THROW_ARM]
-    far_shoulder, near_shoulder = neck + aside, neck - aside
-    upper, lower = np.radians(_between(72, 238, cocked)), np.radians(_between(74, 195, cocked))
-    far_elbow = far_shoulder + 0.5 * body.arm * _towards(upper)
-    far_hand = far_elbow + 0.5 * body.arm * _towards(lower)
-    angle = -2 * np.pi * phases[:, TURN_ARM]
-    near_elbow = near_shoulder + 0.5 * body.arm * _towards(angle)
-    near_hand = near_elbow + 0.5 * body.arm * _towards(angle + np.radians(18))
     head = neck + (body.head + 0.035) * up + np.array([[0.01, 0]])
-    return {
-        "hip": hip, "neck": neck, "head": head, "up": up,
-        "near_hip": hip - aside / 2, "near_knee": near_knee, "near_foot": near_foot,
-        "near_toe": near_toe, "far_hip": hip + aside / 2, "far_knee": far_knee,
-        "far_foot": far_foot, "far_toe": far_toe, "near_shoulder": near_shoulder,
-        "near_elbow": near_elbow, "near_hand": near_hand, "far_shoulder": far_shoulder,
-        "far_elbow": far_elbow, "far_hand": far_hand,
-    }  # fmt: skip
+    at = {"hip": hip, "neck": neck, "head": head, "up": up}
+    aside = np.array([[body.width / 2, 0.0]])
+
+    stride = body.leg * _between(-0.28, 0.28, share[:, STRIDE])
+    raised = share[:, LEG]
+    near_x = (1 - raised) * (stride - 0.12 * body.leg) + raised * 0.78 * body.leg
+    near_foot = np.stack([near_x, lift + 0.04 + 0.62 * body.leg * raised], -1)
+    far_foot = np.stack([0.05 * body.leg - stride, lift + 0.04], -1)
+    legs = (("near", -aside, near_foot, 82 + 50 * raised), ("far", aside, far_foot, 82))
+    for side, shift, foot, toe in legs:
+        at[f"{side}_hip"] = hip + shift / 2
+        at[f"{side}_knee"], at[f"{side}_foot"] = _knee(at[f"{side}_hip"], foot, body.leg)
+        at[f"{side}_toe"] = at[f"{side}_foot"] + 0.07 * _towards(np.radians(toe))
+
+    turn, cocked = -2 * np.pi * phases[:, TURN_ARM], share[:, THROW_ARM]
+    upper, lower = np.radians(_between(72, 238, cocked)), np.radians(_between(74, 195, cocked))
+    arms = (("near", -aside, turn, turn + np.radians(18)), ("far", aside, upper, lower))
+    for side, shift, above, below in arms:
+        at[f"{side}_shoulder"] = neck + shift
+        at[f"{side}_elbow"] = at[f"{side}_shoulder"] + 0.5 * body.arm * _towards(above)
+        at[f"{side}_hand"] = at[f"{side}_elbow"] + 0.5 * body.arm * _towards(below)
+    return at
 
 
 def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dresses the joints.
-
-    Args:
-        body: Proportions and colours.
-        phases: float [F, 6] in [0, 1].
+    """Draw a figure whose parts have the phases [F, 6].
 
     Returns:
         Capsules float [F, n, 6] (x0, y0, r0, x1, y1, r1), farthest first, and colours uint8 [n, 3].
@@ -141,7 +108,7 @@ def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         colours.append(np.clip(np.array(colour) * lit, 0, 255))
 
     def limb(start: np.ndarray, end: np.ndarray, radii: tuple, colour: tuple, lit: float) -> None:
-        add(start, end, (thick * radii[0], thick * radii[1]), colour, lit)
+        add(start, end, tuple(body.thickness * radius for radius in radii), colour, lit)
 
     def arm(side: str, lit: float) -> None:
         shoulder, elbow, hand = (at[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "hand"))
@@ -155,7 +122,7 @@ def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         limb(knee, foot, (0.035, 0.027), body.trousers, lit)
         limb(hip, knee, (0.046, 0.036), body.trousers, lit)
 
-    thick, size, head, up = body.thickness, body.head, at["head"], at["up"]
+    size, head, up = body.head, at["head"], at["up"]
     forward = np.stack([up[:, 1], -up[:, 0]], -1)
     arm("far", 0.72)
     leg("far", 0.72)
@@ -166,8 +133,7 @@ def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     add(hair, hair, (0.95 * size, 0.95 * size), body.hair, 1.0)
     front, chin = head + 0.15 * size * forward, head - 0.15 * size * up
     add(front, chin, (0.86 * size, 0.8 * size), body.skin, 1.0)
-    eye = head + size * (0.58 * forward + 0.1 * up)
-    slit = 0.07 * size * up
+    eye, slit = head + size * (0.58 * forward + 0.1 * up), 0.07 * size * up
     add(eye + slit, eye - slit, (0.1 * size, 0.1 * size), (30, 26, 28), 1.0)
     arm("near", 1.1)
     return np.stack(parts, 1), np.stack(colours).astype(np.uint8)

@@ -1,12 +1,13 @@
-"""Stick-figure videos in memory and on disk, and studio clips for pre-training."""
+"""Stick-figure videos on disk, and studio clips for pre-training."""
 
-import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json, written_whole
+from etadlite.base.files import claim_folder, write_json, written_whole
 from etadlite.stickfigures.classes import CLASSES, FPS
 from etadlite.stickfigures.motion import Motion, plan_clip, plan_video
 from etadlite.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
@@ -26,89 +27,24 @@ VERSION = "stickfigures-1"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is made.
+    """How much is made."""
 
-    Attributes:
-        training: Number of training videos.
-        validation: Number of validation videos.
-        longest: Longest duration in seconds; the shortest is 30 s and short ones are more common.
-        pixels: Width and height of a frame.
-    """
-
-    training: int
+    training: int  # number of videos
     validation: int
-    longest: float = 120.0
-    pixels: int = 80
+    longest: float = 120.0  # seconds; the shortest video has 30 s, and short ones are more common
+    pixels: int = 80  # width and height of a frame
 
 
 SIZES = {"smoke": Size(6, 4, longest=40.0), "laptop": Size(100, 40), "large": Size(1000, 400)}
 
 
 def as_size(size: str | Size) -> Size:
-    """Looks a size up by name; raises `InputError` for a name that does not exist."""
+    """Look a size up by its name; raise `InputError` if the name does not exist."""
     if isinstance(size, Size):
         return size
     if size not in SIZES:
         raise InputError(f"There is no data size {size!r}; choose one of {', '.join(SIZES)}.")
     return SIZES[size]
-
-
-def video_name(subset: str, index: int) -> str:
-    """File name without ending."""
-    return f"{subset}_{index:05d}"
-
-
-def _plan(subset: str, index: int, seed: int, size: Size) -> tuple[Motion, np.random.Generator]:
-    """The motion of one video and the chance for its looks, which never sees the motion."""
-    root = np.random.default_rng([seed, SUBSETS.index(subset), index])
-    chance, looks = root.spawn(2)
-    duration = 30.0 * (size.longest / 30.0) ** (chance.random() ** 2)
-    return plan_video(chance, round(duration * FPS)), looks
-
-
-def _entry(subset: str, motion: Motion) -> dict:
-    """One video in the annotation file."""
-    return {
-        "subset": subset,
-        "duration": len(motion.phases) / FPS,
-        "fps": FPS,
-        "frame": len(motion.phases),
-        "annotations": [
-            {"segment": [first / FPS, last / FPS], "label": CLASSES[label]}
-            for first, last, label in motion.actions
-        ],
-    }
-
-
-def render_video(
-    subset: str = "training",
-    index: int = 0,
-    seed: int = 0,
-    size: str | Size = "laptop",
-    scene: SceneSettings = TARGET,
-) -> tuple[np.ndarray, list[dict]]:
-    """One untrimmed video in memory, as `make_dataset` writes it (before compression).
-
-    Args:
-        subset: "training" or "validation".
-        index: Number of the video in its subset.
-        seed: Seed of the data set.
-        size: A name of `SIZES` or a `Size`.
-        scene: `TARGET`, `STUDIO` or anything between.
-
-    Returns:
-        Frames uint8 [F, H, W, 3] at 15 frames per second and the actions,
-        [{"segment": [start s, end s], "label": str}].
-
-    Raises:
-        InputError: Size or subset is unknown.
-    """
-    size = as_size(size)
-    if subset not in SUBSETS:
-        raise InputError(f"There is no subset {subset!r}; choose one of {', '.join(SUBSETS)}.")
-    motion, looks = _plan(subset, index, seed, size)
-    frames = np.stack(list(render(looks, motion, scene, size.pixels)))
-    return frames, _entry(subset, motion)["annotations"]
 
 
 def studio_clips(
@@ -121,28 +57,23 @@ def studio_clips(
     labels: Sequence[int] | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Trimmed clips, each `frames` consecutive frames from within one action or from idling.
+    """Make trimmed clips of F = `frames` consecutive frames from within one action, or from idling.
 
-    Args:
-        count: Number of clips.
-        frames: Frames per clip, at 15 frames per second.
-        size: Width and height of a frame in pixels.
-        seed: Clip i depends on the seed and i only.
-        scene: Where the clips are filmed; with `TARGET` they look like the untrimmed videos.
-        labels: Label of every clip, 0-7 for `CLASSES` and 8 for idling; None draws them uniformly.
-        progress: Show a progress bar.
+    Clip i depends only on the seed and i. With `TARGET` as the scene the clips look like the
+    untrimmed videos. `labels` holds one label per clip, 0-7 for `CLASSES` and 8 for idling; by
+    default the labels are drawn. Frames have `size` by `size` pixels.
 
     Returns:
         Clips uint8 [count, 3, F, H, W] and labels int64 [count].
 
     Raises:
-        InputError: `labels` is not one label from 0 to 8 a clip.
+        InputError: `labels` does not hold one label from 0 to 8 per clip.
     """
     if labels is None:
         labels = np.random.default_rng([seed, 2]).integers(len(CLASSES) + 1, size=count)
     labels = np.asarray(labels, dtype=np.int64)
     if labels.shape != (count,) or not ((labels >= 0) & (labels <= len(CLASSES))).all():
-        raise InputError(f"labels: give {count} numbers from 0 to {len(CLASSES)}, one for a clip.")
+        raise InputError(f"labels: give {count} numbers from 0 to {len(CLASSES)}, one per clip.")
     clips = np.empty((count, 3, frames, size, size), np.uint8)
     for index in tqdm(range(count), desc="studio clips", disable=not progress):
         chance, looks = np.random.default_rng([seed, 3, index]).spawn(2)
@@ -153,20 +84,18 @@ def studio_clips(
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> None:
-    """Writes H.264 in MP4 (yuv420p, a key frame every 15 frames).
-
-    The file appears under its name only when it is complete.
+    """Write H.264 in MP4 (yuv420p, a key frame every 15 frames), whole or not at all.
 
     Args:
-        path: Where to; ends in .mp4.
-        frames: Pictures uint8 [H, W, 3] RGB, H and W even.
-        fps: Frames per second.
+        path: ends in .mp4.
+        frames: pictures uint8 [H, W, 3] RGB, H and W even.
+        fps: frames per second.
     """
     with written_whole(path) as draft, av.open(draft, "w") as container:
         stream = None
         for number, frame in enumerate(frames):
             if stream is None:
-                # One thread: the bytes then do not depend on the machine's number of cores.
+                # With one thread the bytes do not depend on the machine's number of cores.
                 stream = container.add_stream("libx264", rate=fps)
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt, stream.gop_size, stream.thread_count = "yuv420p", 15, 1
@@ -178,31 +107,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> Non
             container.mux(stream.encode())
 
 
-def _write_one(
-    folder: Path, video: tuple[str, int], seed: int, size: Size, scene: SceneSettings
-) -> None:
-    subset, index = video
-    motion, looks = _plan(subset, index, seed, size)
-    path = folder / f"{video_name(subset, index)}.mp4"
-    write_video(path, render(looks, motion, scene, size.pixels))
-
-
-def _claim(root: Path, manifest: dict) -> None:
-    """Makes the folder this data set's own, or raises `InputError` if it is another's."""
-    path = root / "manifest.json"
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != manifest:
-            raise InputError(
-                f"{root} holds stick figures made with another size, seed or scene (see {path}); "
-                "choose another folder or delete this one."
-            )
-    elif root.is_dir() and any(root.iterdir()):
-        raise InputError(f"{root} holds files that are no stick figures; choose an empty folder.")
-    else:
-        (root / "videos").mkdir(parents=True, exist_ok=True)
-        write_json(path, manifest)
-
-
 def make_dataset(
     root: Path,
     size: str | Size = "laptop",
@@ -212,58 +116,67 @@ def make_dataset(
     progress: bool = True,
     scene: SceneSettings = TARGET,
 ) -> Path:
-    """Writes the untrimmed videos and their annotations; what is there already is kept.
+    """Write untrimmed videos and their annotations; keep those that exist already.
 
-    Video i of a subset depends on seed, subset, i and the settings, not on how many are made or
-    by how many processes. Files: ROOT/annotations.json, ROOT/videos/NAME.mp4, ROOT/manifest.json.
-
-    Args:
-        root: Folder of the data set; made if it does not exist.
-        size: "smoke", "laptop", "large" or a `Size`.
-        seed: Seed of everything.
-        workers: Number of processes; None takes one per core.
-        progress: Show a progress bar.
-        scene: Where the videos are filmed.
+    The files are ROOT/annotations.json, ROOT/videos/NAME.mp4 and ROOT/manifest.json. Video i of a
+    subset depends on seed, subset, i and the settings, but not on the number of videos or of
+    processes (`workers`; by default one per core).
 
     Returns:
         The path of the annotation file (ActivityNet structure, subsets "training" and
         "validation", each video with "fps" and "frame", its number of frames).
 
     Raises:
-        InputError: The size does not exist, or the folder holds something else.
+        InputError: the size does not exist, or the folder holds something else.
     """
     root, size = Path(root), as_size(size)
-    manifest = {
-        "version": VERSION,
-        "seed": seed,
-        "size": asdict(size),
-        "scene": asdict(scene),
-        "classes": list(CLASSES),
-    }
-    _claim(root, manifest)
+    if root.is_dir() and any(root.iterdir()) and not (root / "manifest.json").exists():
+        raise InputError(f"{root} holds files that are no stick figures; choose an empty folder.")
+    made_with = {"seed": seed, "size": asdict(size), "scene": asdict(scene)}
+    manifest = {"version": VERSION, **made_with, "classes": list(CLASSES)}
+    claim_folder(root, manifest, "stick figures")
     annotations, folder = root / "annotations.json", root / "videos"
-    counts = {"training": size.training, "validation": size.validation}
-    videos = [(subset, index) for subset in SUBSETS for index in range(counts[subset])]
-    missing = [v for v in videos if not (folder / f"{video_name(*v)}.mp4").exists()]
+    names = [f"{subset}_{i:05d}" for subset in SUBSETS for i in range(getattr(size, subset))]
+    missing = [name for name in names if not (folder / f"{name}.mp4").exists()]
     if annotations.exists() and not missing:
         return annotations
 
-    jobs = [(folder, video, seed, size, scene) for video in missing]
-    bar = tqdm(total=len(jobs), desc="stick figures", unit="video", disable=not progress)
-    workers = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
-    with bar:
-        if workers == 1:
-            for job in jobs:
-                _write_one(*job)
-                bar.update()
-        else:
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-                for done in as_completed([pool.submit(_write_one, *job) for job in jobs]):
-                    done.result()
-                    bar.update()
-    database = {
-        video_name(*video): _entry(video[0], _plan(*video, seed, size)[0]) for video in videos
-    }
+    workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn) if workers > 1 else None
+    write = partial(_write_one, folder, seed=seed, size=size, scene=scene)
+    with pool or nullcontext():
+        written = pool.map(write, missing) if pool else map(write, missing)
+        bar = {"desc": "stick figures", "unit": "video", "disable": not progress}
+        for _ in tqdm(written, total=len(missing), **bar):
+            pass
+    database = {name: _entry(name, _plan(name, seed, size)[0]) for name in names}
     write_json(annotations, {"version": VERSION, "database": database})
     return annotations
+
+
+def _plan(name: str, seed: int, size: Size) -> tuple[Motion, np.random.Generator]:
+    """Return the motion of a video, and the generator of its looks, which never sees the motion."""
+    subset, index = name.split("_")
+    chance, looks = np.random.default_rng([seed, SUBSETS.index(subset), int(index)]).spawn(2)
+    duration = 30.0 * (size.longest / 30.0) ** (chance.random() ** 2)
+    return plan_video(chance, round(duration * FPS)), looks
+
+
+def _write_one(folder: Path, name: str, *, seed: int, size: Size, scene: SceneSettings) -> None:
+    motion, looks = _plan(name, seed, size)
+    write_video(folder / f"{name}.mp4", render(looks, motion, scene, size.pixels))
+
+
+def _entry(name: str, motion: Motion) -> dict:
+    """Return the entry of a video in the annotation file."""
+    return {
+        "subset": name.partition("_")[0],
+        "duration": len(motion.phases) / FPS,
+        "fps": FPS,
+        "frame": len(motion.phases),
+        "annotations": [
+            {"segment": [first / FPS, last / FPS], "label": CLASSES[label]}
+            for first, last, label in motion.actions
+        ],
+    }

@@ -1,22 +1,23 @@
-"""What the figures do: eight actions told apart by motion only, and everything between them.
+"""What the figures do: eight actions that only their motion tells apart, and all between them.
 
-A body has six parts that move on their own, each placed by one phase in [0, 1]. A part either
-goes to and fro along its path (phase 0 at one end, 1 at the other) or round and round. An action
-runs one part through its path; the classes of a pair share the part and differ in their timing:
+A body has six parts that move independently. One phase in [0, 1] says where on its path a part is.
+A part either goes to and fro (phase 0 is one end of the path, 1 the other) or goes round. An action
+runs one part through its path. The two classes of a pair share the part and differ in the timing:
 
     throw (slow wind-up, quick release)    catch (the same, backwards in time)
     kick  (quick up, slow down)            stomp (slow up, quick down)
     jump  (slow sink, quick rise)          squat (quick sink, slow rise)
     spin  (arm turns forwards)             unwind (arm turns backwards)
 
-All phases start uniform and independent; an action starts at the phase where its part was held
-and stops wherever it is when its time is over. Running along the path at a constant rate each way
-keeps a uniform phase uniform, so at every instant of every class all phases are uniform and
-independent: a single frame carries no information on the class. This is the project's definition.
+All phases start uniform and independent. An action starts at the phase where its part is, and stops
+where the part is when the time is over. A part that runs at a constant rate in each direction keeps
+a uniform phase uniform. So all phases are uniform and independent at every moment of every class: a
+single frame carries no information about the class. This is the project's own definition.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,35 +30,25 @@ WALK = 0.09
 """How far a figure walks from its spot, in frame widths."""
 
 
-@dataclass(frozen=True)
-class PartMotion:
-    """How the figure moves in one class.
-
-    Attributes:
-        part: which of the six parts moves.
-        rise: share of a cycle in which the phase grows: 0.75 is slow out and quick back.
-    """
+class PartMotion(NamedTuple):
+    """How the figure moves in one class."""
 
     part: int
-    rise: float
+    rise: float  # share of a cycle in which the phase grows; 0.75 is slow out and quick back
 
 
 ACTIONS = (
-    PartMotion(THROW_ARM, 0.75),
-    PartMotion(THROW_ARM, 0.25),
-    PartMotion(LEG, 0.25),
-    PartMotion(LEG, 0.75),
-    PartMotion(HEIGHT, 0.25),
-    PartMotion(HEIGHT, 0.75),
-    PartMotion(TURN_ARM, 1.0),
-    PartMotion(TURN_ARM, 0.0),
-)
+    PartMotion(THROW_ARM, 0.75), PartMotion(THROW_ARM, 0.25),
+    PartMotion(LEG, 0.25), PartMotion(LEG, 0.75),
+    PartMotion(HEIGHT, 0.25), PartMotion(HEIGHT, 0.75),
+    PartMotion(TURN_ARM, 1.0), PartMotion(TURN_ARM, 0.0),
+)  # fmt: skip
 """One for each of `CLASSES`, in their order."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a figure does over F frames.
+    """What a figure does in F frames.
 
     Attributes:
         phases: float [F, 6], the phase of every part.
@@ -73,66 +64,50 @@ class Motion:
 def run_part(
     rng: np.random.Generator, phase: float, rise: float, cycle: float, frames: int
 ) -> np.ndarray:
-    """Phases of a part that leaves `phase` and repeats its cycle.
+    """Return the phases [frames] of a part that leaves `phase` and repeats its cycle.
 
-    Args:
-        rng: Chooses whether the part starts on its way out or on its way back.
-        phase: Where it is before, in [0, 1].
-        rise: share of the cycle in which the phase grows.
-        cycle: Length of a cycle in seconds.
-        frames: How many frames.
-
-    Returns:
-        float [frames]; the last is where the part stops.
+    `rng` chooses whether it starts on its way out or on its way back. The phase grows in the share
+    `rise` of the cycle, which is given in seconds.
     """
     start = rise * phase if rng.random() < rise else 1 - (1 - rise) * phase
     position = (start + np.arange(1, frames + 1) / (cycle * FPS)) % 1.0
-    growing = position < rise
     out = position / rise if rise > 0 else 0.0
     back = (1 - position) / (1 - rise) if rise < 1 else 0.0
-    return np.where(growing, out, back)
+    return np.where(position < rise, out, back)
 
 
 def perform(rng: np.random.Generator, start: np.ndarray, label: int, frames: int) -> np.ndarray:
-    """Phases [frames, 6] of one action: its part moves, the others are held."""
-    action = ACTIONS[label]
+    """Return the phases [frames, 6] of one action: its part moves, the others rest."""
+    part, rise = ACTIONS[label]
     phases = np.repeat(start[None], frames, axis=0)
-    cycle = rng.uniform(0.6, 0.85)
-    phases[:, action.part] = run_part(rng, start[action.part], action.rise, cycle, frames)
+    phases[:, part] = run_part(rng, start[part], rise, rng.uniform(0.6, 0.85), frames)
     return phases
 
 
 def loiter(
     rng: np.random.Generator, start: np.ndarray, frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A gap without action: parts rest or drift slowly, now and then the figure walks.
-
-    Args:
-        rng: Source of chance.
-        start: float [6], the phases before.
-        frames: Length of the gap.
+    """Fill a gap without action: parts rest or drift slowly, and sometimes the figure walks.
 
     Returns:
-        Phases [frames, 6] and the walking speed [frames] in frame widths per frame.
+        Phases [frames, 6], which go on from `start` [6], and the walking speed [frames] in frame
+        widths per frame.
     """
     phases = np.repeat(start[None], frames, axis=0)
     speed = np.zeros(frames)
     first = 0
     while first < frames:
         last = min(frames, first + int(rng.integers(FPS, 3 * FPS)))
-        here = phases[first].copy()
-        phases[first:] = here
+        here, piece = phases[first].copy(), phases[first:last]
         for part in range(PARTS):
             if rng.random() < 0.3:
                 rise = float(rng.integers(2)) if part == TURN_ARM else 0.5
-                drift = run_part(rng, here[part], rise, rng.uniform(5.0, 12.0), last - first)
-                phases[first:last, part] = drift
+                piece[:, part] = run_part(rng, here[part], rise, rng.uniform(5, 12), last - first)
         if rng.random() < 0.25:
-            phases[first:last, STRIDE] = run_part(
-                rng, here[STRIDE], 0.5, rng.uniform(0.8, 1.2), last - first
-            )
+            cycle = rng.uniform(0.8, 1.2)
+            piece[:, STRIDE] = run_part(rng, here[STRIDE], 0.5, cycle, last - first)
             speed[first:last] = rng.choice([-1, 1]) * rng.uniform(0.04, 0.12) / FPS
-        phases[last:] = phases[last - 1]
+        phases[last:] = piece[-1]
         first = last
     return phases, speed
 
@@ -140,7 +115,7 @@ def loiter(
 def smooth_noise(
     rng: np.random.Generator, frames: int, columns: int, low: float, high: float
 ) -> np.ndarray:
-    """Three sines a column, between `low` and `high` Hz: float [frames, columns], RMS 1."""
+    """Add three sines per column, between `low` and `high` Hz: float [frames, columns], RMS 1."""
     time = np.arange(frames)[:, None, None] / FPS
     frequency = rng.uniform(low, high, (1, columns, 3))
     offset = rng.uniform(0, 2 * np.pi, (1, columns, 3))
@@ -148,7 +123,7 @@ def smooth_noise(
 
 
 def sway(rng: np.random.Generator, phases: np.ndarray) -> np.ndarray:
-    """The small movement of a body that is alive, reflected (or wrapped) into [0, 1]."""
+    """Add the small movement of a living body, reflected (or wrapped) into [0, 1]."""
     phases = phases + 0.012 * smooth_noise(rng, len(phases), PARTS, 0.2, 0.7)
     swayed = 1 - np.abs(1 - np.abs(phases))
     swayed[:, TURN_ARM] = phases[:, TURN_ARM] % 1.0
@@ -156,91 +131,75 @@ def sway(rng: np.random.Generator, phases: np.ndarray) -> np.ndarray:
 
 
 def stroll(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Phases [frames, 6] of someone who just walks by."""
+    """Return the phases [frames, 6] of a figure that only walks."""
     phases = np.tile([0.15, 0.25, 0.7, 0.45, 0.5, 0.5], (frames, 1))
     phases[:, STRIDE] = run_part(rng, 0.5, 0.5, rng.uniform(0.9, 1.3), frames)
     return phases
 
 
 def plan_clip(rng: np.random.Generator, label: int, frames: int) -> Motion:
-    """A trimmed clip: one action all the way through, or (`IDLE`) none."""
+    """Plan a trimmed clip: one action from the first frame to the last, or (`IDLE`) none."""
     start = rng.random(PARTS)
     if label == IDLE:
         phases, speed = loiter(rng, start, frames)
         return Motion(sway(rng, phases), np.cumsum(speed), ())
-    phases = perform(rng, start, label, frames)
-    return Motion(sway(rng, phases), np.zeros(frames), ((0, frames, label),))
+    phases, place = perform(rng, start, label, frames), np.zeros(frames)
+    return Motion(sway(rng, phases), place, ((0, frames, label),))
+
+
+class _Timeline:
+    """An untrimmed video that grows at its end; `at` is its length so far."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.at, self.here = rng, 0, rng.random(PARTS)
+        self.pieces: list[tuple[np.ndarray, np.ndarray]] = []  # phases and walking speed
+        self.actions: list[tuple[int, int, int]] = []
+
+    def _add(self, phases: np.ndarray, speed: np.ndarray) -> None:
+        self.pieces.append((phases, speed))
+        self.at += len(phases)
+        self.here = phases[-1] if len(phases) else self.here
+
+    def rest_until(self, frame: int) -> None:
+        self._add(*loiter(self.rng, self.here, frame - self.at))
+
+    def act_until(self, frame: int, label: int) -> None:
+        self.actions.append((self.at, frame, label))
+        frames = frame - self.at
+        self._add(perform(self.rng, self.here, label, frames), np.zeros(frames))
+
+    def motion(self) -> Motion:
+        phases, speed = map(np.concatenate, zip(*self.pieces, strict=True))
+        # The figure turns back at WALK on both sides, so that it never leaves the picture.
+        place = np.abs((np.cumsum(speed) + WALK) % (4 * WALK) - 2 * WALK) - WALK
+        return Motion(sway(self.rng, phases), place, tuple(self.actions))
 
 
 def plan_video(rng: np.random.Generator, frames: int) -> Motion:
-    """An untrimmed video: actions of 2-8 s with labels drawn uniformly, gaps of 0.5-6 s.
-
-    Args:
-        rng: Source of chance.
-        frames: Length of the video.
-
-    Returns:
-        The motion with its actions.
-    """
-    pieces, speeds, actions = [], [], []
-    here, first = rng.random(PARTS), 0
-
-    def seconds(low: float, high: float) -> int:
-        return round(rng.uniform(low, high) * FPS)
-
+    """Plan an untrimmed video: actions of 2-8 s with uniform labels, and gaps of 0.5-6 s."""
+    line = _Timeline(rng)
     while True:
-        gap, action = seconds(0.5, 6.0), seconds(2.0, 8.0)
-        # The last gap takes what is left, so that no action is cut off by the end of the video.
-        last_gap = first + gap + action > frames - FPS // 2
-        phases, speed = loiter(rng, here, frames - first if last_gap else gap)
-        pieces.append(phases)
-        speeds.append(speed)
-        if last_gap:
-            break
-        label = int(rng.integers(len(CLASSES)))
-        pieces.append(perform(rng, phases[-1], label, action))
-        speeds.append(np.zeros(action))
-        actions.append((first + gap, first + gap + action, label))
-        here, first = pieces[-1][-1], first + gap + action
-    return _joined(rng, pieces, speeds, actions)
+        gap, action = (round(rng.uniform(*span) * FPS) for span in ((0.5, 6.0), (2.0, 8.0)))
+        if line.at + gap + action > frames - FPS // 2:
+            # The last gap takes the rest, so that the end of the video cuts no action off.
+            line.rest_until(frames)
+            return line.motion()
+        line.rest_until(line.at + gap)
+        line.act_until(line.at + action, int(rng.integers(len(CLASSES))))
 
 
 def plan_timeline(
     rng: np.random.Generator, frames: int, actions: Sequence[tuple[int, int, int]]
 ) -> Motion:
-    """An untrimmed video with given actions; what overlaps an earlier one waits for its end.
+    """Plan an untrimmed video with given actions (first frame, frame after the last, class).
 
-    Args:
-        rng: Source of chance.
-        frames: Length of the video.
-        actions: (first frame, frame after the last, class) of each.
-
-    Returns:
-        The motion with its actions, in order.
+    An action that overlaps an earlier one starts when that one ends.
     """
-    pieces, speeds, performed = [], [], []
-    here, at = rng.random(PARTS), 0
+    line = _Timeline(rng)
     for begins, ends, label in sorted(actions):
-        first, last = max(begins, at), min(ends, frames)
-        if last <= first:
-            continue
-        phases, speed = loiter(rng, here, first - at)
-        here = phases[-1] if len(phases) else here
-        pieces += [phases, perform(rng, here, label, last - first)]
-        speeds += [speed, np.zeros(last - first)]
-        performed.append((first, last, label))
-        here, at = pieces[-1][-1], last
-    phases, speed = loiter(rng, here, frames - at)
-    return _joined(rng, [*pieces, phases], [*speeds, speed], performed)
-
-
-def _joined(
-    rng: np.random.Generator,
-    pieces: list[np.ndarray],
-    speeds: list[np.ndarray],
-    actions: list[tuple[int, int, int]],
-) -> Motion:
-    # Walking turns back at WALK on both sides: the figure never leaves the picture.
-    walked = np.cumsum(np.concatenate(speeds))
-    place = np.abs((walked + WALK) % (4 * WALK) - 2 * WALK) - WALK
-    return Motion(sway(rng, np.concatenate(pieces)), place, tuple(actions))
+        first, last = max(begins, line.at), min(ends, frames)
+        if last > first:
+            line.rest_until(first)
+            line.act_until(last, label)
+    line.rest_until(frames)
+    return line.motion()

@@ -1,11 +1,11 @@
 """Where the figures are filmed: a plain studio, or the world with its textures and noise.
 
-How far the world lies from the studio is one frozen object of strengths, `SceneSettings`; nothing
-in a scene depends on the action.
+`SceneSettings` says how far the world lies from the studio. Nothing in a scene depends on the
+action.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,32 +14,30 @@ from etadlite.stickfigures.body import HAIR, SKIN, Body, capsules
 from etadlite.stickfigures.classes import FPS
 from etadlite.stickfigures.motion import Motion, smooth_noise, stroll
 
+UPSIDE_DOWN = np.array([1, -1, 1, 1, -1, 1])
+"""Turns capsules from y up to y down."""
+
+VARIATION = {
+    "leg": 0.12, "torso": 0.15, "arm": 0.12, "head": 0.25, "thickness": 0.35, "width": 0.8
+}  # fmt: skip
+"""By which share the proportions of figures vary at most."""
+
 SUPERSAMPLING = 3
 FINE = 2
-"""Background pixels per frame pixel: fine enough to read it without interpolation."""
+"""Background pixels per frame pixel, so many that no interpolation is needed."""
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Strengths of everything in which the world differs from the studio; 0 is none.
+    """Strengths of everything in which the world differs from the studio; 0 is none."""
 
-    Attributes:
-        texture: Contrast of the pattern behind the figure.
-        colour: How freely colours of clothes, skin and background are drawn.
-        body: How much proportions, thickness, size and position vary.
-        camera: Shake, wandering and slow zoom.
-        light: Flicker, colour cast and contrast.
-        noise: Standard deviation of the sensor noise in grey levels.
-        extras: Mean number of moving things behind the figure (a small walker, a ball).
-    """
-
-    texture: float = 1.0
-    colour: float = 1.0
-    body: float = 1.0
-    camera: float = 1.0
-    light: float = 1.0
-    noise: float = 8.0
-    extras: float = 1.0
+    texture: float = 1.0  # contrast of the pattern behind the figure
+    colour: float = 1.0  # how freely the colours of clothes, skin and background are drawn
+    body: float = 1.0  # how much proportions, thickness, size and position vary
+    camera: float = 1.0  # shake, wandering and slow zoom
+    light: float = 1.0  # flicker, colour cast and contrast
+    noise: float = 8.0  # standard deviation of the sensor noise, in grey levels
+    extras: float = 1.0  # mean number of moving things behind the figure (a small walker, a ball)
 
 
 STUDIO = SceneSettings(0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
@@ -47,20 +45,20 @@ TARGET = SceneSettings()
 
 
 def _bright(rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """A colour with some saturation, float [3] in 0-255."""
+    """Draw a colour with some saturation: float [3] in 0-255."""
     hue = rng.uniform(0, 2 * np.pi)
     wheel = np.cos(hue - np.array([0, 2, 4]) * np.pi / 3)
     return np.clip(rng.uniform(40, 215) + strength * rng.uniform(20, 75) * wheel, 5, 250)
 
 
 def _contrast(colour: np.ndarray, other: np.ndarray) -> float:
-    """How well one colour stands out from another, in grey levels."""
+    """Return how well one colour stands out from another, in grey levels."""
     change = np.abs(np.asarray(colour) - other)
     return float(abs((colour - other) @ [0.3, 0.59, 0.11]) + 0.3 * change.max())
 
 
 def _unlike(rng: np.random.Generator, other: np.ndarray, least: float) -> tuple[int, int, int]:
-    """A colour that stands out from `other`: the figure stays visible."""
+    """Draw a colour that stands out from `other`, so that the figure stays visible."""
     while True:
         colour = _bright(rng)
         if _contrast(colour, other) > least:
@@ -68,36 +66,23 @@ def _unlike(rng: np.random.Generator, other: np.ndarray, least: float) -> tuple[
 
 
 def draw_body(rng: np.random.Generator, settings: SceneSettings, ground: np.ndarray) -> Body:
-    """A figure of its own: proportions and clothes drawn with the given strengths."""
-    loose, standard = settings.body, Body()
-
-    def vary(length: float, share: float) -> float:
-        return length * (1 + share * loose * rng.uniform(-1, 1))
-
-    shape = {
-        "leg": vary(standard.leg, 0.12),
-        "torso": vary(standard.torso, 0.15),
-        "arm": vary(standard.arm, 0.12),
-        "head": vary(standard.head, 0.25),
-        "thickness": vary(1.05, 0.35),
-        "width": vary(standard.width, 0.8),
+    """Draw a figure's proportions and clothes with the given strengths."""
+    body = Body()
+    varied = {
+        part: getattr(body, part) * (1 + share * settings.body * rng.uniform(-1, 1))
+        for part, share in VARIATION.items()
     }
+    body = replace(body, **varied)
     if settings.colour == 0:
-        return Body(**shape)
+        return body
     skin = sorted(SKIN, key=lambda colour: -_contrast(colour, ground))[rng.integers(3)]
     hair = sorted(HAIR, key=lambda colour: -_contrast(colour, np.array(skin)))[rng.integers(3)]
-    return Body(
-        **shape,
-        skin=skin,
-        hair=hair,
-        shirt=_unlike(rng, ground, 70),
-        trousers=_unlike(rng, ground, 70),
-        shoes=_unlike(rng, ground, 70),
-    )
+    clothes = {part: _unlike(rng, ground, 70) for part in ("shirt", "trousers", "shoes")}
+    return replace(body, skin=skin, hair=hair, **clothes)
 
 
 def _pattern(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Smooth noise, stripes or blobs: float [side, side] in about [-1, 1]."""
+    """Draw smooth noise, stripes or blobs: float [side, side] in about [-1, 1]."""
     kind = rng.integers(3)
     if kind == 0:
         y, x = np.mgrid[:side, :side] / side
@@ -113,7 +98,7 @@ def _pattern(rng: np.random.Generator, side: int) -> np.ndarray:
 def draw_background(
     rng: np.random.Generator, settings: SceneSettings, side: int
 ) -> tuple[Image.Image, np.ndarray]:
-    """A picture of side x side pixels to move over, and its mean colour [3]."""
+    """Draw the side x side pixels that the camera moves over; also return their colour [3]."""
     base = np.array([225.0, 228.0, 232.0]) if settings.colour == 0 else _bright(rng, 0.6)
     picture = np.broadcast_to(base, (side, side, 3)).copy()
     if settings.texture > 0:
@@ -124,7 +109,7 @@ def draw_background(
 
 
 def _outline(shapes: np.ndarray, points: int = 7) -> np.ndarray:
-    """Polygons [F, n, 4 * points] (x, y in turn) of capsules [F, n, 6]."""
+    """Turn capsules [F, n, 6] into polygons [F, n, 4 * points] (x and y in turn)."""
     way = np.arctan2(shapes[..., 4] - shapes[..., 1], shapes[..., 3] - shapes[..., 0])
     half = np.linspace(np.pi / 2, 3 * np.pi / 2, points)
     angle = way[..., None] + np.concatenate([half, half + np.pi])
@@ -137,27 +122,25 @@ def _outline(shapes: np.ndarray, points: int = 7) -> np.ndarray:
 def _extras(
     rng: np.random.Generator, settings: SceneSettings, frames: int, ground: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Moving things behind the figure, as capsules in frame widths (y down) with colours."""
+    """Draw the things that move behind the figure: capsules (in frame widths, y down), colours."""
     things = []
     for _ in range(rng.poisson(settings.extras)):
         if rng.random() < 0.6:
             body, height = draw_body(rng, settings, ground), rng.uniform(0.2, 0.32)
             shapes, colours = capsules(body, stroll(rng, frames))
-            shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
-            start, way = (
-                rng.uniform([0.0, 0.6], [1.0, 0.95]),
-                np.array([rng.uniform(0.03, 0.08), 0]),
-            )
+            shapes = shapes * height * UPSIDE_DOWN
+            start = rng.uniform([0.0, 0.6], [1.0, 0.95])
+            way = np.array([rng.uniform(0.03, 0.08), 0])
         else:
             radius = rng.uniform(0.03, 0.09)
             shapes = np.tile([0, 0, radius, rng.uniform(0, 0.15), 0, radius], (frames, 1, 1))
             colours = _bright(rng)[None].astype(np.uint8)
             start, way = rng.random(2), rng.normal(size=2) * 0.05
-        # What leaves the picture on one side comes back on the other.
+        # A thing that leaves the picture on one side comes back on the other.
         path = (start + np.outer(np.arange(frames) / FPS, way) + 0.25) % 1.5 - 0.25
         shapes[..., 0::3] += path[:, None, :1]
         shapes[..., 1::3] += path[:, None, 1:]
-        # Halfway to the background: what is far away is paler than the figure.
+        # Colours halfway to the background: distant things are paler than the figure.
         things.append((shapes, ((colours.astype(float) + ground) / 2).astype(np.uint8)))
     return things
 
@@ -168,12 +151,12 @@ def _tinted(colours: np.ndarray, cast: np.ndarray) -> np.ndarray:
 
 def _stamps(
     shapes: np.ndarray, zoom: np.ndarray, shift: np.ndarray, size: int
-) -> tuple[list, list, list]:
-    """Capsules as the camera sees them.
+) -> list[tuple[list, list, list]]:
+    """Project capsules as the camera sees them.
 
     Returns:
-        Per frame the corner and the extent in pixels of the smallest window that holds them, and
-        the polygons in supersampled pixels from that corner.
+        Per frame: corner and extent (in pixels) of the smallest window that holds all capsules, and
+        their polygons in supersampled pixels from that corner.
     """
     shapes = shapes.copy()
     for axis in (0, 1):
@@ -185,18 +168,18 @@ def _stamps(
     low = np.clip(np.floor(points.min(1)), 0, size).astype(int)
     high = np.clip(np.ceil(points.max(1)) + 1, low, size).astype(int)
     polygons = (polygons - np.tile(low, polygons.shape[-1] // 2)[:, None]) * SUPERSAMPLING
-    return low.tolist(), (high - low).tolist(), polygons.tolist()
+    return list(zip(low.tolist(), (high - low).tolist(), polygons.tolist(), strict=True))
 
 
 def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, colours: list) -> None:
-    """Draws polygons smoothly into a picture."""
+    """Draw anti-aliased polygons into a picture."""
     if min(extent) == 0:
         return
     canvas = Image.new("RGBX", (extent[0] * SUPERSAMPLING, extent[1] * SUPERSAMPLING))
     draw = ImageDraw.Draw(canvas)
     for polygon, colour in zip(polygons, colours, strict=True):
         draw.polygon(polygon, fill=colour)
-    # Opaque on black, averaged, is colour times coverage; the fourth band is the coverage.
+    # The mean of opaque colour on black is colour times coverage. The fourth band is the coverage.
     small = canvas.reduce(SUPERSAMPLING)
     front = Image.frombytes("RGBa", small.size, small.tobytes()).convert("RGBA")
     picture.paste(front, tuple(corner), front)
@@ -205,16 +188,9 @@ def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, col
 def render(
     rng: np.random.Generator, motion: Motion, settings: SceneSettings, size: int
 ) -> Iterator[np.ndarray]:
-    """Films a motion.
+    """Film a motion: yield its F frames, uint8 [size, size, 3] RGB.
 
-    Args:
-        rng: Draws the figure, its clothes, the background, the camera and the light.
-        motion: What the figure does in F frames.
-        settings: The scene.
-        size: Width and height of a frame in pixels.
-
-    Yields:
-        F frames, uint8 [size, size, 3] RGB.
+    `rng` draws the figure, its clothes, the background, the camera and the light.
     """
     frames, loose = len(motion.phases), settings.body
     background, ground = draw_background(rng, settings, 2 * size * FINE)
@@ -222,13 +198,13 @@ def render(
     shapes, colours = capsules(body, motion.phases)
     height = 0.67 * (1 + loose * rng.uniform(-0.2, 0.1))
     foot = np.array([0.47, 0.89]) + loose * rng.uniform(-1, 1, 2) * [0.06, 0.03]
-    shapes = shapes * height * np.array([1, -1, 1, 1, -1, 1])
+    shapes = shapes * height * UPSIDE_DOWN
     shapes[..., 0::3] += (foot[0] + motion.place)[:, None, None]
     shapes[..., 1::3] += foot[1]
     things = [*_extras(rng, settings, frames, ground), (shapes, colours)]
 
-    # Camera: fast small shake, slow wandering, slow zoom. Wandering moves the background more
-    # than the figure, as if the camera followed it.
+    # The camera shakes fast and little, wanders slowly and zooms slowly. Wandering moves the
+    # background more than the figure, as if the camera followed the figure.
     zoom = 1 + settings.camera * 0.05 * smooth_noise(rng, frames, 1, 0.03, 0.12)
     shift = settings.camera * 0.006 * smooth_noise(rng, frames, 2, 1.0, 3.0)
     shift += settings.camera * 0.02 * smooth_noise(rng, frames, 2, 0.05, 0.3)
@@ -238,7 +214,7 @@ def render(
     corners = np.clip(size * (1 - shift - wander - 0.5 / zoom), 0, size * (2 - 1 / zoom)) * FINE
     steps = FINE / zoom[:, 0]
 
-    # Light: one colour cast for the whole video, a slow flicker of brightness, grain.
+    # The light has one colour cast per video and a slow flicker; the sensor adds grain.
     cast = 1 + settings.light * rng.uniform(-0.12, 0.12, 3)
     background = Image.fromarray(_tinted(np.asarray(background), cast))
     fills = [[(*fill, 255) for fill in _tinted(colours, cast).tolist()] for _, colours in things]
@@ -253,12 +229,10 @@ def render(
         (left, top), step = corners[index], steps[index]
         view = (step, 0, left, 0, step, top)
         picture = background.transform((size, size), Image.Transform.AFFINE, view)
-        for (places, extents, polygons), colours in zip(stamps, fills, strict=True):
-            _stamp(picture, places[index], extents[index], polygons[index], colours)
+        for stamp, fill in zip(stamps, fills, strict=True):
+            _stamp(picture, *stamp[index], fill)
         frame = np.asarray(picture)
-        if settings.light > 0 or settings.noise > 0:
-            lit = frame.ravel() * gain[index]
-            if settings.noise > 0:
-                lit += grain[offsets[index] : offsets[index] + pixels]
-            frame = np.clip(lit, 0, 255, out=lit).astype(np.uint8).reshape(frame.shape)
-        yield frame
+        lit = frame.ravel() * gain[index]
+        if strength > 0:
+            lit += grain[offsets[index] : offsets[index] + pixels]
+        yield np.clip(lit, 0, 255, out=lit).astype(np.uint8).reshape(frame.shape)
