@@ -288,7 +288,7 @@ def test_what_is_no_published_checkpoint_is_named(published, tmp_path):
             "missing (rpn_head.tem.1.conv.bias)",
         ],
         saved(tmp_path / "surplus.pth", weights | {"roi_head.x": torch.zeros(1)}): [
-            "left-over",
+            "left over",
             "roi_head.x",
         ],
         saved(tmp_path / "shape.pth", weights | {"neck.mem_f.bias_ih_l0": torch.zeros(3)}): [

@@ -59,7 +59,7 @@ def test_foreign_or_damaged_weights_are_named(shared):
         ETADDetector.from_published({"conv1.weight": torch.zeros(1)})
     with pytest.raises(InputError, match=r"missing \(tem\.2\.bias\)"):
         ETADDetector.from_published({k: v for k, v in weights.items() if k != "tem.2.bias"})
-    with pytest.raises(InputError, match="left-over.*surplus"):
+    with pytest.raises(InputError, match="left over.*surplus"):
         ETADDetector.from_published(weights | {"surplus": torch.zeros(1)})
     with pytest.raises(InputError, match=r"wrong shape \(tem\.2\.bias \(3,\)"):
         ETADDetector.from_published(weights | {"tem.2.bias": torch.zeros(3)})

@@ -1,20 +1,19 @@
 """The detector: features and proposals in, scored and refined proposals out."""
 
+import itertools
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly
-from etadlite.detector.boundary import CellClassifier, TemporalEvaluation
+from etadlite.detector.cells import CellHead
 from etadlite.detector.enhance import TemporalEnhancement
 from etadlite.detector.proposals import refine
-from etadlite.detector.published import published_detector
+from etadlite.detector.published import Layout, PublishedNames
 from etadlite.detector.stages import OpenTADStage, ReleasedStage, StageOutput
-
-Layout = Literal["released", "opentad"]
 
 
 class DetectorOutput(NamedTuple):
@@ -32,11 +31,9 @@ class DetectorOutput(NamedTuple):
 
     def refined(self) -> tuple[Tensor, Tensor]:
         """Average over the stages: proposals [B, P, 2] in cells and tIoU scores [B, P, 2]."""
-        proposals = [refine(stage.proposals, stage.offsets) for stage in self.stages]
-        return (
-            torch.stack(proposals).mean(0),
-            torch.stack([stage.iou for stage in self.stages]).mean(0),
-        )
+        proposals = torch.stack([refine(stage.proposals, stage.offsets) for stage in self.stages])
+        iou = torch.stack([stage.iou for stage in self.stages])
+        return proposals.mean(0), iou.mean(0)
 
 
 class ETADDetector(nn.Module):
@@ -50,8 +47,9 @@ class ETADDetector(nn.Module):
         hidden: width of a stage's shared layer.
         head: width of a stage's heads.
         num_stages: refinement stages.
-        num_classes: K classes that the detector predicts; 0, as published, leaves them to an
-            external classifier.
+        num_classes: K classes that the detector predicts per cell (this project's definition). With
+            0, as published, a classifier of whole videos names the actions; that does not help in
+            videos with actions of several classes.
     """
 
     def __init__(
@@ -69,8 +67,8 @@ class ETADDetector(nn.Module):
         super().__init__()
         stage = ReleasedStage if layout == "released" else OpenTADStage
         self.enhance = TemporalEnhancement(in_channels, width)
-        self.evaluate = TemporalEvaluation(width)
-        self.classify = CellClassifier(width, num_classes) if num_classes else None
+        self.evaluate = CellHead(width, 2)
+        self.classify = CellHead(width, num_classes + 1) if num_classes else None
         self.stages = nn.ModuleList(stage(width, roi_size, hidden, head) for _ in range(num_stages))
         self.reset_parameters()
 
@@ -90,9 +88,8 @@ class ETADDetector(nn.Module):
             output = stage(x, proposals)
             stages.append(output)
             proposals = refine(proposals, output.offsets.detach())
-        return DetectorOutput(
-            self.evaluate(x), stages, self.classify(x) if self.classify is not None else None
-        )
+        classes = None if self.classify is None else self.classify(x)
+        return DetectorOutput(self.evaluate(x).sigmoid(), stages, classes)
 
     @classmethod
     def from_published(cls, state_dict: Mapping[str, Tensor]) -> "ETADDetector":
@@ -103,18 +100,17 @@ class ETADDetector(nn.Module):
                 prefixes and video encoder.
 
         Raises:
-            InputError: keys are missing, left over or of the wrong shape; they are named as in the
-                checkpoint.
+            InputError: keys are missing, left over or of the wrong shape; the message has the
+                checkpoint's own names.
         """
-        published = published_detector(state_dict)
-        layout, weights = published.layout, published.weights
+        published = PublishedNames.recognise(state_dict)
 
         def shape(name: str, dimensions: int) -> torch.Size:
-            found = weights[name].shape if name in weights else None
-            if found is None or len(found) != dimensions:
-                problem = "is missing" if found is None else f"has the shape {tuple(found)}"
-                raise InputError(f"{published.published_name(name)} {problem} in these weights")
-            return found
+            weight = state_dict.get(published(name))
+            if weight is None or weight.dim() != dimensions:
+                problem = "is missing" if weight is None else f"has the shape {tuple(weight.shape)}"
+                raise InputError(f"{published(name)} {problem} in these weights")
+            return weight.shape
 
         width, per_group, _ = shape("enhance.project.0.weight", 3)
         hidden, pooled = shape("stages.0.shared.weight", 2)
@@ -122,11 +118,21 @@ class ETADDetector(nn.Module):
         detector = cls(
             4 * per_group,
             width=width,
-            layout=layout,
-            roi_size=pooled // (width // 2 if layout == "released" else width),
+            layout=published.layout,
+            roi_size=pooled // (width // 2 if published.layout == "released" else width),
             hidden=hidden,
             head=head,
-            num_stages=1 + max(int(name.split(".")[1]) for name in weights if "stages." in name),
+            num_stages=next(
+                n
+                for n in itertools.count(1)
+                if published(f"stages.{n}.shared.weight") not in state_dict
+            ),
         )
-        load_exactly(detector, weights, "these weights", published.published_name)
+        ours = {published(name): name for name in detector.state_dict()}
+        weights = {
+            ours.get(name, name): weight
+            for name, weight in state_dict.items()
+            if not name.removeprefix("module.").startswith(("feature_extractor.", "backbone."))
+        }
+        load_exactly(detector, weights, "these weights", published)
         return detector

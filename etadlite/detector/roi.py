@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def extend(proposals: Tensor, ratio: float = 0.5) -> Tensor:
-    """Extend proposals [..., 2] on both sides by `ratio` of their length (paper, section 3.3)."""
+def extend(proposals: Tensor) -> Tensor:
+    """Extend proposals [..., 2] on both sides by half of their length (paper, section 3.3)."""
     start, end = proposals.unbind(-1)
-    margin = ratio * (end - start)
+    margin = (end - start) / 2
     return torch.stack((start - margin, end + margin), dim=-1)
 
 
@@ -91,18 +91,17 @@ def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
 def roi_align(features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool) -> Tensor:
     """Pool features [B, C, T] at proposals [B, P, 2] in cells: [B, P, C, roi_size]."""
     batch, count = proposals.shape[:2]
-    weights = roi_weights(proposals.flatten(0, 1), features.shape[2], roi_size, aligned=aligned).to(
-        features.dtype
-    )
-    pooled = weights.view(batch, count * roi_size, -1) @ features.transpose(1, 2)
+    weights = roi_weights(proposals.flatten(0, 1), features.shape[2], roi_size, aligned=aligned)
+    weights = weights.to(features.dtype).view(batch, count * roi_size, -1)
+    pooled = weights @ features.transpose(1, 2)
     return pooled.unflatten(1, (count, roi_size)).transpose(2, 3)
 
 
 class RoIs:
-    """The RoIs of proposals, which linear layers read without the RoIs being computed.
+    """The RoIs of proposals, for linear layers: the RoIs themselves are never computed.
 
-    Except for rounding, `RoIs(x, proposals, roi_size, aligned=a).linear(layer)` equals
-    `layer(roi_align(x, proposals, roi_size, aligned=a).flatten(2))`.
+    `RoIs(x, proposals, roi_size, aligned=a).linear(layer)` equals
+    `layer(roi_align(x, proposals, roi_size, aligned=a).flatten(2))` up to rounding.
 
     Args:
         features: [B, C, T].
@@ -128,34 +127,34 @@ class RoIs:
         bins = self.roi_size if bins is None else bins
         (batch, channels, cells), (_, count) = self.features.shape, self.shape
         by_bin = layer.weight.view(-1, channels, bins).permute(2, 0, 1).flatten(0, 1)
-        table = F.linear(self.features.transpose(1, 2), by_bin)  # [B, T, bins * H]
+        by_cell = F.linear(self.features.transpose(1, 2), by_bin)  # [B, T, bins * H]
         samples, owner, cell, weight = self.entries
         own = slice(first, first + bins)
         column = torch.arange(bins, dtype=cell.dtype, device=cell.device)[:, None]
         video = (owner // count * cells).to(cell.dtype)[:, None, None]
         places = (video + cell[:, own]) * bins + column
         summed = SumRows.apply(
-            table.view(batch * cells * bins, -1),
+            by_cell.view(batch * cells * bins, -1),
             places.flatten(),
             owner,
             (samples.cumsum(0) - samples) * (2 * bins),
-            weight[:, own].flatten().to(table.dtype),
+            weight[:, own].flatten().to(by_cell.dtype),
         )
         return summed.unflatten(0, (batch, count)) + layer.bias
 
 
 class SumRows(torch.autograd.Function):
-    """Weighted sums of the rows of a table: a sparse matrix times the table.
+    """Weighted sums of rows: a sparse matrix times a dense one.
 
     The backward pass multiplies by the transposed matrix in the same way, as sums of rows of the
     gradient. This is deterministic, and faster than the backward pass of `F.embedding_bag`.
 
     Args:
-        table: [R, H].
-        rows: [E] the row of each entry of the matrix, sum after sum.
+        dense: [R, H].
+        rows: [E] the row that each entry of the sparse matrix weights, sum after sum.
         owner: [E / k] the sum that each group of k entries belongs to, ascending.
         first: [S] the place of the first entry of each sum.
-        weights: [E] of the entries; they get no gradient.
+        weights: [E] the values of the entries; they get no gradient.
 
     Returns:
         [S, H].
@@ -163,11 +162,11 @@ class SumRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, rows: Tensor, owner: Tensor, first: Tensor, weights: Tensor
+        ctx: Any, dense: Tensor, rows: Tensor, owner: Tensor, first: Tensor, weights: Tensor
     ) -> Tensor:
         ctx.save_for_backward(rows, owner, weights)
-        ctx.size = len(table)
-        return _sum_rows(table, rows, first, weights)
+        ctx.size = len(dense)
+        return _sum_rows(dense, rows, first, weights)
 
     @staticmethod
     @once_differentiable
@@ -181,7 +180,7 @@ class SumRows(torch.autograd.Function):
         return _sum_rows(gradient, sums, first, weights[order]), None, None, None, None
 
 
-def _sum_rows(table: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -> Tensor:
+def _sum_rows(dense: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -> Tensor:
     """Compute `SumRows` without a gradient."""
     first = first.to(rows.dtype)
-    return F.embedding_bag(rows, table, first, mode="sum", per_sample_weights=weights)
+    return F.embedding_bag(rows, dense, first, mode="sum", per_sample_weights=weights)
