@@ -15,13 +15,12 @@ def farthest_points(points: Tensor, first: Tensor, count: int) -> Tensor:
     Returns:
         Distinct indices [B, count] in the order of picking; of equally far points the first.
     """
-    picked = first[:, None].expand(-1, count).clone()
+    picked = [first]
     nearest = torch.full_like(points[:, 0], torch.inf)
-    for step in range(count):
-        if step:
-            picked[:, step] = nearest.argmax(dim=1)
-        last = picked[:, step : step + 1]
+    while len(picked) < count:
+        last = picked[-1][:, None]
         index = last[:, None].expand(-1, points.shape[1], -1)
         distance = (points - points.gather(2, index)).square_().sum(dim=1)
         nearest = torch.minimum(nearest, distance).scatter_(1, last, -1)  # never pick it again
-    return picked
+        picked.append(nearest.argmax(dim=1))
+    return torch.stack(picked, dim=1)

@@ -82,13 +82,10 @@ IOU_BINS = 5
 def iou_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
     """Pick equal shares of `IOU_BINS` bins of the tIoU with the best action."""
     proposals = context.proposals
-    best = [
-        tiou(actions.to(proposals)[:, None], proposals).amax(dim=0)
-        if len(actions)
-        else proposals.new_zeros(len(proposals))
-        for actions in context.actions
-    ]
-    bins = (torch.stack(best) * IOU_BINS).long().clamp(max=IOU_BINS - 1)
+    empty = proposals.new_zeros(1, 2)  # stands in for the actions of a video without any
+    actions = [torch.cat((actions.to(proposals), empty))[:, None] for actions in context.actions]
+    best = torch.stack([tiou(some, proposals).amax(dim=0) for some in actions])  # [B, P]
+    bins = (best * IOU_BINS).long().clamp(max=IOU_BINS - 1)
     return _balanced(context, bins, IOU_BINS, count)
 
 
@@ -172,23 +169,15 @@ def _balanced(context: ProposalContext, bins: Tensor, number: int, count: int) -
         number: number of bins.
         count: number of picks.
     """
-    size = torch.stack([(bins == n).sum(dim=1) for n in range(number)], dim=1)  # [B, bins]
-    quota = torch.zeros_like(size)
-    for _ in range(number):  # each round fills a bin or leaves only a remainder
-        rest = count - quota.sum(dim=1, keepdim=True)
-        free = (size > quota).sum(dim=1, keepdim=True)
-        quota = torch.minimum(size, quota + rest // free.clamp(min=1))
-    rest = count - quota.sum(dim=1, keepdim=True)
-    lucky = context.draws.rand(number).masked_fill(size <= quota, -1)
-    quota += lucky.argsort(dim=1, descending=True).argsort(dim=1) < rest
-    draw = context.draws.rand(len(context.proposals))
-    order = draw.argsort(dim=1)
-    ordered, by_bin = bins.gather(1, order).sort(dim=1, stable=True)
+    turn = context.draws.rand(number).argsort(dim=1, descending=True).argsort(dim=1)
+    order = context.draws.rand(len(context.proposals)).argsort(dim=1)
+    bins, by_bin = bins.gather(1, order).sort(dim=1, stable=True)
     order = order.gather(1, by_bin)  # bin by bin, in random order
-    ends = size.cumsum(dim=1)
+    # Every bin in turn gives one proposal per round, until there are enough.
     place = torch.arange(len(context.proposals), device=bins.device)
-    chosen = place < (ends - size + quota).gather(1, ordered)
-    return context.proposals[order[chosen].unflatten(0, (-1, count))]
+    rounds = place - torch.searchsorted(bins, bins)
+    given = (rounds * number + turn.gather(1, bins)).topk(count, dim=1, largest=False).indices
+    return context.proposals[order.gather(1, given.sort(dim=1).values)]
 
 
 PROPOSAL_STRATEGIES: dict[str, ProposalStrategy] = {

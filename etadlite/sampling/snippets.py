@@ -44,9 +44,8 @@ class SnippetStrategy(NamedTuple):
         pick: (context, count) -> distinct indices [B, count], ascending.
         needs: the last thing that must be known. A strategy that needs nothing or labels picks
             before the first pass, so that the frozen prefix is computed once.
-        inclusion: (context, count) -> [B, N], the probability that a snippet is picked; None if it
-            is unknown or may be 0. With it, weights 1 / probability make the sampled gradient
-            unbiased.
+        inclusion: (context, count) -> [B, N] the probability that a snippet is picked; None if it
+            is unknown or may be 0. Weights 1 / probability make the sampled gradient unbiased.
         weighted: True if the strategy makes no sense without these weights.
     """
 
@@ -110,8 +109,7 @@ LABEL_SHARE = 0.75
 """Share of the picks that a label strategy draws from its preferred snippets."""
 
 BOUNDARY_REACH = 1.5
-"""Distance in cells up to which a snippet belongs to an action's start or end; the region is that
-of the detector's boundary targets."""
+"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
 
 Preference = Callable[[Tensor, Tensor], Tensor]
 """(actions [A, 2], middles of the cells [N, 1]) -> mask [N] of the preferred snippets."""
@@ -143,16 +141,16 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
         middle = torch.arange(context.snippets, device=context.draws.device)[:, None] + 0.5
         return torch.stack([preference(a.to(middle), middle) for a in context.actions])
 
-    def limits(inside: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def possible(quota: Tensor, inside: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the quota [B, 1] of preferred snippets that their number [B, 1] allows, and it."""
         size = inside.sum(dim=1, keepdim=True)
-        return (count - inside.shape[1] + size).clamp(min=0), size.clamp(max=count)
+        least = (count - inside.shape[1] + size).clamp(min=0)
+        return quota.clamp(least, size.clamp(max=count)), size
 
     def pick(context: SnippetContext, count: int) -> Tensor:
         inside = preferred(context)
         draw = context.draws.rand(context.snippets + 1)
-        least, most = limits(inside, count)
-        quota = (LABEL_SHARE * count + draw[:, -1:]).long().clamp(least, most)
-        size = inside.sum(dim=1, keepdim=True)
+        quota, size = possible((LABEL_SHARE * count + draw[:, -1:]).long(), inside, count)
         order = (draw[:, :-1] + inside).argsort(dim=1, descending=True)  # preferred ones first
         place = torch.arange(context.snippets, device=draw.device)
         chosen = (place < quota) | ((place >= size) & (place < size + count - quota))
@@ -160,9 +158,8 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
 
     def inclusion(context: SnippetContext, count: int) -> Tensor:
         inside = preferred(context)
-        quota = torch.full((len(inside), 1), LABEL_SHARE * count, device=inside.device)
-        quota = quota.clamp(*limits(inside, count))
-        size = inside.sum(dim=1, keepdim=True)
+        share = torch.full((len(inside), 1), LABEL_SHARE * count, device=inside.device)
+        quota, size = possible(share, inside, count)
         others = (count - quota) / (context.snippets - size).clamp(min=1)
         return torch.where(inside, quota / size.clamp(min=1), others)
 
@@ -171,18 +168,14 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
 
 def gradient_norm_probabilities(context: SnippetContext, count: int) -> Tensor:
     """Return probabilities [B, N] proportional to the norm of a snippet's feature gradient."""
-    return _gradient_norm_probabilities(context, count).float()
+    return proportional_probabilities(_finite(context.gradient).norm(dim=1), count)
 
 
 def gradient_norm_snippets(context: SnippetContext, count: int) -> Tensor:
     """Pick with exactly the probabilities of `gradient_norm_probabilities`."""
-    probabilities = _gradient_norm_probabilities(context, count)
+    probabilities = gradient_norm_probabilities(context, count)
     picked = systematic_sample(probabilities, context.draws.rand(context.snippets + 1), count)
     return picked.sort(dim=1).values
-
-
-def _gradient_norm_probabilities(context: SnippetContext, count: int) -> Tensor:
-    return proportional_probabilities(_finite(context.gradient).norm(dim=1), count)
 
 
 def _finite(values: Tensor) -> Tensor:
@@ -201,6 +194,9 @@ SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {
     "boundary": label_strategy(boundary),
     "background": label_strategy(background),
     "gradient_norm": SnippetStrategy(
-        gradient_norm_snippets, "gradient", gradient_norm_probabilities, weighted=True
+        gradient_norm_snippets,
+        "gradient",
+        lambda context, count: gradient_norm_probabilities(context, count).float(),
+        weighted=True,
     ),
 }
