@@ -1,12 +1,15 @@
-# make demo: install into .venv and run the main job.   make test: install and run the tests.
+# make demo: install into .venv and run the main job.   make test: install and run all tests.
+# make check: lint, types and the fast tests, in less than two minutes; run it before a commit.
 # make notebooks: write the notebooks from their sources.   make record: run them and keep outputs.
 # make slides, make assignment: what a course shows and hands out.   NOTEBOOK=NAME picks one.
 PYTHON ?= python3
 BIN := .venv/bin
 NAMES := $(basename $(notdir $(wildcard notebooks/source/*.py)))
 NOTEBOOK ?= $(NAMES)
+# Each of two processes takes whole files, the long ones first, and computes with one thread.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo seeds test lint install clean notebooks record slides assignment
+.PHONY: demo seeds test check lint types install clean notebooks record slides assignment
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -37,10 +40,16 @@ assignment: .venv/installed-test
 	done
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(TESTS)
+
+check: lint types
+	$(TESTS) -m "not slow"
 
 lint: .venv/installed-test
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+
+types: .venv/installed-test
+	$(BIN)/pyright
 
 install: .venv/installed
 
@@ -49,11 +58,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet uv
 
 .venv/installed: pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --python $(BIN)/python --editable .
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --editable .
 	touch $@
 
 .venv/installed-test: pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --python $(BIN)/python --editable '.[test]'
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --editable '.[test]'
 	touch $@ .venv/installed
 
 clean:

@@ -11,7 +11,7 @@ import torch
 
 from etadlite.base.weights import save_weights
 from etadlite.encoders import tiny_encoder
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
 from etadlite.runs.run import run_training
@@ -20,6 +20,26 @@ from etadlite.stickfigures.dataset import Size, make_dataset
 # No test is timed: a busy machine must not fail one.
 hypothesis.settings.register_profile("etadlite", deadline=None)
 hypothesis.settings.load_profile("etadlite")
+
+# Files that take long start first, so that two processes that share the files end together.
+LONGEST_FIRST = (
+    "test_notebooks",
+    "test_rehearsal",
+    "test_browser",
+    "test_plan",
+    "test_course",
+    "test_resume",
+    "test_command",
+    "test_processes",
+    "test_stickfigures",
+    "test_robustness",
+    "test_sampling",
+    "test_convert",
+    "test_encoders",
+    "test_training",
+    "test_sequential",
+    "test_data_scripts",
+)
 
 # Processes that train are forked from a server that has imported everything and computed nothing:
 # autograd does not work in a fork of a process that has used it.
@@ -38,6 +58,12 @@ SMALL = (
     "training.epochs=1",
     "device=cpu",
 )
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Order the files by `LONGEST_FIRST`; within a file the order stays."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="session")
