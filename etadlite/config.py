@@ -24,75 +24,65 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of the tree: frozen; it refuses unknown names and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DataSettings(Section):
     """Which videos to read, and how to cut them into snippets."""
 
-    annotations: Path = Field(description="ActivityNet JSON with all subsets")
-    videos: Path | None = Field(None, description="folder of NAME.mp4 (or .mkv, .webm, .avi)")
-    features: Path | None = Field(
-        None, description="folder of NAME.npy [T, C]; if given, no video is read"
-    )
-    feature_views: Count = Field(
-        1,
-        description="feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn",
-    )
+    annotations: Path
+    """ActivityNet JSON with all subsets."""
+    videos: Path | None = None
+    """Folder of NAME.mp4 (or .mkv, .webm, .avi)."""
+    features: Path | None = None
+    """Folder of NAME.npy [T, C]; if given, no video is read."""
+    feature_views: Count = 1
+    """Feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn."""
     train_subset: str = "training"
     test_subset: str = "validation"
-    min_action: Share = Field(
-        0.0, description="training drops actions that are at most this share of their video"
-    )
-    snippets: Count = Field(128, description="N snippets per video; also T cells")
-    frames: Count = Field(16, description="F frames per snippet")
-    frame_step: Count = Field(1, description="distance between two frames of a snippet, in frames")
-    snippet_rule: Literal["cells", "ends"] = Field(
-        "cells",
-        description="cells: a snippet lies in the middle of its cell; ends: evenly from the first "
-        "frame to the last, as published",
-    )
-    decode_size: tuple[Count, Count] = Field(
-        (128, 171), description="height, width of decoded frames in pixels"
-    )
-    resize: Literal["decoder", "after"] = Field(
-        "decoder",
-        description="decoder: decode at decode_size; after: resize later, as published",
-    )
-    crop: Count = Field(
-        112, validate_default=True, description="side of the square crop, in pixels"
-    )
-    flip: bool = Field(True, description="flip half of the training videos left to right")
-    jitter: Share = Field(0.2, description="strength of colour augmentation in training")
-    cache: Path | None = Field(
-        None, description="folder that stores decoded frames; for small data sets"
-    )
-    as_published: bool = Field(
-        False,
-        description="accept a published annotation file with actions of no length or beyond the "
-        "end of their video",
-    )
-    blocked: Path | tuple[str, ...] = Field(
-        (), description="videos to leave out everywhere: names, or a JSON file with a list of names"
-    )
-    allow_missing: bool = Field(
-        False, description="leave out videos that have no file, with a warning"
-    )
-    window_stride: Count | None = Field(
-        None,
-        description="distance between two snippets, in frames; if given, a sample is a window of "
-        "`snippets` snippets instead of a whole video",
-    )
-    window_offset: int = Field(
-        0, ge=0, description="frames from the start of a snippet to the moment it describes"
-    )
-    window_overlap: float = Field(
-        0.5, ge=0.5, lt=1, description="share of a window that the next window repeats"
-    )
-    window_inside: Share = Field(
-        0.9, description="training windows keep an action if more than this share of it lies inside"
-    )
-    workers: int = Field(2, ge=0, description="processes that load data; 0: the main process loads")
+    min_action: Share = 0.0
+    """Training drops actions that are at most this share of their video."""
+    snippets: Count = 128
+    """N snippets per video; also T cells."""
+    frames: Count = 16
+    """F frames per snippet."""
+    frame_step: Count = 1
+    """Distance between two frames of a snippet, in frames."""
+    snippet_rule: Literal["cells", "ends"] = "cells"
+    """`cells`: a snippet lies in the middle of its cell; `ends`: evenly from the first frame to
+    the last, as published."""
+    decode_size: tuple[Count, Count] = (128, 171)
+    """Height, width of decoded frames in pixels."""
+    resize: Literal["decoder", "after"] = "decoder"
+    """`decoder`: decode at decode_size; `after`: resize later, as published."""
+    crop: Count = Field(112, validate_default=True)
+    """Side of the square crop, in pixels."""
+    flip: bool = True
+    """Flip half of the training videos left to right."""
+    jitter: Share = 0.2
+    """Strength of colour augmentation in training."""
+    cache: Path | None = None
+    """Folder that stores decoded frames; for small data sets."""
+    as_published: bool = False
+    """Accept a published annotation file with actions of no length or beyond the end of their
+    video."""
+    blocked: Path | tuple[str, ...] = ()
+    """Videos to leave out everywhere: names, or a JSON file with a list of names."""
+    allow_missing: bool = False
+    """Leave out videos that have no file, with a warning."""
+    window_stride: Count | None = None
+    """Distance between two snippets, in frames; if given, a sample is a window of `snippets`
+    snippets instead of a whole video."""
+    window_offset: int = Field(0, ge=0)
+    """Frames from the start of a snippet to the moment it describes."""
+    window_overlap: float = Field(0.5, ge=0.5, lt=1)
+    """Share of a window that the next window repeats."""
+    window_inside: Share = 0.9
+    """Training windows keep an action if more than this share of it lies inside."""
+    workers: int = Field(2, ge=0)
+    """Processes that load data; 0: the main process loads."""
 
     @field_validator("crop")
     @classmethod
@@ -107,51 +97,47 @@ class EncoderSettings(Section):
     """The video encoder."""
 
     name: Literal["tiny", "r2plus1d_18", "r2plus1d_34"] = "r2plus1d_34"
-    weights: Path | None = Field(
-        None, description="safetensors file; None: shipped weights (tiny) or random ones"
-    )
-    frozen_stages: int = Field(
-        2, ge=0, le=4, description="R(2+1)D: frozen stages after the frozen stem"
-    )
-    chunk_size: Count | None = Field(
-        4, description="snippets encoded at once; None: as many as fit into training.memory"
-    )
-    keep_prefix: Literal["device", "host", "nothing"] = Field(
-        "device",
-        description="where the output of the frozen stages for the sampled snippets is kept, so "
-        "that it is not computed twice",
-    )
-    channels_last: bool | None = Field(
-        None, description="memory layout of R(2+1)D; None: measured, like precision=auto"
-    )
-    compile: bool = Field(False, description="use torch.compile; this takes a minute at the start")
+    weights: Path | None = None
+    """Safetensors file; None: shipped weights (tiny) or random ones."""
+    frozen_stages: int = Field(2, ge=0, le=4)
+    """R(2+1)D: frozen stages after the frozen stem."""
+    chunk_size: Count | None = 4
+    """Snippets encoded at once; None: as many as fit into training.memory."""
+    keep_prefix: Literal["device", "host", "nothing"] = "device"
+    """Where the output of the frozen stages for the sampled snippets is kept, so that it is not
+    computed twice."""
+    channels_last: bool | None = None
+    """Memory layout of R(2+1)D; None: measured, like precision=auto."""
+    compile: bool = False
+    """Use torch.compile; this takes a minute at the start."""
 
 
 class DetectorSettings(Section):
     """The detector; see `etadlite.detector.ETADDetector`."""
 
     layout: Literal["released", "opentad"] = "released"
-    in_channels: int = Field(512, ge=4, multiple_of=4, description="C of the features")
+    in_channels: int = Field(512, ge=4, multiple_of=4)
+    """C of the features."""
     width: int = Field(256, ge=32, multiple_of=32)
-    roi_size: int = Field(24, ge=4, multiple_of=4, description="bins of RoIAlign")
-    hidden: Count = Field(512, description="width of a stage's shared layer")
-    head: Count = Field(128, description="width of a stage's heads")
-    max_duration: Count = Field(128, description="longest proposal in cells")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="dtype of its layers; scores, refinement and losses are fp32"
-    )
-    classes: tuple[str, ...] = Field(
-        (),
-        description="classes that the detector predicts; none: an external classifier does",
-    )
+    roi_size: int = Field(24, ge=4, multiple_of=4)
+    """Bins of RoIAlign."""
+    hidden: Count = 512
+    """Width of a stage's shared layer."""
+    head: Count = 128
+    """Width of a stage's heads."""
+    max_duration: Count = 128
+    """Longest proposal in cells."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Dtype of its layers; scores, refinement and losses are fp32."""
+    classes: tuple[str, ...] = ()
+    """Classes that the detector predicts; none: an external classifier does."""
 
 
 class SamplingSettings(Section):
     """Which snippets carry a gradient, and which proposals are trained."""
 
-    snippet_ratio: Share = Field(
-        0.3, description="share of the snippets; 0: the encoder stays frozen"
-    )
+    snippet_ratio: Share = 0.3
+    """Share of the snippets; 0: the encoder stays frozen."""
     snippet_strategy: Literal[
         "random",
         "grid",
@@ -162,123 +148,109 @@ class SamplingSettings(Section):
         "boundary",
         "background",
         "gradient_norm",
-    ] = Field("random", description="how they are chosen; see etadlite.sampling.snippets")
-    rescale: bool = Field(
-        False,
-        description="weight a chosen snippet by 1 / its probability, so that the gradient equals "
-        "the full one on average; gradient_norm always does, the published code does not",
-    )
-    proposal_ratio: float = Field(0.06, gt=0, le=1, description="share of the valid proposals")
+    ] = "random"
+    """How they are chosen; see etadlite.sampling.snippets."""
+    rescale: bool = False
+    """Weight a chosen snippet by 1 / its probability, so that the gradient equals the full one on
+    average; gradient_norm always does, the published code does not."""
+    proposal_ratio: float = Field(0.06, gt=0, le=1)
+    """Share of the valid proposals."""
     proposal_strategy: Literal[
         "random", "grid", "block", "iou_balanced", "scale_balanced", "farthest", "kdpp"
-    ] = Field("random", description="how they are chosen; see etadlite.sampling.proposals")
+    ] = "random"
+    """How they are chosen; see etadlite.sampling.proposals."""
 
 
 class LossSettings(Section):
     """Weights and thresholds of the losses."""
 
-    stage_positive_iou: tuple[Share, ...] = Field(
-        (0.7, 0.8, 0.9),
-        min_length=1,
-        description="per stage, the tIoU above which it regresses offsets",
-    )
-    iou_positive: Share = Field(0.9, description="tIoU above which a proposal counts as an action")
+    stage_positive_iou: tuple[Share, ...] = Field((0.7, 0.8, 0.9), min_length=1)
+    """Per stage, the tIoU above which it regresses offsets."""
+    iou_positive: Share = 0.9
+    """tIoU above which a proposal counts as an action."""
     iou_class_weight: float = 1.0
     iou_value_weight: float = 5.0
     offset_weight: float = 10.0
     boundary_weight: float = 0.5
     class_weight: float = 1.0
-    guarded: bool = Field(
-        True, description="draw negatives from the negatives only; the published code does not"
-    )
+    guarded: bool = True
+    """Draw negatives from the negatives only; the published code does not."""
 
 
 class TrainingSettings(Section):
     """The optimiser and its schedule."""
 
     epochs: Count = 6
-    batch_size: Count = Field(
-        4,
-        description="videos per step over all processes, so that learning rates keep their meaning "
-        "for any number of processes",
-    )
-    optimizer: Literal["adamw", "adam"] = Field(
-        "adamw", description="adam adds the weight decay to the gradient"
-    )
-    detector_lr: float = Field(5e-4, gt=0, description="learning rate of the detector")
-    encoder_lr: float = Field(5e-7, ge=0, description="learning rate of the encoder")
+    batch_size: Count = 4
+    """Videos per step over all processes, so that learning rates keep their meaning for any number
+    of processes."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """`adam` adds the weight decay to the gradient."""
+    detector_lr: float = Field(5e-4, gt=0)
+    """Learning rate of the detector."""
+    encoder_lr: float = Field(5e-7, ge=0)
+    """Learning rate of the encoder."""
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine"] = "step"
-    step_epoch: Count = Field(5, description="schedule=step: epoch that divides the rates by ten")
-    warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up")
-    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; None: no clip")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto",
-        description="dtype of the encoder; auto: measured at the start of a training; for the "
-        "detector see detector.precision",
-    )
-    memory: ByteSize | None = Field(
-        None,
-        gt=0,
-        description="memory budget that decides encoder.chunk_size where that is None; bytes, or a "
-        "text such as 6GB or 800MiB",
-    )
-    test_every: int = Field(0, ge=0, description="epochs between tests; 0: only after the last")
-    checkpoint_minutes: float = Field(
-        10,
-        ge=0,
-        description="minutes between saved states; every epoch ends with one, too",
-    )
-    patience_minutes: float = Field(
-        30, gt=0, description="minutes that a process waits for the others before the run ends"
-    )
-    max_unreadable: Share = Field(
-        0.1, description="share of unreadable videos above which the run ends"
-    )
+    step_epoch: Count = 5
+    """`schedule=step`: epoch that divides the rates by ten."""
+    warmup_epochs: float = Field(0, ge=0)
+    """Epochs of linear warm-up."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm; None: no clip."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Dtype of the encoder; auto: measured at the start of a training; for the detector see
+    detector.precision."""
+    memory: ByteSize | None = Field(None, gt=0)
+    """Memory budget that decides encoder.chunk_size where that is None; bytes, or a text such as
+    6GB or 800MiB."""
+    test_every: int = Field(0, ge=0)
+    """Epochs between tests; 0: only after the last."""
+    checkpoint_minutes: float = Field(10, ge=0)
+    """Minutes between saved states; every epoch ends with one, too."""
+    patience_minutes: float = Field(30, gt=0)
+    """Minutes that a process waits for the others before the run ends."""
+    max_unreadable: Share = 0.1
+    """Share of unreadable videos above which the run ends."""
 
 
 class InferenceSettings(Section):
     """From scored proposals to detections."""
 
-    boundary_mask: bool = Field(
-        True,
-        description="keep proposals whose start and end are boundary peaks or above half",
-    )
-    nms_sigma: float = Field(0.35, gt=0, description="sigma of Gaussian soft-NMS")
-    nms_voting: Share = Field(
-        0.0, description="tIoU from which segments vote on the position of a kept one; 0: no voting"
-    )
-    min_score: Share = Field(0.0, description="soft-NMS stops at scores below this")
-    max_detections: Count = Field(
-        100, description="segments kept per video or window, before they get classes"
-    )
-    keep_last: bool = Field(
-        True, description="soft-NMS keeps the last segment; the released code loses it"
-    )
-    keep_outside: bool = Field(
-        False,
-        description="keep proposals that lie outside their video, as the released code does; they "
-        "become detections of no length at its ends",
-    )
-    classifier: Path | None = Field(
-        None, description="file of video-level class scores, which give the segments their classes"
-    )
-    classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = Field(
-        "scores", description="format of the classifier's file"
-    )
-    classes_per_segment: Count = Field(2, description="best classes that each segment gets")
+    boundary_mask: bool = True
+    """Keep proposals whose start and end are boundary peaks or above half."""
+    nms_sigma: float = Field(0.35, gt=0)
+    """Sigma of Gaussian soft-NMS."""
+    nms_voting: Share = 0.0
+    """tIoU from which segments vote on the position of a kept one; 0: no voting."""
+    min_score: Share = 0.0
+    """Soft-NMS stops at scores below this."""
+    max_detections: Count = 100
+    """Segments kept per video or window, before they get classes."""
+    keep_last: bool = True
+    """Soft-NMS keeps the last segment; the released code loses it."""
+    keep_outside: bool = False
+    """Keep proposals that lie outside their video, as the released code does; they become
+    detections of no length at its ends."""
+    classifier: Path | None = None
+    """File of video-level class scores, which give the segments their classes."""
+    classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = "scores"
+    """Format of the classifier's file."""
+    classes_per_segment: Count = 2
+    """Best classes that each segment gets."""
     tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        tuple(round(0.5 + 0.05 * i, 2) for i in range(10)),
-        min_length=1,
-        description="thresholds of mAP",
+        tuple(round(0.5 + 0.05 * i, 2) for i in range(10)), min_length=1
     )
+    """Thresholds of mAP."""
 
 
 class Settings(Section):
     """Everything that a run depends on, except code and data."""
 
-    name: str = Field(description="the preset's name; also the name of the folder of its runs")
-    seed: int = Field(0, ge=0, description="seed of weights, sampling, order and augmentation")
+    name: str
+    """The preset's name; also the name of the folder of its runs."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights, sampling, order and augmentation."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     data: DataSettings
     encoder: EncoderSettings = EncoderSettings()
