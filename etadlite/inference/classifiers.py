@@ -125,10 +125,9 @@ KINDS = {"cuhk": LabelScores, "untrimmednet": UntrimmedNet, "scores": LabelScore
 def classes_of_videos(
     settings: InferenceSettings, videos: Iterable[str]
 ) -> dict[str, list[tuple[str, float]]] | None:
-    """Return the `classes_per_segment` best classes of videos from the settings' classifier.
+    """Return video -> its `classes_per_segment` best classes with their scores, best first.
 
-    Returns:
-        Video -> labels with their scores, best first; None if the settings name no classifier.
+    They come from the classifier that the settings name; without one the result is None.
 
     Raises:
         InputError: the file cannot be read or lacks a video.

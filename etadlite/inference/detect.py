@@ -22,14 +22,10 @@ VideoClasses = Sequence[tuple[str, float]]
 
 
 def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
-    """Return the mean probability of every class over each segment (this project's definition).
+    """Return the mean probability of K classes over each segment, [S, K].
 
-    Args:
-        probabilities: [K, T] of every cell.
-        segments: [S, 2] start and end in cells; only the part within 0..T counts.
-
-    Returns:
-        [S, K].
+    The definition is this project's. Probabilities are [K, T]; of segments [S, 2] in cells only the
+    part within 0..T counts.
     """
     cells = probabilities.shape[1]
     total = torch.nn.functional.pad(probabilities.cumsum(dim=1), (1, 0))  # [K, T + 1]
@@ -51,15 +47,10 @@ def detections_of(
 ) -> list[list[dict[str, Any]]]:
     """Return the detections of B videos, each a list of {"segment" [s], "label", "score"}.
 
-    The best detection comes first. If neither the detector nor `classes` names classes, every
-    detection has the label "action". Windows (`data.window_stride`) are not cut at their ends,
-    because the video goes on beyond them.
-
-    Args:
-        output: of the detector.
-        grids: where the cells of each video lie.
-        settings: how segments are kept, and the names of the detector's classes.
-        classes: per video the classes that every segment is given; None: those of the detector.
+    The best detection comes first; `grids` say where the cells of each video lie. Every segment is
+    given the `classes` of its video; if there are none, those of the detector; if it has none, the
+    label "action". Windows (`data.window_stride`) are not cut at their ends, because the video goes
+    on beyond them.
     """
     inference, whole = settings.inference, settings.data.window_stride is None
     labels = settings.detector.classes or ("action",)
@@ -71,8 +62,9 @@ def detections_of(
         probabilities = output.classes.float().softmax(dim=1)[:, :-1].cpu()
     found = []
     for video, grid in enumerate(grids):
+        starts, ends = boundaries[video]
         segments, scores = score_segments(
-            proposals[video], iou[video], *boundaries[video], inference, cut=whole
+            proposals[video], iou[video], starts, ends, inference, cut=whole
         )
         if whole:  # a segment kept outside now starts behind its end
             segments = segments.clamp(0, boundaries.shape[-1])
@@ -101,15 +93,10 @@ def predict_batches(
 ) -> dict[str, Any]:
     """Return predictions for all videos of the batches, in ActivityNet's structure.
 
-    Each process predicts its own batches, and the first process gathers them. `external_data` lists
-    the videos that could not be read, with the reason, under `unreadable`.
-
-    Args:
-        system: the trained system.
-        batches: of videos, or of windows, which are merged per video.
-        settings: how segments are kept.
-        classes: the classes of every video from a classifier; None: those of the detector.
-        progress: show a bar.
+    Each process predicts its own batches, and the first process gathers them. Windows are merged
+    per video. Every segment is given the `classes` of its video, or, if there are none, those of
+    the detector. `external_data` lists the videos that could not be read, with the reason, under
+    `unreadable`.
 
     Raises:
         InputError: no video could be read.

@@ -18,13 +18,8 @@ def merge_windows(
     runs over all of them together, whatever their label, with the settings that hold within a
     window. OpenTAD does the same, and before it rounds times to 0.01 s and scores to four digits.
 
-    Args:
-        found: detections {"segment" [s], "label", "score"} of all windows, in any order.
-        duration: length of the video in seconds.
-        settings: of soft-NMS.
-
-    Returns:
-        Detections within 0..duration, best first.
+    `found` are detections {"segment" [s], "label", "score"} in any order; the result lies within
+    0..`duration` seconds, best first.
     """
     segments = torch.tensor([item["segment"] for item in found], dtype=torch.float64)
     segments = segments.reshape(-1, 2).clamp(0, duration)

@@ -99,14 +99,8 @@ def soft_nms_picks(
 def vote(picked: Tensor, segments: Tensor, scores: Tensor, *, tiou: float) -> Tensor:
     """Replace each picked segment by the mean, weighted by score, of all that overlap it closely.
 
-    Args:
-        picked: [K, 2] segments.
-        segments: [P, 2] all segments.
-        scores: [P] their weights.
-        tiou: overlap from which a segment votes; 0: no voting.
-
-    Returns:
-        [K, 2]; a picked segment whose voters weigh nothing stays as it is.
+    Of all segments [P, 2] with scores [P], those that overlap a picked one [K, 2] by at least
+    ``tiou`` vote; with 0 there is no voting. A picked segment whose voters weigh nothing stays.
     """
     if tiou <= 0:
         return picked

@@ -12,19 +12,12 @@ from etadlite.inference.nms import soft_nms_picks, vote
 
 
 def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
-    """Mark the cells in which a proposal may start (row 0) and end (row 1).
+    """Return the cells in which a proposal may start (row 0) and end (row 1), bool [2, T].
 
-    A cell is marked if it is a peak, higher than both neighbours (0 lies beyond the ends), or if it
-    is above half the maximum. A proposal may always start in the first cell and end in the last:
-    an action that the video cuts off has no boundary inside it. Source: the released ETAD code,
-    after BSN.
-
-    Args:
-        startness: [T] in 0..1.
-        endness: [T] in 0..1.
-
-    Returns:
-        bool [2, T].
+    A cell counts if its startness [T] or endness [T] is a peak, higher than both neighbours (0 lies
+    beyond the ends), or above half the maximum. A proposal may always start in the first cell and
+    end in the last: an action that the video cuts off has no boundary inside it. Source: the
+    released ETAD code, after BSN.
 
     Raises:
         InputError: shapes that do not fit.
@@ -43,14 +36,9 @@ def boundary_mask(startness: Tensor, endness: Tensor) -> Tensor:
 
 
 def keep_by_boundary(proposals: Tensor, mask: Tensor) -> Tensor:
-    """Mark the proposals that start and end in cells of the mask.
+    """Return which proposals [P, 2] start and end in cells of the `boundary_mask`, bool [P].
 
-    Args:
-        proposals: [P, 2] start and end in cells; a position outside counts as the outermost cell.
-        mask: bool [2, T] from `boundary_mask`.
-
-    Returns:
-        bool [P].
+    A position outside the video counts as the outermost cell.
     """
     # In NumPy: torch spreads even this small gather over all threads, and waits for them.
     cell = proposals.detach().cpu().numpy().astype(np.int64).clip(0, mask.shape[1] - 1)
@@ -129,16 +117,10 @@ def score_segments(
 def fuse_classes(
     segments: Tensor, scores: Tensor, classes: Sequence[tuple[str, float]]
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Give every segment each of the video's best classes: its score times the class score.
+    """Give every segment each of the C classes of its video, with the product of both scores.
 
-    Args:
-        segments: [K, 2].
-        scores: [K].
-        classes: C labels with their scores, from a classifier's `top`.
-
-    Returns:
-        segments [K * C, 2], scores [K * C] and K * C labels: all classes of the first segment,
-        then of the second, and so on.
+    Segments [K, 2] and scores [K] become segments [K * C, 2], scores [K * C] and K * C labels: all
+    classes of the first segment, then of the second, and so on.
     """
     weights = scores.new_tensor([weight for _, weight in classes])
     labels = [label for label, _ in classes] * len(segments)

@@ -1,7 +1,8 @@
-"""Detections on a video of one's own."""
+"""Detections in a new video."""
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,24 @@ from etadlite.inference.merge import merge_windows
 from etadlite.model.system import System
 
 UNEVEN = 0.1
-"""Seconds by which frames may lie off an even rate before detections are put back on their clock.
-
-Containers round times, at most to some hundredths of a second.
-"""
+"""Seconds by which frames may lie off an even rate; containers round times to some hundredths."""
 
 
 @torch.inference_mode()
 def predict(video: Path | Video, system: System, settings: Settings) -> list[dict[str, Any]]:
-    """Detect actions in a video file.
+    """Detect actions in a video.
 
-    A system that was trained on windows (`data.window_stride`) is given the video's windows, and
-    what it finds in them is brought together. The network counts frames; where their rate varies,
-    detections are put back on the file's clock by the times of its frames.
+    A system that was trained on windows (`data.window_stride`) sees the video in windows, and its
+    detections are merged. The network counts frames: if their rate varies (`UNEVEN`), detections
+    are moved to the times at which the frames are shown.
 
     Args:
-        video: the file, or the opened video.
+        video: a file, or the opened video.
         system: a trained system with a video encoder.
-        settings: those that it was trained with.
+        settings: those of its training.
 
     Returns:
-        Detections, each {"segment": [start s, end s], "label", "score"}, best first.
+        Detections {"segment": [start s, end s], "label", "score"}, best first.
 
     Raises:
         InputError: the file is no readable video of two frames or more, or the system takes
@@ -79,12 +77,9 @@ def predict(video: Path | Video, system: System, settings: Settings) -> list[dic
 
 
 def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, TimeGrid]]:
-    """What the detector is given of a video: snippets [N, 3, F, H, W] of it or of its windows."""
-
-    def cut(frames: Tensor) -> Tensor:
-        return centre_crop(frames, settings.crop)
-
+    """Yield the inputs of the system, snippets [N, 3, F, H, W] of the video or of its windows."""
     info, cells, stride = video.info, settings.snippets, settings.window_stride
+    cut = partial(centre_crop, side=settings.crop)
     if stride is None:
         yield cut(decode_snippets(video, settings)), TimeGrid.over_video(info.duration, cells)
         return
@@ -95,11 +90,10 @@ def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, Time
 
 
 def longest_trained(settings: Settings) -> float | None:
-    """Seconds of the longest training video; None where the annotations are not at hand."""
+    """Return the seconds of the longest training video; None if the annotations are not here."""
+    data = settings.data
     try:
-        videos = read_annotations(
-            settings.data.annotations, settings.data.train_subset, as_published=True
-        )
+        videos = read_annotations(data.annotations, data.train_subset, as_published=True)
     except InputError:
         return None
     return max(video.duration for video in videos.values())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
@@ -26,7 +26,7 @@ RATIOS = {"snippets": (0.1, 0.3, 0.6, 1.0), "proposals": (0.05, 0.25, 0.5, 1.0)}
 
 
 def run_ablation(
-    what: Literal["snippets", "proposals"],
+    what: str,
     out: Path,
     *,
     size: str = "laptop",
@@ -38,19 +38,13 @@ def run_ablation(
 ) -> Reports:
     """Train and test `e2e_stickfigures` with every strategy, ratio and seed, and compare.
 
-    Runs that an earlier call finished with the same settings are kept, so that an interrupted study
-    can go on. Table, numbers and picture are written anew after every seed.
+    `what` is sampled: snippets or proposals. Runs that an earlier call finished with the same
+    settings are kept, so that an interrupted study can go on. Everything is written into `out`:
+    OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and, anew after every seed, the comparison OUT/WHAT.txt,
+    .json and .png.
 
-    Args:
-        what: what is sampled.
-        out: folder for everything: OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and the comparison,
-            OUT/WHAT.txt, .json and .png.
-        size: of the generated data set.
-        seeds: one run per seed, all on the same videos.
-        ratios: above 0, at most 1; none: `RATIOS`. At 1 all strategies are the same run.
-        strategies: none: all.
-        assignments: changes to the settings of all runs.
-        progress: show bars.
+    By default all strategies are compared, at `RATIOS`; at ratio 1 they are the same run. All
+    seeds see the same videos, a data set of the `size`; `assignments` change all runs.
 
     Raises:
         InputError: an unknown strategy, a ratio out of range, or a change of a varied setting.

@@ -46,17 +46,10 @@ def run_demo(
 ) -> dict[str, list[RunReport]]:
     """Make the videos, train and test every system with every seed, and draw the comparison.
 
-    Data, features and runs that an earlier call finished with the same settings are kept.
-
-    Args:
-        out: folder for everything: OUT/data, OUT/SYSTEM/SEED, OUT/pictures, OUT/table.txt.
-        size: of the generated data set.
-        seeds: one run of every system per seed, all on the same videos.
-        assignments: changes to the settings of all systems.
-        progress: show bars.
-
-    Returns:
-        System -> one report per seed.
+    Everything is written into `out`: OUT/data, OUT/SYSTEM/SEED, OUT/pictures and OUT/table.txt.
+    Data, features and runs that an earlier call finished with the same settings are kept. All
+    seeds see the same videos, a data set of the `size`; `assignments` change all systems. Returns
+    system -> one report per seed.
     """
     data = out / "data"
     make_dataset(data, size, progress=progress)
@@ -64,7 +57,8 @@ def run_demo(
     for seed in seeds:
         for system in SYSTEMS:
             settings = demo_settings(system, data, seed, assignments)
-            folder = out / _folder_name(system) / f"seed{seed}"
+            name = system.replace(" %", "_percent").replace(",", "").replace(" ", "_")
+            folder = out / name / f"seed{seed}"
             reports[system].append(report_of(settings, folder, system, progress=progress))
     folders = {system: of_seeds[0].folder for system, of_seeds in reports.items()}
     draw_run_curves(folders, out / "pictures" / "curves.png")
@@ -92,7 +86,3 @@ def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -
     score = 100 * report.average
     print(f"{title}, seed {settings.seed}: average mAP {score:.1f} %", flush=True)
     return report
-
-
-def _folder_name(system: str) -> str:
-    return system.replace(" %", "_percent").replace(",", "").replace(" ", "_")

@@ -26,12 +26,8 @@ def draw_test_videos(
 ) -> list[Path]:
     """Draw timelines of the first test videos: ground truth and each system's detections.
 
-    Args:
-        settings: whose test videos are drawn. Without the file of a video, such as for features
-            that others extracted, its timeline has no frames.
-        systems: name -> predictions in ActivityNet's structure.
-        folder: of the pictures.
-        count: number of videos.
+    `systems` are name -> predictions in ActivityNet's structure. The timeline of a video without a
+    file, such as for features that others extracted, has no frames.
     """
     predicted = set.intersection(*(set(found["results"]) for found in systems.values()))
     videos = read_split(settings.data, training=False)

@@ -57,25 +57,13 @@ def predict_videos(
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, Detections]:
-    """Detect actions in videos and write the results.
+    """Detect actions in videos (see `find_videos`), write the results and return them by name.
 
-    OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections,
-    OUT/NAME.png a timeline and OUT/NAME.mp4 the annotated video of the best ones. A video that
-    cannot be read does not stop the others. The files are written for the videos that are done,
-    even if the work is interrupted.
-
-    Args:
-        videos: files with different names, see `find_videos`.
-        checkpoint: of a run that was trained on videos.
-        out: folder of the results.
-        threshold: lowest score of a detection that is kept.
-        annotate: write annotated videos as well.
-        device: auto, cpu, cuda or mps.
-        log: called with a few lines on every video.
-        progress: show a bar if there are several videos.
-
-    Returns:
-        Name of each video that could be read -> its detections, best first.
+    OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
+    least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the
+    annotated video of the best ones. A video that cannot be read does not stop the others. The
+    files are written for the videos that are done, even if the work is interrupted. `log` is called
+    with a few lines on every video.
 
     Raises:
         InputError: the checkpoint cannot be used; or, at the end, videos could not be read.

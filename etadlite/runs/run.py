@@ -60,37 +60,38 @@ def run_training(
     training.explain = _explain_memory
     tests = EpochTests(training.settings, progress=progress)
     # 3. The run directory; only the first process writes to it.
-    made = callable(folder)
-    if callable(folder):
-        folder = distributed.broadcast(folder() if distributed.is_first() else None)
+    if isinstance(folder, Path):
+        place = folder
+    else:
+        place = distributed.broadcast(folder() if distributed.is_first() else None)
     if not distributed.is_first():
-        run(training, data, after_epoch=tests, folder=folder)
+        run(training, data, after_epoch=tests, folder=place)
         return None
-    _make_ready(folder, settings, keep=training.progress.records if state else None)
+    _make_ready(place, settings, keep=training.progress.records if state else None)
     # 4. The training, with a test after the last epoch at least.
     try:
-        with Recorder(folder, training.progress.steps) as recorder:
+        with Recorder(place, training.progress.steps) as recorder:
             log = recorder.log
-            run(training, data, log=log, after_epoch=tests, folder=folder, progress=progress)
+            run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
     except StoppedError:
         if failed := training.progress.failed:
             with suppress(OSError):
-                write_json(folder / "failed_videos.json", {"training": failed})
+                write_json(place / "failed_videos.json", {"training": failed})
         raise
     except InputError:
-        if made and not training.progress.steps:  # it never began, so nothing in it is of use
-            shutil.rmtree(folder)
+        if place is not folder and not training.progress.steps:  # it never began
+            shutil.rmtree(place)
         raise
     # 5. Predictions, pictures and report.
     try:
-        return _finish(training, tests, folder)
+        return _finish(training, tests, place)
     except OSError as error:
         if not disk_is_full(error):
             raise
         raise StoppedError(
-            f"the disk of {error.filename or folder} is full; the training is complete, and "
-            f"{folder} goes on from its last test",
-            folder=folder,
+            f"the disk of {error.filename or place} is full; the training is complete, and "
+            f"{place} goes on from its last test",
+            folder=place,
         ) from error
 
 
@@ -151,9 +152,9 @@ def _with_chunk_size(settings: Settings) -> Settings:
 
 def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
     """Say how much memory a step is predicted to need, once memory has run out."""
-    from etadlite.memory.plan import planned
+    from etadlite.memory.plan import plan_in_words
 
-    return planned(settings, chunks)
+    return plan_in_words(settings, chunks)
 
 
 def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:

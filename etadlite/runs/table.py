@@ -79,7 +79,7 @@ def runs_table(runs: Sequence[RunLine]) -> str:
     The settings are those that differ from the run's preset. For runs without a preset, such as on
     a user's own data, they are those that differ among the runs of the same name.
     """
-    rows = [HEAD]
+    rows: list[tuple[str, ...]] = [HEAD]
     for run in runs:
         alike = [o.settings for o in runs if o.settings.get("name") == run.settings.get("name")]
         costs = ("", "", "")

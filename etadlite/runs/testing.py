@@ -72,7 +72,7 @@ class EpochTests:
         try:
             tested = test_system(system, self.settings, self.data, progress=self.progress)
         except InputError as error:
-            raise StoppedError(error.sentence, 2) from error
+            raise StoppedError(str(error), 2) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -93,10 +93,9 @@ class EpochTests:
 def run_test(
     system: System, settings: Settings, folder: Path, *, progress: bool = True
 ) -> AveragePrecision | None:
-    """Test a trained system; write predictions and pictures into a folder.
+    """Test a trained system, write predictions and pictures, and return its mAP.
 
-    Returns:
-        Its mAP; None except in the first process.
+    In all processes except the first, nothing is written and the result is None.
     """
     system.to(resolve_device(settings.device))
     tested = test_system(system, settings, open_split(settings, training=False), progress=progress)
@@ -111,7 +110,7 @@ def run_test(
 def video_classes(
     settings: Settings, data: AnnotatedVideos
 ) -> dict[str, list[tuple[str, float]]] | None:
-    """Return the classes of a data set's videos from the classifier; None if there is none."""
+    """Return the classes of a data set's videos, see `classes_of_videos`."""
     return classes_of_videos(settings.inference, [video.name for video in data.videos])
 
 
