@@ -1,4 +1,4 @@
-"""Makes the stick-figure data set: `python data_scripts/make_stickfigures.py data/stickfigures`."""
+"""Make the stick-figure data set: `python data_scripts/make_stickfigures.py data/stickfigures`."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ def main(
     size: Annotated[str, typer.Option(help="smoke, laptop or large.")] = "laptop",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; one per core if left out.")
+        int | None, typer.Option(help="Number of processes; by default one per core.")
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:

@@ -2,10 +2,10 @@
 
     python data_scripts/pretrain_tiny_encoder.py etadlite/encoders/tiny_r2plus1d.safetensors
 
-The encoder learns to tell the eight actions and idling on trimmed studio clips; the classifier is
-thrown away. Printed at the end: its accuracy on other studio clips, on studio clips whose frames
-are one frame repeated (chance, for only motion tells the classes apart), and on clips of the target
-domain, which shows the gap that end-to-end training closes.
+The encoder learns to classify trimmed studio clips as one of the eight actions or as idling. The
+classifier is thrown away. At the end the script prints the accuracy on other studio clips, on
+studio clips that repeat one frame (it is chance, because only motion tells the classes apart), and
+on clips of the target domain (it shows the gap that end-to-end training closes).
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ BATCH = 32
 
 
 def clips(count: int, seed: int, scene: SceneSettings) -> tuple[Tensor, Tensor]:
-    """Clips uint8 [count, 3, F, SIZE, SIZE] and their classes [count]."""
+    """Make clips uint8 [count, 3, F, SIZE, SIZE] and their classes [count]."""
     frames, labels = studio_clips(count, FRAMES, SIZE, seed=seed, scene=scene)
     return torch.from_numpy(frames), torch.from_numpy(labels)
 
@@ -58,7 +58,7 @@ def in_batches(model: nn.Module, frames: Tensor) -> Tensor:
 
 
 def accuracy(model: nn.Module, frames: Tensor, labels: Tensor) -> float:
-    """Share of correctly classified clips, in percent."""
+    """Return the share of correctly classified clips, in percent."""
     return 100 * float((in_batches(model, frames).argmax(dim=1) == labels).float().mean())
 
 
@@ -89,7 +89,7 @@ def main(
     features = in_batches(encoder, frames)
     encoder.feature_mean.copy_(features.mean(dim=0))
     deviation = features.std(dim=0)
-    encoder.feature_std.copy_(deviation.where(deviation > 1e-3, 1.0))  # some channels stay at 0
+    encoder.feature_std.copy_(deviation.where(deviation > 1e-3, 1.0))  # some channels are always 0
     metadata = {"seed": str(seed), "clips": str(count), "epochs": str(epochs)}
     metadata |= {"etadlite": etadlite.__version__, "data": VERSION, "torch": torch.__version__}
     save_weights(target, encoder, metadata | {name: f"{v:.1f}" for name, v in measured.items()})

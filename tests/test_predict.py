@@ -20,7 +20,7 @@ from etadlite.presets import preset
 from etadlite.runs.predictions import find_videos, predict_videos
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
-from etadlite.viz import write_annotated
+from etadlite.viz.annotated import write_annotated
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +212,8 @@ def test_an_annotated_video_keeps_every_frame_and_shows_what_is_detected_now(cli
         {"segment": [0.0, 0.8], "label": "one", "score": 0.9},
         {"segment": [0.5, 1.5], "label": "two", "score": 0.4},
     ]
-    path = write_annotated(clip, tmp_path / "shown.mp4", detections, ["one", "two"])
-    plain = decoded(write_annotated(clip, tmp_path / "plain.mp4", []))
+    path = write_annotated(Video(clip), tmp_path / "shown.mp4", detections, ["one", "two"])
+    plain = decoded(write_annotated(Video(clip), tmp_path / "plain.mp4", []))
     shown, given = decoded(path), decoded(clip)
     assert [time for time, _ in shown] == pytest.approx([time for time, _ in given], abs=1e-4)
     height, width = plain[0][1].shape[:2]
@@ -236,8 +236,8 @@ def test_an_annotated_video_keeps_every_frame_and_shows_what_is_detected_now(cli
 
 def test_an_annotated_video_is_turned_upright_and_keeps_uneven_times(clip, tmp_path):
     side = turned(clip, tmp_path / "side.mp4", -90)
-    (_, first), *_ = decoded(write_annotated(side, tmp_path / "a.mp4", []))
+    (_, first), *_ = decoded(write_annotated(Video(side), tmp_path / "a.mp4", []))
     assert first.shape[0] > first.shape[1] == 240
     slow = uneven(clip, tmp_path / "uneven.mkv")
-    times = [time for time, _ in decoded(write_annotated(slow, tmp_path / "b.mp4", []))]
+    times = [time for time, _ in decoded(write_annotated(Video(slow), tmp_path / "b.mp4", []))]
     np.testing.assert_allclose(times, Video(slow).times[:-1], atol=2e-3)

@@ -41,7 +41,7 @@ def test_bars_lie_where_the_segments_are_in_seconds():
     ]
 
 
-def test_a_class_has_one_colour_in_all_rows_and_two_classes_two():
+def test_a_class_has_the_same_colour_in_all_rows_and_no_other_class_has_it():
     rows = {
         "true": [segment(0, 1, "run"), segment(2, 3, "jump")],
         "detected": [segment(0, 1, "jump", score=1.0), segment(2, 3, "run", score=0.2)],
@@ -54,7 +54,7 @@ def test_a_class_has_one_colour_in_all_rows_and_two_classes_two():
     assert alphas[0] > alphas[1] > 0
 
 
-def test_only_the_best_detections_are_shown_and_all_of_the_truth():
+def test_the_best_detections_and_all_true_actions_are_shown():
     many = [segment(i, i + 1, score=i / 30) for i in range(30)]
     rows = {"true": [segment(i, i + 1) for i in range(30)], "detected": many}
     _, true, detected = draw_timeline(FRAMES, 30.0, rows, top=4).axes
@@ -77,7 +77,7 @@ def test_segments_in_a_lane_never_overlap(spans):
 
 
 @pytest.mark.parametrize("rows", [{}, {"true": []}, {"true": [], "detected": []}])
-def test_nothing_to_show_is_a_picture_too(rows, tmp_path):
+def test_a_timeline_without_frames_or_segments_can_be_drawn(rows, tmp_path):
     figure = draw_timeline(np.empty((0, 1, 1, 3), np.uint8), 10.0, rows)
     assert len(figure.axes) == 1 + len(rows)
     assert save(figure, tmp_path / "empty.png").stat().st_size > 1000
@@ -152,11 +152,11 @@ def test_more_runs_than_colours_are_all_drawn():
     assert len(losses.get_legend().get_texts()) == len(runs)
 
 
-def test_runs_without_records_are_an_empty_picture(tmp_path):
+def test_runs_without_records_give_an_empty_picture(tmp_path):
     assert save(draw_curves({"none": []}), tmp_path / "none.png").exists()
 
 
-def test_colours_are_told_apart_and_repeat_after_the_last():
+def test_colours_differ_clearly_and_repeat_after_the_last():
     labels = [str(i) for i in range(2 * len(COLOURS))]
     colours = colours_of(labels)
     assert [colours[label] for label in labels[: len(COLOURS)]] == list(COLOURS)

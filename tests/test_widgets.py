@@ -1,4 +1,4 @@
-"""Widgets: what a setting shows, the grid without a browser, and controls that redraw."""
+"""Widgets: what a setting shows, the grid without a browser, and controls that draw again."""
 
 import ipywidgets
 import numpy as np
@@ -31,7 +31,7 @@ def test_a_slider_spreads_its_examples_evenly():
     assert [example["ratio"] for example in explorer.examples] == [0.1, 0.3, 0.5]
 
 
-def test_the_grid_shows_every_example_and_what_differs():
+def test_the_grid_shows_every_example_with_the_settings_that_differ():
     controls = {"size (cm)": [1, 2], "colour": ["red", "blue"]}
     examples = [{"colour": "red", "size (cm)": 1}, {"colour": "blue", "size (cm)": 1}]
     drawn = []
@@ -44,7 +44,7 @@ def test_the_grid_shows_every_example_and_what_differs():
     assert pixels(grid).std() > 1  # something is on it
 
 
-def test_a_moved_control_draws_anew():
+def test_a_moved_control_draws_again():
     drawn = []
     explorer = Explorer(
         lambda ratio, name: drawn.append((ratio, name)) or blank(ratio),

@@ -1,8 +1,7 @@
-"""Pictures of data, training and detections; nothing else imports this room but the runs."""
+"""Pictures of data, training and detections."""
 
-from etadlite.viz.annotated import write_annotated
 from etadlite.viz.breakdown import draw_breakdown
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.timeline import draw_timeline
 
-__all__ = ["draw_breakdown", "draw_curves", "draw_timeline", "write_annotated"]
+__all__ = ["draw_breakdown", "draw_curves", "draw_timeline"]

@@ -8,20 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from etadlite.viz.style import COLOURS
+from etadlite.viz.style import COLOURS, tidy
 
 Records = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(runs: Mapping[str, Records]) -> Figure:
-    """Loss and average mAP over epochs, a colour a run.
+    """Draw loss and average mAP over epochs, one colour per run.
 
     Args:
         runs: name -> records as in a run's metrics.jsonl: steps with `epoch` and `loss`, tests with
             `epoch` and `average_mAP` (0..1).
-
-    Returns:
-        The figure.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss_axis, map_axis = figure.subplots(1, 2)
@@ -38,23 +35,22 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
         if tests:
             map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
     loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
-    if tops and max(tops) > 0:  # a single step off the chart does not flatten all others
+    if tops and max(tops) > 0:  # one very large loss does not flatten all others
         loss_axis.set_ylim(0, 1.05 * max(tops))
     map_axis.set(xlabel="epoch", ylabel="average mAP (%)", title="Test videos")
-    map_axis.set_ylim(0, 1.05 * map_axis.get_ylim()[1])  # clear of the highest marker
+    map_axis.set_ylim(0, 1.05 * map_axis.get_ylim()[1])  # above the highest marker
     for axis in (loss_axis, map_axis):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy(axis, "both")
         if axis.get_legend_handles_labels()[1]:
             axis.legend(frameon=False)
     return figure
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Running mean over a twentieth of the run, shorter at the ends."""
+    """Return the running mean over a twentieth of the run, or less near the ends."""
     half = max(len(values) // 40, 1)
     total = np.concatenate([[0.0], np.cumsum(values)])
-    left = np.clip(np.arange(len(values)) - half, 0, None)
-    right = np.clip(np.arange(len(values)) + half + 1, None, len(values))
+    left = np.maximum(np.arange(len(values)) - half, 0)
+    right = np.minimum(np.arange(len(values)) + half + 1, len(values))
     return (total[right] - total[left]) / (right - left)

@@ -16,8 +16,8 @@ from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.memory.plan import plan
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext, snippet_count
-from etadlite.viz.style import COLOURS, colours_of, pixels, png
-from etadlite.viz.timeline import Segments, best, draw_row, lanes_of
+from etadlite.viz.style import COLOURS, colours_of, legend_outside, pixels, png, tidy
+from etadlite.viz.timeline import Segments, best, caption, draw_rows
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -27,73 +27,66 @@ Values = Sequence[Any]
 
 @dataclass(frozen=True)
 class Explorer:
-    """A picture that depends on what its controls are set to.
+    """A picture that depends on its controls.
 
     Attributes:
-        draw: a value of every control -> figure.
-        controls: name, with its unit -> the values that it offers. Numbers get a slider, names a
-            list to choose from.
-        alt: what is to be seen, in words.
-        examples: settings of the controls that the grid shows.
-        start: what the controls are set to at first; by default the first example.
+        draw: takes a value of every control, in their order, and returns a figure.
+        controls: name, with its unit -> the values to choose from. Numbers get a slider, names a
+            list.
+        alt: what the picture shows, in words.
+        examples: settings of the controls that the grid shows; the controls start at the first.
     """
 
     draw: Callable[..., Figure]
     controls: Mapping[str, Values]
     alt: str
     examples: Sequence[Mapping[str, Any]]
-    start: Mapping[str, Any] | None = None
 
     def grid(self, columns: int = 2) -> Figure:
-        """The examples side by side, each below its settings."""
-        fixed = {
-            name
-            for name in self.controls
-            if len(self.examples) > 1 and len({str(e[name]) for e in self.examples}) == 1
-        }
-        pictures = [
-            pixels(_narrow(self.draw(*example.values())), dpi=200) for example in self._ordered()
-        ]
+        """Draw the examples side by side; each has a title with the settings that differ."""
+        settings = {name: {str(e[name]) for e in self.examples} for name in self.controls}
+        titled = {n for n, seen in settings.items() if len(seen) > 1 or len(self.examples) == 1}
+        pictures = []
+        for example in self.examples:
+            figure = self.draw(*(example[name] for name in self.controls))
+            # On half the width the text stays readable.
+            figure.set_size_inches(6.6, figure.get_figheight() * 0.8)
+            pictures.append(pixels(figure, dpi=200))
         rows = -(-len(pictures) // columns)
         height = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-        width = 12 / columns
-        figure = Figure(figsize=(12, rows * (width * height + 0.3)), layout="constrained")
+        size = 12, rows * (12 / columns * height + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis("off")
         for axis, example, picture in zip(axes, self.examples, pictures, strict=False):
             axis.imshow(picture)
-            told = [f"{name}: {shown(value)}" for name, value in example.items()]
-            told = [text for name, text in zip(example, told, strict=True) if name not in fixed]
-            axis.set_title(", ".join(told), fontsize=9, parse_math=False)
+            texts = [f"{name}: {shown(value)}" for name, value in example.items() if name in titled]
+            axis.set_title(", ".join(texts), fontsize=9, parse_math=False)
             axis.set_anchor("N")
         return figure
 
     def live(self) -> "ipywidgets.Widget":
-        """The controls above the picture, which is drawn anew when one is moved."""
+        """Return the controls above the picture, which is drawn again when one is moved."""
         import ipywidgets
         from IPython.display import HTML, display
 
         def redraw(**values: Any) -> None:
-            # JupyterLab leaves out the alternative text of a picture that is no HTML.
+            # JupyterLab leaves out the alternative text of a picture that is not HTML.
             data = b64encode(png(self.draw(*values.values()))).decode()
             source = f"data:image/png;base64,{data}"
             display(HTML(f'<img src="{source}" alt="{escape(self.alt)}">'))
 
-        first = self.start or self.examples[0]
+        first = self.examples[0]
         controls = {name: _control(name, v, first[name]) for name, v in self.controls.items()}
         picture = ipywidgets.interactive_output(redraw, controls)
         return ipywidgets.VBox([*controls.values(), picture])
-
-    def _ordered(self) -> list[dict[str, Any]]:
-        """The examples with their settings in the controls' order."""
-        return [{name: example[name] for name in self.controls} for example in self.examples]
 
 
 def slider(
     draw: Callable[[Any], Figure], values: Values, name: str, alt: str, *, examples: int = 4
 ) -> Explorer:
-    """One control, and examples spread evenly over its values."""
+    """Return an explorer with one control; its examples are spread evenly over the values."""
     steps = max(examples - 1, 1)
     picked = [values[round(i * (len(values) - 1) / steps)] for i in range(examples)]
     return Explorer(draw, {name: values}, alt, [{name: value} for value in picked])
@@ -108,66 +101,47 @@ def player(
     moments: int = 60,
     height: int = 180,
 ) -> Explorer:
-    """Scrub a video with its detections: moment, lowest score, number of detections.
+    """Scrub a video file with its detections; controls: moment, lowest score, number.
 
-    Args:
-        video: the file.
-        detections: {"segment": [start s, end s], "label", "score"} each.
-        truth: the true actions, {"segment", "label"} each.
-        labels: all classes, so that each keeps its colour.
-        moments: frames that can be seen, spread evenly over the video.
-        height: of the frames, in pixels.
+    Detections and true actions are {"segment": [start s, end s], "label"}, detections with a
+    "score". `labels` are all classes, so that each keeps its colour. There are `moments` frames to
+    choose from, `height` pixels high and spread evenly over the video.
     """
     opened = Video(video)
-    info = opened.info
-    times = (np.arange(moments) + 0.5) * info.duration / moments
-    width = max(2, round(height * info.width / info.height))
-    indices = np.minimum(times * info.frames / info.duration, info.frames - 1).astype(int)
-    frames = opened.frames(indices, (height, width)).permute(0, 2, 3, 1).numpy()
-    seen = {round(float(time), 1): frame for time, frame in zip(times, frames, strict=True)}
+    duration = opened.info.duration
+    times = (np.arange(moments) + 0.5) * duration / moments
+    frames = dict(zip(times.round(1).tolist(), opened.strip(moments, height), strict=True))
     colours = colours_of(labels or sorted({item["label"] for item in (*truth, *detections)}))
 
     def draw(time: float, score: float, top: int) -> Figure:
         kept = best([item for item in detections if item["score"] >= score], top)
         rows = {"true": truth, "detected": kept} if truth else {"detected": kept}
-        lanes = {name: lanes_of(segments) for name, segments in rows.items()}
-        heights = [2.4] + [
-            0.34 * max(max(lane, default=0) + 1, 1) + 0.12 for lane in lanes.values()
-        ]
-        figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
-        picture, *axes = figure.subplots(len(heights), 1, height_ratios=heights)
-        picture.imshow(seen[time])
+        figure = draw_rows(rows, colours, duration, 2.4)
+        picture, *axes = figure.axes
+        picture.imshow(frames[time])
         picture.axis("off")
         now = [
-            f"{name}: {_told(item)}"
+            f"{name}: {caption(item)}"
             for name, segments in rows.items()
             for item in segments
             if item["segment"][0] <= time <= item["segment"][1]
         ]
         picture.set_title(f"{time:.1f} s   {',  '.join(now[:6]) or 'nothing'}", fontsize=10)
-        for axis, (name, segments) in zip(axes, rows.items(), strict=True):
-            draw_row(axis, name, segments, lanes[name], colours=colours, duration=info.duration)
+        for axis in axes:
             axis.axvline(time, color="black", linewidth=1.5)
-        axes[-1].set_xlabel("time (s)")
         return figure
 
-    offered = list(seen)
+    offered = list(frames)
     highest = max((item["score"] for item in detections), default=1.0)
     scores = [round(highest * share / 10, 3) for share in range(10)]
-    tops = [1, 2, 3, 5, 10, 20, 50]
-    controls = {"time (s)": offered, "score at least": scores, "at most": tops}
+    controls = {"time (s)": offered, "score at least": scores, "at most": [1, 2, 3, 5, 10, 20, 50]}
     middle = offered[len(offered) // 2]
     if truth:  # a moment at which something happens
-        start, end = truth[0]["segment"]
-        middle = min(offered, key=lambda time: abs(time - (start + end) / 2))
+        middle = min(offered, key=lambda time: abs(time - sum(truth[0]["segment"]) / 2))
+    shown_first = (middle, 0, 5), (middle, 5, 5), (middle, 0, 20), (offered[-1], 5, 20)
     examples = [
-        dict(zip(controls, values, strict=True))
-        for values in (
-            (middle, scores[0], 5),
-            (middle, scores[5], 5),
-            (middle, scores[0], 20),
-            (offered[-1], scores[5], 20),
-        )
+        dict(zip(controls, (time, scores[share], top), strict=True))
+        for time, share, top in shown_first
     ]
     what = "true actions and detections" if truth else "detections"
     alt = f"A frame of {video.stem} above the timeline of its {what}"
@@ -183,53 +157,44 @@ def sampler_explorer(
     ratios: Sequence[float] = (0.1, 0.2, 0.3, 0.5, 0.75),
     seeds: int = 10,
 ) -> Explorer:
-    """Which snippets of a video a strategy picks: strategy, ratio, seed.
+    """Show which snippets of a video a strategy picks; controls: strategy, ratio, seed.
 
-    Strategies that need what is not given are left out.
-
-    Args:
-        snippets: N.
-        actions: [A, 2] start and end in cells.
-        features: [C, N].
-        gradient: [C, N]; where given, its norm is the bars' height.
-        ratios: shares of the snippets to choose from.
-        seeds: how many draws can be looked at.
+    The video has N = `snippets` snippets, `actions` [A, 2] (start and end in cells) and `features`
+    [C, N]. The height of the bars is the norm of the `gradient` [C, N]. Strategies that need an
+    argument that is not given are left out. `seeds` is the number of draws to choose from.
     """
-    known = {"nothing": True, "labels": actions is not None}
-    known |= {"features": features is not None, "gradient": gradient is not None}
-    names = [name for name, strategy in SNIPPET_STRATEGIES.items() if known[strategy.needs]]
-    one = [None if given is None else given[None] for given in (features, gradient)]
+    given = {"nothing": True, "labels": actions, "features": features, "gradient": gradient}
+    names = [n for n, strategy in SNIPPET_STRATEGIES.items() if given[strategy.needs] is not None]
+    tensors = [None if value is None else value[None] for value in (features, gradient)]
+    batch = None if actions is None else [actions], *tensors
     height = np.ones(snippets) if gradient is None else gradient.norm(dim=0).cpu().numpy()
 
     def draw(strategy: str, ratio: float, seed: int) -> Figure:
-        context = SnippetContext(
-            Draws([seed]), snippets, None if actions is None else [actions], *one
-        )
+        context = SnippetContext(Draws([seed]), snippets, *batch)
         count = snippet_count(snippets, ratio)
-        picked = SNIPPET_STRATEGIES[strategy].pick(context, count)[0].cpu().numpy()
+        picked = SNIPPET_STRATEGIES[strategy].pick(context, count)[0].tolist()
         figure = Figure(figsize=(12, 2.6), layout="constrained")
         axis = figure.subplots()
-        colours = np.full(snippets, COLOURS[7], dtype=object)
-        colours[picked] = COLOURS[0]
-        axis.bar(np.arange(snippets) + 0.5, height, width=0.8, color=list(colours))
+        colours = [COLOURS[0] if snippet in picked else COLOURS[7] for snippet in range(snippets)]
+        axis.bar(np.arange(snippets) + 0.5, height, width=0.8, color=colours)
         top = 1.12 * float(height.max())
-        for start, end in () if actions is None else actions.tolist():
-            axis.plot([start, end], [top, top], color=COLOURS[3], linewidth=5)
+        for span in () if actions is None else actions.tolist():
+            axis.plot(span, [top, top], color=COLOURS[3], linewidth=5)
         axis.set(xlim=(0, snippets), ylim=(0, 1.1 * top), xlabel="snippet (cell)")
-        axis.set_ylabel("" if gradient is None else "norm of the gradient")
-        axis.spines[["top", "right"]].set_visible(False)
         if gradient is None:
             axis.set_yticks([])
+        else:
+            axis.set_ylabel("norm of the gradient")
         axis.set_title(f"{len(picked)} of {snippets} snippets", fontsize=10)
+        tidy(axis)
         return figure
 
     controls = {"strategy": names, "ratio": list(ratios), "seed": list(range(seeds))}
     ratio = 0.3 if 0.3 in ratios else ratios[len(ratios) // 2]
     examples = [{"strategy": name, "ratio": ratio, "seed": 0} for name in names]
     marks = "orange lines above are true actions" if actions is not None else "bars are snippets"
-    return Explorer(
-        draw, controls, f"Picked snippets are dark blue, others grey; {marks}", examples
-    )
+    alt = f"Picked snippets are dark blue, others grey; {marks}"
+    return Explorer(draw, controls, alt, examples)
 
 
 def memory_dial(
@@ -243,92 +208,64 @@ def memory_dial(
     precisions: Sequence[str] = ("fp32", "bf16"),
     needs: Callable[[Settings], Mapping[str, int]] | None = None,
 ) -> Explorer:
-    """What a training step needs, part by part, against a budget.
+    """Show what a training step needs, part by part, against a budget.
 
-    Args:
-        settings: of the run; the controls change them.
-        budget: bytes that the machine has.
-        batches: B, videos a step.
-        snippets: N, snippets a video.
-        chunks: snippets encoded at once.
-        ratios: shares of the snippets with a gradient.
-        precisions: of the encoder.
-        needs: settings -> bytes by part; by default those of `etadlite.memory.plan`.
+    The controls change the settings of the run: B videos per step, N snippets per video, snippets
+    encoded at once, the ratio of snippets with a gradient, and the encoder's precision. The budget
+    is in bytes. `needs` takes settings and returns bytes by part; by default the memory plan does.
     """
     stack = needs or (lambda chosen: plan(chosen).rows.stack())
     limit = budget / 2**20
 
     def draw(batch: int, n: int, chunk: int, ratio: float, precision: str) -> Figure:
-        chosen = settings.changed(
-            [
-                f"training.batch_size={batch}",
-                f"data.snippets={n}",
-                f"detector.max_duration={min(settings.detector.max_duration, n)}",
-                f"encoder.chunk_size={chunk}",
-                f"sampling.snippet_ratio={ratio}",
-                f"training.precision={precision}",
-            ]
-        )
-        parts = {name: size / 2**20 for name, size in stack(chosen).items() if size}
-        total = sum(parts.values())
+        changes = {
+            "training.batch_size": batch,
+            "data.snippets": n,
+            "detector.max_duration": min(settings.detector.max_duration, n),
+            "encoder.chunk_size": chunk,
+            "sampling.snippet_ratio": ratio,
+            "training.precision": precision,
+        }
+        parts = {name: size / 2**20 for name, size in stack(settings.changed(changes)).items()}
         figure = Figure(figsize=(12, 2.2), layout="constrained")
         axis = figure.subplots()
-        left = 0.0
-        for number, (name, size) in enumerate(parts.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            axis.barh(0, size, left=left, color=colour, edgecolor="white", label=name)
-            left += size
+        total = 0.0
+        for name, size in parts.items():
+            if size:
+                colour = COLOURS[len(axis.patches) % len(COLOURS)]
+                axis.barh(0, size, left=total, color=colour, edgecolor="white", label=name)
+                total += size
         axis.axvline(limit, color="black", linestyle="--", linewidth=1.5)
         axis.text(limit, 0.45, " budget", va="bottom", fontsize=9)
         fits = "fits" if total <= limit else "does not fit"
         axis.set_title(f"{total:,.0f} MiB of {limit:,.0f} MiB: {fits}", fontsize=10)
         axis.set(xlim=(0, 1.15 * max(total, limit)), ylim=(-0.5, 0.75), yticks=[])
         axis.set_xlabel("memory of a training step (MiB)")
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        tidy(axis, hidden=("top", "right", "left"))
+        legend_outside(figure, "lower center", ncols=4, fontsize=8)
         return figure
 
-    controls = {
-        "batch (videos)": list(batches),
-        "N (snippets)": list(snippets),
-        "chunk (snippets)": list(chunks),
-        "ratio": list(ratios),
-        "precision": list(precisions),
-    }
-    first = {name: values[min(1, len(values) - 1)] for name, values in controls.items()}
+    choices = (batches, snippets, chunks, ratios, precisions)
+    names = ("batch (videos)", "N (snippets)", "chunk (snippets)", "ratio", "precision")
+    controls = dict(zip(names, map(list, choices), strict=True))
+    first = {name: values[:2][-1] for name, values in controls.items()}
     first["precision"] = precisions[0]
-    examples = [first] + [
-        first | {name: controls[name][-1]} for name in list(controls)[:3] if len(controls[name]) > 1
-    ]
+    larger = [{name: controls[name][-1]} for name in names[:3] if len(controls[name]) > 1]
     alt = "A bar of the memory that a training step needs, part by part, beside the budget's line"
-    return Explorer(draw, controls, alt, examples)
-
-
-def _told(item: Mapping[str, Any]) -> str:
-    score = item.get("score")
-    return item["label"] if score is None else f"{item['label']} {score:.2f}"
+    return Explorer(draw, controls, alt, [first, *(first | change for change in larger)])
 
 
 def shown(value: Any) -> str:
-    """A control's value as it is written beside it."""
+    """Return the value of a control as text."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _control(name: str, values: Values, first: Any) -> "ipywidgets.Widget":
     import ipywidgets
 
-    options = [(shown(value), value) for value in values]
-    style = {"description_width": "12em"}
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-        made = ipywidgets.SelectionSlider(
-            options=options, value=first, description=name, continuous_update=False, style=style
-        )
-        made.layout.width = "80%"
-        return made
-    return ipywidgets.Dropdown(options=options, value=first, description=name, style=style)
-
-
-def _narrow(figure: Figure) -> Figure:
-    """The figure on half the width, so that its text stays readable there."""
-    figure.set_size_inches(6.6, figure.get_figheight() * 0.8)
-    return figure
+    common = {"value": first, "description": name, "style": {"description_width": "12em"}}
+    common["options"] = [(shown(value), value) for value in values]
+    if all(isinstance(value, (int, float)) for value in values):
+        layout = {"width": "80%"}
+        return ipywidgets.SelectionSlider(**common, continuous_update=False, layout=layout)
+    return ipywidgets.Dropdown(**common)
