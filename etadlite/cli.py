@@ -67,7 +67,6 @@ def ablate(
 
     Finished runs are kept: the same command goes on where it was stopped.
     """
-    from etadlite.evaluation import read_numbers
     from etadlite.runs.ablate import ablation_table, run_ablation
 
     reports = run_ablation(
@@ -342,13 +341,13 @@ def evaluate(
     from etadlite import evaluation
 
     files = (ground_truth, predictions)
-    chosen = {"subset": subset, "tiou": evaluation.read_numbers(tiou, "--tiou")}
+    chosen = {"subset": subset, "tiou": read_numbers(tiou, "--tiou")}
     chosen["blocked"] = blocked or ()
     precision = evaluation.mean_average_precision(*files, **chosen)
     scores = {"subset": subset, "tiou": precision.tiou.tolist()}
     scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
     if proposals is not None:
-        numbers = evaluation.read_numbers(proposals, "--proposals")
+        numbers = read_numbers(proposals, "--proposals")
         amounts = [int(n) if n.is_integer() else n for n in numbers]
         recall = evaluation.average_recall(*files, **chosen, proposals=amounts)
         scores["average_recall"] = dict(zip(amounts, recall.average.tolist(), strict=True))
@@ -356,7 +355,7 @@ def evaluate(
         from etadlite.viz.breakdown import draw_breakdown
         from etadlite.viz.style import save
 
-        edges = evaluation.read_numbers(lengths, "--lengths")
+        edges = read_numbers(lengths, "--lengths")
         found = evaluation.breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=predictions.name), breakdown)
     if as_json:
@@ -447,6 +446,30 @@ def main() -> None:
     if speaks:
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def read_numbers(text: str, option: str) -> list[float]:
+    """Read numbers from `START:STOP:STEP`, with both ends, or from a list with commas.
+
+    Raises:
+        InputError: `text` is neither; the step is not positive; there are more than 1,000 steps.
+    """
+    problem = InputError(
+        f'{option} is "{text}"; give START:STOP:STEP (0.5:0.95:0.05) or a list with commas '
+        "(0.3,0.5)"
+    )
+    parts = text.split(":")
+    try:
+        if len(parts) == 1:
+            return [float(part) for part in text.split(",")]
+        start, stop, step = (float(part) for part in parts)
+        steps = (stop - start) / step + 1e-6
+    except (ValueError, ZeroDivisionError):
+        raise problem from None
+    if not (step > 0 and 0 <= steps <= 1000):
+        raise problem
+    # Rounded: 0.5 + 8 * 0.05 is 0.9.
+    return [round(start + i * step, 10) for i in range(int(steps) + 1)]
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:

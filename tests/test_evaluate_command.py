@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from etadlite.base.errors import InputError
-from etadlite.cli import main
-from etadlite.evaluation import breakdown, read_numbers
+from etadlite.cli import main, read_numbers
+from etadlite.evaluation import breakdown
 from etadlite.viz import draw_breakdown
 
 TRUTH = {

@@ -214,7 +214,7 @@ def without(data, key):
         ({"tiou": [float("nan")]}, "tiou is"),
         ({"tiou": [[0.5]]}, "tiou is"),
         ({"blocked": {"v": 1}}, "not a list"),
-        ({"blocked": [3]}, "not a video name"),
+        ({"blocked": [3]}, "not a list of video names"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

@@ -2,8 +2,8 @@
 
 from etadlite.evaluation.arrays import PredictionWarning
 from etadlite.evaluation.average_precision import AveragePrecision, mean_average_precision
-from etadlite.evaluation.numbers import read_numbers
-from etadlite.evaluation.recall import AverageRecall, Breakdown, average_recall, breakdown
+from etadlite.evaluation.error_analysis import Breakdown, breakdown
+from etadlite.evaluation.recall import AverageRecall, average_recall
 
 __all__ = [
     "AveragePrecision",
@@ -13,5 +13,4 @@ __all__ = [
     "average_recall",
     "breakdown",
     "mean_average_precision",
-    "read_numbers",
 ]

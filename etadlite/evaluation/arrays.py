@@ -4,7 +4,6 @@ Every fault of the two files is found here, so that the metrics need not look fo
 """
 
 import gc
-import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etadlite.base.errors import InputError
-from etadlite.data.annotations import NOT_A_CLASS, read_annotations
+from etadlite.base.files import read_json
+from etadlite.data.annotations import (
+    NOT_A_CLASS,
+    VideoAnnotation,
+    labels_of,
+    read_annotations,
+    read_names,
+)
 
 Source = str | Path | Mapping[str, Any]
+Names = Iterable[str] | str | Path
 
 
 class PredictionWarning(UserWarning):
@@ -30,39 +37,41 @@ class GroundTruth:
 
     Attributes:
         source: the file, for messages.
-        videos: name -> number of every video of the subset that is not blocked.
-        labels: the classes, in order of first occurrence.
-        segments: [G, 2] start and end in seconds.
-        video: [G] index into ``videos``.
-        label: [G] index into ``labels``.
-        subset_of: name -> subset of every video of the file.
+        annotations: all videos of the file by name, also those of other subsets.
+        subset: name of the subset.
         blocked: names of videos that are left out.
-        other_labels: labels that occur only outside the subset.
+        videos: name -> number of every video of the subset that is not blocked.
+        labels: class -> number, in order of first occurrence.
+        segments: [G, 2] start and end in seconds.
+        video: [G] number of the video.
+        label: [G] number of the class.
     """
 
     source: str
+    annotations: Mapping[str, VideoAnnotation]
+    subset: str
+    blocked: frozenset[str]
     videos: dict[str, int]
-    labels: list[str]
+    labels: dict[str, int]
     segments: NDArray[np.float64]
     video: NDArray[np.int64]
     label: NDArray[np.int64]
-    subset_of: dict[str, str]
-    blocked: frozenset[str]
-    other_labels: frozenset[str]
 
 
 class Predictions(NamedTuple):
-    """N predictions: [N, 2] seconds, [N] scores, [N] video index, [N] label index (or zeros)."""
+    """N predictions: [N, 2] seconds, [N] scores, [N] numbers of the video and of the class."""
 
     segments: NDArray[np.float64]
     scores: NDArray[np.float64]
     video: NDArray[np.int64]
     label: NDArray[np.int64]
 
+    def rows(self, chosen: NDArray[Any]) -> "Predictions":
+        """Return the chosen rows, in the order of `chosen` (indices or a mask)."""
+        return Predictions(*(column[chosen] for column in self))
 
-def read_ground_truth(
-    source: Source, subset: str, blocked: Iterable[str] | str | Path = ()
-) -> GroundTruth:
+
+def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:
     """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
     An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
@@ -77,43 +86,33 @@ def read_ground_truth(
         InputError: the file is unreadable, an entry is malformed, a segment of any subset is
             reversed, or the subset has no instance.
     """
-    left_out = _read_blocked(blocked)
-    every = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
-    videos: dict[str, int] = {}
-    labels: dict[str, int] = {}
-    elsewhere = set()
-    segments, video, label = [], [], []
-    for entry in every.values():
-        if entry.subset != subset or entry.name in left_out:
-            elsewhere.update(action.label for action in entry.actions)
-            continue
-        for action in entry.actions:
-            segments.append((action.start, action.end))
-            video.append(len(videos))
-            label.append(labels.setdefault(action.label, len(labels)))
-        videos[entry.name] = len(videos)
-    name = str(source) if isinstance(source, str | Path) else "the given annotations"
-    if not segments:
-        known = ", ".join(sorted({entry.subset for entry in every.values()}))
+    left_out = _blocked_names(blocked)
+    annotations = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
+    videos = [v for v in annotations.values() if v.subset == subset and v.name not in left_out]
+    actions = [(n, action) for n, video in enumerate(videos) for action in video.actions]
+    name = "the given annotations" if isinstance(source, Mapping) else str(source)
+    if not actions:
+        known = ", ".join(sorted({video.subset for video in annotations.values()}))
         raise InputError(
             f"{name}: subset {subset!r} holds no annotated action to evaluate against"
             f"{' outside the blocked videos' if left_out else ''}; subsets in the file: {known}."
         )
+    labels = {label: n for n, label in enumerate(dict.fromkeys(a.label for _, a in actions))}
     return GroundTruth(
         name,
-        videos,
-        list(labels),
-        np.array(segments, dtype=np.float64),
-        np.array(video, dtype=np.int64),
-        np.array(label, dtype=np.int64),
-        {entry.name: entry.subset for entry in every.values()},
+        annotations,
+        subset,
         left_out,
-        frozenset(elsewhere - labels.keys()),
+        {video.name: n for n, video in enumerate(videos)},
+        labels,
+        np.array([(action.start, action.end) for _, action in actions], dtype=np.float64),
+        np.array([n for n, _ in actions], dtype=np.int64),
+        np.array([labels[action.label] for _, action in actions], dtype=np.int64),
     )
 
 
 def read_predictions(
-    source: Source, truth: GroundTruth, *, subset: str, with_labels: bool = True
+    source: Source, truth: GroundTruth, *, with_labels: bool = True
 ) -> Predictions:
     """Read the predictions for the videos of a ground truth.
 
@@ -125,7 +124,6 @@ def read_predictions(
     Args:
         source: prediction file or its content.
         truth: the ground truth to compare with.
-        subset: for messages.
         with_labels: False for class-agnostic metrics; then every ``label`` is 0.
 
     Raises:
@@ -136,42 +134,50 @@ def read_predictions(
         PredictionWarning: segments of no length.
     """
     name, results = _load_results(source)
-    known = {key: items for key, items in results.items() if key not in truth.blocked}
-    _refuse_other_videos(name, known, truth, subset)
+    results = {video: items for video, items in results.items() if video not in truth.blocked}
+    _refuse_other_videos(name, results, truth)
     try:
-        counts = [len(items) for items in known.values()]
-        flat = [item for items in known.values() for item in items]
+        counts = [len(items) for items in results.values()]
+        flat = [item for items in results.values() for item in items]
         segments = np.array([item["segment"] for item in flat], dtype=np.float64).reshape(-1, 2)
         scores = np.array([item["score"] for item in flat], dtype=np.float64)
-        names = [item["label"] for item in flat] if with_labels else []
-        fits = len(segments) == len(flat) and scores.ndim == 1 and all(map(_is_text, set(names)))
+        labels = [item["label"] for item in flat] if with_labels else []
+        fits = len(segments) == len(flat) and scores.ndim == 1 and _are_texts(set(labels))
     except (KeyError, TypeError, ValueError, IndexError):
         fits = False
     if not fits:
-        _refuse_malformed(name, known, with_labels)
-    video = np.repeat(np.array([truth.videos[key] for key in known], dtype=np.int64), counts)
+        _refuse_malformed(name, results, with_labels)
+    owners = np.repeat(np.array(list(results), dtype=object), counts)
+    video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
 
-    good = np.isfinite(scores) & np.isfinite(segments).all(1) & (segments[:, 1] >= segments[:, 0])
+    start, end = segments.T
+    good = np.isfinite(scores) & np.isfinite(segments).all(axis=1) & (start <= end)
     if not good.all():
         row = int(good.argmin())
-        owner = list(truth.videos)[video[row]]
         raise InputError(
-            f"{name}: video {owner!r}, prediction {row - int(np.argmax(video == video[row]))} has"
+            f"{name}: video {owners[row]!r}, prediction {row - np.argmax(video == video[row])} has"
             f" segment {segments[row].tolist()} and score {scores[row]}; both must be finite and"
             " start must not come after end."
         )
-    empty = np.flatnonzero(segments[:, 1] == segments[:, 0])
-    if len(empty):
-        owner = list(truth.videos)[video[empty[0]]]
+    empty = np.flatnonzero(start == end)
+    if empty.size:
         warnings.warn(
             f"{name}: {len(empty)} of {len(segments)} predictions have no length and count as"
-            f" wrong; the first belongs to video {owner!r}, at {segments[empty[0], 0]:g} s",
+            f" wrong; the first belongs to video {owners[empty[0]]!r}, at {start[empty[0]]:g} s",
             PredictionWarning,
             stacklevel=3,
         )
     if not with_labels:
-        return Predictions(segments, scores, video, np.zeros(len(video), dtype=np.int64))
-    return _with_labels(name, truth, Predictions(segments, scores, video, video), names)
+        return Predictions(segments, scores, video, np.zeros_like(video))
+    unknown = set(labels) - truth.labels.keys() - set(labels_of(truth.annotations))
+    if unknown:
+        row = next(row for row, label in enumerate(labels) if label in unknown)
+        raise InputError(
+            f"{name}: video {owners[row]!r} has the label {labels[row]!r}, which {truth.source}"
+            " does not know; correct the label."
+        )
+    label = np.array([truth.labels.get(label, -1) for label in labels], dtype=np.int64)
+    return Predictions(segments, scores, video, label).rows(label >= 0)
 
 
 def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
@@ -180,15 +186,21 @@ def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
     Raises:
         InputError: they are not one or more numbers above 0 and up to 1.
     """
-    try:
-        values = np.asarray(tiou, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.zeros(0)
-    if values.ndim != 1 or not values.size or not ((values > 0) & (values <= 1)).all():
+    values = as_numbers(tiou)
+    if not values.size or not ((values > 0) & (values <= 1)).all():
         raise InputError(
             f"tiou is {tiou!r}; give a sequence of one or more thresholds above 0 and up to 1."
         )
     return values
+
+
+def as_numbers(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return a sequence of numbers as an array; anything else becomes an empty one."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(0)
+    return array if array.ndim == 1 else np.zeros(0)
 
 
 def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -229,92 +241,67 @@ def pairs_of(
 
 def _load_results(source: Source) -> tuple[str, Mapping[str, Any]]:
     """Return the name for messages, and the predictions by video."""
-    if isinstance(source, str | Path):
-        name, data = str(source), _read_json(source)
+    if isinstance(source, Mapping):
+        name, content = "the given predictions", source
     else:
-        name, data = "the given predictions", source
-    if not isinstance(data, Mapping) or not isinstance(data.get("results"), Mapping):
+        # A million predictions are a million dicts. To search them for garbage takes three times
+        # as long as to read them.
+        name, collecting = str(source), gc.isenabled()
+        gc.disable()
+        try:
+            content = read_json(Path(source), "prediction file", "check the path")
+        finally:
+            if collecting:
+                gc.enable()
+    results = content.get("results") if isinstance(content, Mapping) else None
+    if not isinstance(results, Mapping):
         raise InputError(
             f'{name}: no "results" by video name; give predictions as ActivityNet JSON.'
         )
-    return name, data["results"]
+    return name, results
 
 
-def _read_json(path: str | Path) -> Any:
-    # A million predictions are a million dicts. To search them for garbage takes three times as
-    # long as to read them.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); check the path.") from error
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def _read_blocked(blocked: Iterable[str] | str | Path) -> frozenset[str]:
-    names = _read_json(blocked) if isinstance(blocked, str | Path) else blocked
-    source = blocked if isinstance(blocked, str | Path) else "blocked"
-    if isinstance(names, Mapping) or not isinstance(names, Iterable):
-        raise InputError(f"{source}: not a list of video names.")
-    names = list(names)
-    if not all(map(_is_text, names)):
-        raise InputError(f"{source}: holds something that is not a video name.")
+def _blocked_names(blocked: Names) -> frozenset[str]:
+    if isinstance(blocked, str | Path):
+        return frozenset(read_names(Path(blocked)))
+    names = list(blocked)
+    if isinstance(blocked, Mapping) or not _are_texts(names):
+        raise InputError(f"blocked is {blocked!r}, not a list of video names.")
     return frozenset(names)
 
 
-def _refuse_other_videos(
-    name: str, results: Mapping[str, Any], truth: GroundTruth, subset: str
-) -> None:
-    others = [key for key in results if key not in truth.videos]
+def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTruth) -> None:
+    others = [video for video in results if video not in truth.videos]
     if others:
-        where = truth.subset_of.get(others[0])
-        place = f"in subset {where!r} of" if where is not None else "not in"
+        known = truth.annotations.get(others[0])
+        place = f"in subset {known.subset!r} of" if known else "not in"
         raise InputError(
             f"{name}: video {others[0]!r} is {place} {truth.source}, not in the evaluated subset"
-            f" {subset!r} ({len(others)} such videos); evaluate another subset or remove them."
+            f" {truth.subset!r} ({len(others)} such videos); evaluate another subset or remove"
+            " them."
         )
 
 
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
     """Name the first prediction that cannot be read."""
-    for key, items in results.items():
+    for video, items in results.items():
         if not isinstance(items, list | tuple):
-            raise InputError(f"{name}: video {key!r} is malformed; it needs a list of predictions.")
+            raise InputError(
+                f"{name}: video {video!r} is malformed; it needs a list of predictions."
+            )
         for number, item in enumerate(items):
             try:
                 start, end = item["segment"]
                 float(start), float(end), float(item["score"])
-                if with_labels and not _is_text(item["label"]):
+                if with_labels and not isinstance(item["label"], str):
                     raise TypeError("label is no text")
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
-                    f"{name}: video {key!r}, prediction {number} is malformed ({error!r}); each"
+                    f"{name}: video {video!r}, prediction {number} is malformed ({error!r}); each"
                     " needs a segment of two numbers, a score and a label."
                 ) from error
     raise InputError(f"{name}: predictions need a segment of two numbers, a score and a label.")
 
 
-def _with_labels(
-    name: str, truth: GroundTruth, found: Predictions, names: list[str]
-) -> Predictions:
-    index = {label: i for i, label in enumerate(truth.labels)}
-    unknown = [label for label in dict.fromkeys(names) if label not in index]
-    for label in unknown:
-        if label not in truth.other_labels:
-            owner = list(truth.videos)[found.video[names.index(label)]]
-            raise InputError(
-                f"{name}: video {owner!r} has the label {label!r}, which {truth.source} does not"
-                " know; correct the label."
-            )
-    label = np.array([index.get(text, -1) for text in names], dtype=np.int64)
-    if not unknown:
-        return found._replace(label=label)
-    keep = label >= 0
-    return Predictions(found.segments[keep], found.scores[keep], found.video[keep], label[keep])
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)

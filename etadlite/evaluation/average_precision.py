@@ -1,14 +1,14 @@
 """Mean average precision at tIoU thresholds, as in ActivityNet's official evaluation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from etadlite.evaluation.arrays import (
     GroundTruth,
+    Names,
     Predictions,
     Source,
     as_published,
@@ -50,7 +50,7 @@ def mean_average_precision(
     *,
     subset: str,
     tiou: Sequence[float],
-    blocked: Iterable[str] | str | Path = (),
+    blocked: Names = (),
 ) -> AveragePrecision:
     """Compute interpolated mean average precision over the classes of the ground truth.
 
@@ -78,73 +78,69 @@ def mean_average_precision(
     """
     thresholds = check_tiou(tiou)
     truth = read_ground_truth(ground_truth, subset, blocked)
-    found = read_predictions(predictions, truth, subset=subset)
-    order = rank_by_class(found)
-    holder = match_predictions(truth, found, order, thresholds)
-    per_class = precision_of(truth, found, order, holder)
-    return AveragePrecision(thresholds, truth.labels, per_class)
+    ranked = rank_by_class(read_predictions(predictions, truth))
+    holder = match_predictions(truth, ranked, thresholds)
+    per_class = precision_of(truth.label, ranked.label, holder, len(truth.labels))
+    return AveragePrecision(thresholds, list(truth.labels), per_class)
 
 
-def rank_by_class(found: Predictions) -> NDArray[np.int64]:
-    """Return the order [N] of the predictions: by class, by descending score, as in the file."""
-    return np.lexsort((-found.scores, found.label))
+def rank_by_class(predictions: Predictions) -> Predictions:
+    """Sort predictions by class, then by descending score; equal scores as in the file."""
+    return predictions.rows(np.lexsort((-predictions.scores, predictions.label)))
 
 
 def match_predictions(
-    truth: GroundTruth, found: Predictions, order: NDArray[np.int64], tiou: NDArray[np.float64]
+    truth: GroundTruth, ranked: Predictions, tiou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Decide which prediction takes each ground truth.
 
     Args:
         truth: G ground truths.
-        found: N predictions.
-        order: [N] from `rank_by_class`.
+        ranked: from `rank_by_class`.
         tiou: [K] thresholds.
 
     Returns:
-        [K, G] position in ``order`` of the prediction, -1 for none.
+        [K, G] row of the prediction in ``ranked``, -1 for none.
     """
     n_classes = len(truth.labels)
     pred, gt, overlap = pairs_of(
-        found.video[order] * n_classes + found.label[order],
-        found.segments[order],
+        ranked.video * n_classes + ranked.label,
+        ranked.segments,
         truth.video * n_classes + truth.label,
         truth.segments,
     )
-    tiou = as_published(tiou)
-    near = overlap >= tiou.min()
-    pred, gt, overlap = pred[near], gt[near], overlap[near]
+    limits = as_published(tiou)
+    near = np.flatnonzero(overlap >= limits.min())
     # Of equal overlaps the official code takes the later ground truth.
-    best_first = np.lexsort((-gt, -overlap, pred))
+    best_first = near[np.lexsort((-gt[near], -overlap[near], pred[near]))]
     pred, gt, overlap = pred[best_first], gt[best_first], overlap[best_first]
-    holder = np.full((len(tiou), len(truth.label)), -1, dtype=np.int64)
-    for k, threshold in enumerate(tiou):
+    holder = np.empty((len(limits), len(truth.label)), dtype=np.int64)
+    for k, threshold in enumerate(limits):
         near = overlap >= threshold
         holder[k] = _match_in_turn(pred[near], gt[near], len(truth.label))
     return holder
 
 
 def precision_of(
-    truth: GroundTruth,
-    found: Predictions,
-    order: NDArray[np.int64],
+    truth_label: NDArray[np.int64],
+    label: NDArray[np.int64],
     holder: NDArray[np.int64],
+    n_classes: int,
 ) -> NDArray[np.float64]:
     """Compute average precision [C, K]; a class without ground truth has 0.
 
     Args:
-        truth: G ground truths of C classes.
-        found: N predictions.
-        order: [N] from `rank_by_class`.
+        truth_label: [G] classes of the ground truths.
+        label: [N] classes of the predictions, in the order of `rank_by_class`.
         holder: [K, G] from `match_predictions`.
+        n_classes: C.
     """
-    n_classes = len(truth.labels)
-    n_truths = np.bincount(truth.label, minlength=n_classes)
-    first = np.searchsorted(found.label[order], np.arange(n_classes))
+    n_truths = np.bincount(truth_label, minlength=n_classes)
+    first = np.searchsorted(label, np.arange(n_classes))
     per_class = np.zeros((n_classes, len(holder)))
     for k, ranks in enumerate(holder):
         taken = ranks >= 0
-        bounds = np.cumsum(np.bincount(truth.label[taken], minlength=n_classes))
+        bounds = np.cumsum(np.bincount(truth_label[taken], minlength=n_classes))
         for c, hits in enumerate(np.split(np.sort(ranks[taken]), bounds[:-1])):
             precision = np.arange(1, len(hits) + 1) / (hits - first[c] + 1)
             # Precision peaks at true positives, so these alone give the interpolated curve.

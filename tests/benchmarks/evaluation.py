@@ -148,12 +148,13 @@ def measure(videos: int, repeats: int) -> dict[str, dict[str, float]]:
     """Seconds by name."""
     truth, guess = draw(videos)
     settings = {"subset": "validation", "tiou": TIOU}
-    table = read_ground_truth(truth, "validation")
-    flat = read_predictions(guess, table, subset="validation")
+    actions = read_ground_truth(truth, "validation")
+    flat = read_predictions(guess, actions)
 
     def alone() -> None:
-        order = rank_by_class(flat)
-        precision_of(table, flat, order, match_predictions(table, flat, order, TIOU))
+        ranked = rank_by_class(flat)
+        holder = match_predictions(actions, ranked, TIOU)
+        precision_of(actions.label, ranked.label, holder, len(actions.labels))
 
     found = {
         "mAP, matching and areas alone": seconds(alone, repeats),
