@@ -61,7 +61,7 @@ def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> A
         InputError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such {what}") from None
     except json.JSONDecodeError as error:
