@@ -18,7 +18,13 @@ from etadlite.training.losses import (
     smooth_l1,
     stage_targets,
 )
-from etadlite.training.targets import Targets, boundary_targets, class_targets, make_targets, match
+from etadlite.training.targets import (
+    Targets,
+    boundary_targets,
+    class_targets,
+    make_targets,
+    matched_actions,
+)
 
 
 def close(actual, expected) -> None:
@@ -36,7 +42,7 @@ def test_targets_are_the_published_ones(shared, video):
     startness, endness = boundary_targets(actions, 128)
     close(startness, expected["gt_start"])
     close(endness, expected["gt_end"])
-    close(match(actions, proposals) / 128, expected["gt_segment"])
+    close(matched_actions(actions, proposals) / 128, expected["gt_segment"])
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.memory import LiveTensors, StepMemory, measure
-from etadlite.memory.budget import choose_chunk_size, largest, read_bytes, with_chunk_size
+from etadlite.memory.budget import largest, read_bytes, with_chunk_size
 from etadlite.memory.measurement import measure_step
 from etadlite.memory.plan import memory_table, plan
 from etadlite.model.sequential_encoder import SequentialEncoder
@@ -146,7 +146,8 @@ def test_a_budget_below_the_floor_is_refused_with_the_floor():
 def test_the_chunk_size_is_chosen_from_the_budget():
     for chunk in (1, 3, 7):
         budget = plan(tiny(f"encoder.chunk_size={chunk}")).rows.total
-        chosen = choose_chunk_size(tiny(), budget)
+        settings = tiny("encoder.chunk_size=null", f"training.memory={budget}")
+        chosen = with_chunk_size(settings).encoder.chunk_size
         assert chosen >= chunk
         assert plan(tiny(f"encoder.chunk_size={chosen}")).rows.total <= budget
     settings = tiny("encoder.chunk_size=null", "training.memory=1GB")

@@ -103,8 +103,8 @@ def test_a_run_trains_the_same_whether_it_tests_or_not(tiny):
         testing.test_system(system, settings, data, progress=False)
 
     quiet = weights_of(train(settings, progress=False).system)
-    testing = weights_of(train(settings, after_epoch=test, progress=False).system)
-    assert len(same(quiet, testing)) == len(quiet)
+    tested = weights_of(train(settings, after_epoch=test, progress=False).system)
+    assert len(same(quiet, tested)) == len(quiet)
 
 
 def test_at_ratio_zero_the_encoder_stays_as_it_was(tiny):

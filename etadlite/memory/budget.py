@@ -42,8 +42,10 @@ def read_bytes(text: str) -> int:
 def with_chunk_size(settings: Settings) -> Settings:
     """Return the settings with a chunk size: as given, or chosen from `training.memory`.
 
+    The chosen one is the largest, up to `LARGEST_CHUNK`, with which a step fits.
+
     Raises:
-        InputError: neither is given, or the budget is too small.
+        InputError: neither is given, or not even one snippet at a time fits.
     """
     if settings.encoder.chunk_size is not None or settings.data.features is not None:
         return settings
@@ -52,15 +54,7 @@ def with_chunk_size(settings: Settings) -> Settings:
             "encoder.chunk_size is null: give it, or a budget to choose it from, as "
             "training.memory=6GB"
         )
-    return settings.changed({CHUNK: choose_chunk_size(settings, settings.training.memory)})
-
-
-def choose_chunk_size(settings: Settings, budget: int) -> int:
-    """Return the largest chunk, up to `LARGEST_CHUNK`, with which a step fits a budget in bytes.
-
-    Raises:
-        InputError: not even one snippet at a time fits.
-    """
+    budget = settings.training.memory
 
     def excess(chunk: int) -> int:
         return plan(settings.changed({CHUNK: chunk})).rows.total - budget
@@ -72,7 +66,7 @@ def choose_chunk_size(settings: Settings, budget: int) -> int:
             f"this step needs {(budget + excess(1)) / MIB:.0f} MiB; raise it, or lower "
             "training.batch_size"
         )
-    return chunk
+    return settings.changed({CHUNK: chunk})
 
 
 class Largest(NamedTuple):

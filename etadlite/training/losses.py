@@ -1,7 +1,7 @@
 """The losses of ETAD (paper, section 3.3; balances and weights as in the released code).
 
-With several processes each one's losses are its share: sums over its own videos, divided by counts
-over those of all, so that shares and their gradients add up to those of the joined batch.
+With several processes, each one's loss is its share: sums over its own videos, divided by counts
+over the videos of all. Shares, and their gradients, add up to those of the joined batch.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,12 @@ _EPSILON = 1e-6
 
 
 class StageTargets(NamedTuple):
-    """What a stage should say of its P proposals in each of B videos.
+    """Targets of one stage for P proposals in each of B videos.
 
     Attributes:
         iou: [B, P] tIoU of a proposal with its matched action.
-        offsets: [B, P, 4] of start, end and centre in units of the length, and log of the width's
-            factor.
+        offsets: [B, P, 4] of start, end and centre, in units of the proposal's length, and the log
+            of the matched action's length in this unit.
         boundary: [B, P, 2] startness at a proposal's start and endness at its end.
     """
 
@@ -37,7 +37,7 @@ class StageTargets(NamedTuple):
 
 @torch.no_grad()
 def stage_targets(proposals: Tensor, targets: Targets) -> StageTargets:
-    """Targets of one stage for its proposals [B, P, 2] in cells."""
+    """Return the targets of one stage for its proposals [B, P, 2] in cells."""
     cells = targets.boundaries.shape[-1]
     matched = targets.matched
     shortest = _EPSILON * cells
@@ -53,9 +53,9 @@ def stage_targets(proposals: Tensor, targets: Targets) -> StageTargets:
 
 
 def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:
-    """Cross entropy in which positives (target > threshold) and negatives weigh the same.
+    """Return the cross entropy; positives (target > threshold) and negatives weigh the same.
 
-    Where one of the groups is empty, the other alone is averaged.
+    If one group is empty, the loss is the mean over the other.
     """
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
@@ -65,17 +65,17 @@ def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) ->
 
 
 def draw_as_many(group: Tensor, positives: Tensor, draws: Draws, *, guarded: bool) -> Tensor:
-    """Draw from a group about as many members as there are positives.
+    """Draw about as many members of a group as there are positives.
 
     Args:
-        group: bool mask [B, ...] of those who may be drawn.
-        positives: bool mask [B, ...] of the positives.
+        group: bool mask [B, ...] of the members.
+        positives: bool mask [B, ...].
         draws: the random streams of the B videos.
-        guarded: draw from the group only. The published code also draws everyone else once the
-            positives outnumber the group, or the group is empty.
+        guarded: draw members only. The published code also draws all others if the positives
+            outnumber the group or the group is empty.
 
     Returns:
-        Mask of the drawn.
+        Bool mask [B, ...].
     """
     wanted, there = all_reduce_sum(torch.stack((positives.sum(), group.sum())))
     drawn = draws.rand(*group.shape[1:]) * group > 1 - wanted / there
@@ -85,9 +85,9 @@ def draw_as_many(group: Tensor, positives: Tensor, draws: Draws, *, guarded: boo
 def sampled_bce(
     probability: Tensor, target: Tensor, threshold: float, draws: Draws, *, guarded: bool = True
 ) -> Tensor:
-    """Cross entropy over the positives (target > threshold) and about as many negatives.
+    """Return the mean cross entropy of the positives (target > threshold) and as many negatives.
 
-    Without positives, all negatives are averaged.
+    Without positives, it is the mean over all negatives.
     """
     positive = target > threshold
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
@@ -106,9 +106,9 @@ def sampled_l2(
     *,
     guarded: bool = True,
 ) -> Tensor:
-    """Squared error over high tIoUs (> high) and about as many middle and low (<= low) ones.
+    """Return the mean squared error of high tIoUs, of as many middle and as many low ones.
 
-    Without high ones, all are averaged.
+    High means above `high`, low at most `low`. Without high tIoUs, it is the mean over all.
     """
     is_high, is_low = target > high, target <= low
     weight = is_high.float()
@@ -119,9 +119,9 @@ def sampled_l2(
 
 
 def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
-    """Smooth L1 of the offsets [B, P, 4], summed over the four, averaged over the positives [B, P].
+    """Return smooth L1 of offsets [B, P, 4]: their sum, as a mean over the positives [B, P].
 
-    Without positives it is zero.
+    Without positives, it is zero.
     """
     error = F.smooth_l1_loss(offset, target, reduction="none").sum(dim=-1)
     return (error * positive).sum() / all_reduce_sum(positive.sum()).clamp(min=1)
@@ -134,7 +134,7 @@ def stage_loss(
     settings: LossSettings,
     draws: Draws,
 ) -> Tensor:
-    """Loss of one stage whose positives are the proposals of tIoU > positive_iou."""
+    """Return the loss of one stage; its positives are the proposals of tIoU > positive_iou."""
     guarded = settings.guarded
     iou, boundary = stage.iou.float(), stage.boundary.float()
     iou_class = sampled_bce(iou[..., 0], targets.iou, settings.iou_positive, draws, guarded=guarded)
@@ -155,16 +155,16 @@ def stage_loss(
 def detection_loss(
     output: DetectorOutput, targets: Targets, settings: LossSettings, draws: Draws | None = None
 ) -> dict[str, Tensor]:
-    """All parts of the loss; the sum of the values is what is minimised.
+    """Return all parts of the loss; their sum is what training minimises.
 
     Args:
-        output: what the detector says of B videos.
-        targets: what it should say.
+        output: the detector's output for B videos.
+        targets: its targets.
         settings: weights and thresholds.
-        draws: the random streams of the videos, for the choice of negatives; None: fresh ones.
+        draws: the random streams of the videos, for the draw of negatives; None: fresh ones.
 
     Returns:
-        `boundary`, `stage1` .. `stage3`, and `class` where the detector tells classes.
+        `boundary`, `stage1`, `stage2`, ..., and `class` if the detector classifies.
     """
     boundaries = output.boundaries.float()
     if draws is None:

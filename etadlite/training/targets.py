@@ -1,4 +1,4 @@
-"""What the detector should say: boundary, proposal and class targets, all in cells."""
+"""The detector's targets: boundaries, matched actions and classes, all in cells."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ class Targets(NamedTuple):
 
     Attributes:
         boundaries: [B, 2, T] startness and endness, in 0..1.
-        matched: [B, P, 2] the action of highest tIoU with each proposal; [0, 0] without actions.
-        classes: [B, T] class of every cell, K for background.
+        matched: [B, P, 2] the action of highest tIoU with each proposal; [0, 0] if there is none.
+        classes: [B, T] class of every cell; K is the background.
     """
 
     boundaries: Tensor
@@ -26,14 +26,10 @@ class Targets(NamedTuple):
 
 
 def boundary_targets(actions: Tensor, cells: int) -> Tensor:
-    """Share of every cell that lies in the boundary region of a start, and of an end.
+    """Return startness and endness [2, T] for the actions [A, 2] in cells; A may be 0.
 
-    Args:
-        actions: [A, 2] in cells; A may be 0.
-        cells: T.
-
-    Returns:
-        [2, T] startness and endness: the greatest share over the actions.
+    They are the share of a cell in the boundary region of a start (an end), the largest over all
+    actions.
     """
     if not len(actions):
         return actions.new_zeros(2, cells)
@@ -46,15 +42,10 @@ def boundary_targets(actions: Tensor, cells: int) -> Tensor:
     return shares.amax(dim=1) / (1 + 1e-6 * cells)
 
 
-def match(actions: Tensor, proposals: Tensor) -> Tensor:
-    """The action of highest tIoU with each proposal; the first where several are equal.
+def matched_actions(actions: Tensor, proposals: Tensor) -> Tensor:
+    """Return the action [P, 2] of highest tIoU with each proposal, of equal ones the first.
 
-    Args:
-        actions: [A, 2] in cells; A may be 0.
-        proposals: [P, 2] in cells.
-
-    Returns:
-        [P, 2]; [0, 0] without actions.
+    Actions are [A, 2] in cells, proposals [P, 2]. Without actions, all are [0, 0].
     """
     if not len(actions):
         return torch.zeros_like(proposals)
@@ -62,16 +53,9 @@ def match(actions: Tensor, proposals: Tensor) -> Tensor:
 
 
 def class_targets(actions: Tensor, labels: Tensor, cells: int, num_classes: int) -> Tensor:
-    """Class of the action over the middle of each cell, K for none; shorter actions go first.
+    """Return for each cell [T] the class, 0..K-1, of the action over its middle; K without one.
 
-    Args:
-        actions: [A, 2] in cells.
-        labels: [A] class numbers.
-        cells: T.
-        num_classes: K.
-
-    Returns:
-        [T] class numbers, 0..K.
+    Actions are [A, 2] in cells, labels [A]. Of several actions over a cell, the shortest counts.
     """
     classes = torch.full((cells,), num_classes, device=actions.device)
     middle = torch.arange(cells, device=actions.device) + 0.5
@@ -85,10 +69,18 @@ def class_targets(actions: Tensor, labels: Tensor, cells: int, num_classes: int)
 def make_targets(
     actions: list[Tensor], labels: list[Tensor], proposals: Tensor, cells: int, num_classes: int
 ) -> Targets:
-    """Targets of B videos with the actions [A, 2] (cells), labels [A] and proposals [B, P, 2]."""
+    """Return the targets of B videos.
+
+    Args:
+        actions: [A, 2] in cells, per video.
+        labels: [A] class numbers, per video.
+        proposals: [B, P, 2] in cells.
+        cells: T.
+        num_classes: K.
+    """
     return Targets(
         torch.stack([boundary_targets(a, cells) for a in actions]),
-        torch.stack([match(a, p) for a, p in zip(actions, proposals, strict=True)]),
+        torch.stack([matched_actions(a, p) for a, p in zip(actions, proposals, strict=True)]),
         torch.stack(
             [class_targets(a, k, cells, num_classes) for a, k in zip(actions, labels, strict=True)]
         ),
