@@ -105,7 +105,7 @@ def check_data(
 ) -> None:
     """Compare the files of a data set with its annotations and protocol; write a manifest."""
     from etadlite.prepare.check import check_data as check
-    from etadlite.prepare.check import folder_settings, report
+    from etadlite.prepare.check import folder_settings
     from etadlite.presets import PRESETS
     from etadlite.presets import preset as preset_of
 
@@ -114,7 +114,7 @@ def check_data(
     else:
         settings = preset_of(what, changes or ())
     checked = check(settings, deep=deep, workers=workers, progress=not quiet)
-    print(report(checked))
+    print(checked.as_text())
     if not checked.sound:
         raise typer.Exit(1)
 
@@ -135,9 +135,9 @@ def extract(
     or at --fps.
     """
     from etadlite.base.devices import resolve_device
+    from etadlite.base.distributed import local_device
     from etadlite.encoders.build import build_encoder
-    from etadlite.prepare.dense import extract_dense
-    from etadlite.prepare.extract import extract_features, own_device
+    from etadlite.prepare.extract import extract_dense, extract_features
     from etadlite.presets import preset as preset_of
 
     settings = preset_of(preset, changes or ())
@@ -149,7 +149,7 @@ def extract(
         )
     if fps is not None and stride is None:
         raise InputError("--fps needs --stride, the frames between two features")
-    encoder = build_encoder(settings.encoder).to(own_device(resolve_device(settings.device)))
+    encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
     if stride is None:
         written = extract_features(settings, encoder, folder, progress=not quiet)
     else:
@@ -429,7 +429,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        message, speaks = error.sentence, speaks or error.everywhere
+        message, speaks = str(error), speaks or error.everywhere
     except StoppedError as error:
         message, code, speaks = str(error), error.code, speaks or error.everywhere
         if error.folder is not None:

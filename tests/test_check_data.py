@@ -15,7 +15,7 @@ from etadlite.data.datasets import open_dataset
 from etadlite.data.manifest import broken_files, manifest_file, read_manifest
 from etadlite.prepare import check as module
 from etadlite.prepare import findings
-from etadlite.prepare.check import check_data, folder_settings, report
+from etadlite.prepare.check import check_data, folder_settings
 from etadlite.prepare.isolated import Outcome
 from etadlite.presets import preset
 from etadlite.stickfigures.classes import CLASSES
@@ -77,8 +77,8 @@ def test_sound_data_are_called_so(root):
     assert checked.sound
     assert not checked.findings
     assert [(split.annotated, split.usable) for split in checked.splits] == [(6, 6), (2, 2)]
-    assert "8 files of features" in report(checked)
-    assert report(checked).endswith("fit for training")
+    assert "8 files of features" in checked.as_text()
+    assert checked.as_text().endswith("fit for training")
     assert broken_files(root / "features", CHANNELS) == {}
 
 
@@ -124,7 +124,7 @@ def test_a_fault_is_named_counted_and_told_how_to_mend(root, what):
     checked = check(root)
     assert found(checked) == {what: 1}
     assert not checked.sound
-    text = report(checked)
+    text = checked.as_text()
     assert f"PROBLEM  {what}: 1" in text
     assert item in text
     assert remedy in text
@@ -138,7 +138,7 @@ def test_a_file_of_nearly_the_right_name_is_recognised(root, name):
     (folder / "clip_a.npy").rename(folder / f"{name}.npy")
     checked = check(root)
     assert found(checked) == {"training videos without a file": 1, "files of another name": 1}
-    assert f"{name}.npy: no video of that name; clip_a has no file" in report(checked)
+    assert f"{name}.npy: no video has this name; clip_a has no file" in checked.as_text()
 
 
 def test_remarks_do_not_fail_the_check(root):
@@ -151,7 +151,7 @@ def test_remarks_do_not_fail_the_check(root):
         "files nobody annotated": 1,
         "equal files under several names": 1,
     }
-    assert "note     files nobody annotated: 1" in report(checked)
+    assert "note     files nobody annotated: 1" in checked.as_text()
 
 
 def test_the_data_root_of_another_set_is_recognised(root):
@@ -161,14 +161,14 @@ def test_the_data_root_of_another_set_is_recognised(root):
     checked = check(root)
     assert checked.findings[0].what == "another data set?"
     assert "0 of 8 files belong to an annotated video, the files look like those of THUMOS-14" in (
-        report(checked)
+        checked.as_text()
     )
 
 
 def test_all_of_a_finding_is_counted_and_its_first_are_shown(root):
     for path in (root / "features").iterdir():
         path.unlink()
-    text = report(check(root))
+    text = check(root).as_text()
     assert "training videos without a file: 6" in text
     assert "... and 3 more" in text
     written = json.loads(manifest_file(root / "features").read_text())
@@ -219,7 +219,7 @@ def test_files_in_a_folder_below_are_found(root):
     (root / "all").rename(folder)
     checked = check(root)
     assert found(checked)["files in a folder below"] == 1
-    assert f"{folder / 'unpacked'}: 8 files" in report(checked)
+    assert f"{folder / 'unpacked'}: 8 files" in checked.as_text()
 
 
 def test_a_check_that_is_ended_goes_on_where_it_was(root, monkeypatch):
@@ -276,7 +276,7 @@ def test_values_that_are_not_finite_are_found_by_a_deep_check(root):
     assert check(root).sound
     checked = check(root, deep=True)
     assert found(checked) == {"unusable files": 1}
-    assert "not finite" in report(checked)
+    assert "not finite" in checked.as_text()
 
 
 def test_a_folder_that_cannot_be_written_is_checked_all_the_same(root, monkeypatch):
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_written_is_checked_all_the_same(root, monkeypat
     monkeypatch.setattr(module, "write_manifest", refuse)
     checked = check(root)
     assert checked.manifest is None
-    assert "no manifest" in report(checked)
+    assert "no manifest" in checked.as_text()
 
 
 def test_a_broken_manifest_is_named(root):
@@ -354,7 +354,7 @@ def videos(tmp_path):
 
 def test_videos_are_opened_and_listed(videos):
     checked = check_data(folder_settings(videos), progress=False)
-    assert checked.sound, report(checked)
+    assert checked.sound, checked.as_text()
     files, how = read_manifest(videos / "videos")
     assert how == {"deep": False, "channels": None}
     assert files == checked.files
@@ -377,7 +377,7 @@ def test_bad_videos_are_found(videos, monkeypatch):
         "wrong length": 1,
         "equal files under several names": 1,  # the other five
     }
-    text = report(checked)
+    text = checked.as_text()
     assert "clip_a.mp4 cannot be read as a video" in text
     assert "clip_b.mp4: 10 s, annotated 2" in text
     assert "clip_c.mp4: 25 fps, short side 32" in text
@@ -426,7 +426,7 @@ def test_damage_inside_frames_is_found_by_a_deep_check(shared, tmp_path):
     checked = check_data(settings, deep=True, progress=False)
     assert checked.sound
     assert found(checked) == {"damaged files": 1}
-    assert "x.mp4: 1 of 50 frames cannot be decoded" in report(checked)
+    assert "x.mp4: 1 of 50 frames cannot be decoded" in checked.as_text()
 
 
 # The command

@@ -19,7 +19,7 @@ from etadlite.data.augment import augment, centre_crop
 from etadlite.data.datasets import FeatureDataset, VideoDataset, collate, open_dataset
 from etadlite.data.features import feature_file, read_features, resize_features, write_features
 from etadlite.model.chunks import encode_in_chunks
-from etadlite.model.system import build_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
 
@@ -369,7 +369,7 @@ def test_a_video_that_cannot_be_read_costs_no_other_its_features(tiny, tmp_path)
     changes = (f"data.videos={tmp_path / 'videos'}", "data.cache=null")
     chosen = preset("stickfigures", [*tiny.assignments, *changes])
     out, encoder = tmp_path / "features", build_encoder(chosen.encoder)
-    words = r"1 videos have no features, .*training_00000\.mp4 cannot be .*others are written"
+    words = r"1 of 3 videos have no features, .*training_00000\.mp4 cannot be .*others are written"
     with pytest.raises(InputError, match=words) as error:
         extract_features(chosen, encoder, out, progress=False)
     assert error.value.everywhere
@@ -379,11 +379,11 @@ def test_a_video_that_cannot_be_read_costs_no_other_its_features(tiny, tmp_path)
 
 def test_features_of_other_settings_or_other_weights_are_not_mixed(tiny, tmp_path):
     _, chosen, encoder = features_of(tiny, tmp_path)
-    with pytest.raises(InputError, match="holds features of other videos or of another encoder"):
+    with pytest.raises(InputError, match="holds features made with other settings"):
         features_of(tiny, tmp_path, "data.frame_step=2")
     with torch.no_grad():
         next(encoder.parameters()).add_(1e-3)
-    with pytest.raises(InputError, match="choose another folder or delete this one"):
+    with pytest.raises(InputError, match="choose another folder, or delete this one"):
         extract_features(chosen, encoder, tmp_path, progress=False)
 
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
 from etadlite.prepare import dense
-from etadlite.prepare.dense import clip_frames, extract_dense
-from etadlite.prepare.extract import process
+from etadlite.prepare.dense import clip_frames
+from etadlite.prepare.extract import extract_dense
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
 
@@ -139,7 +140,7 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(videos, tmp_path):
     assert extracted(videos, out) == 1
     assert (out / "v_b.npy").exists()
     assert (out / "v_a.npy").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="choose another folder or delete this one"):
+    with pytest.raises(InputError, match="choose another folder, or delete this one"):
         extracted(videos, out, stride=4)
 
 
@@ -148,7 +149,7 @@ def test_processes_share_the_videos_without_a_word(videos, tmp_path, monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
-        assert process() == (int(rank), 2)
+        assert torchrun_rank() == (int(rank), 2)
         written.append(extracted(videos, out))
     assert written == [1, 2]
     assert len(list(out.glob("*.npy"))) == 3

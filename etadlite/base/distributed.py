@@ -38,6 +38,19 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def torchrun_rank() -> tuple[int, int]:
+    """Return this process's rank and the world size that `torchrun` set; needs no process group."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process among those of the machine; other devices unchanged."""
+    if device.type != "cuda":
+        return device
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", number % torch.cuda.device_count())
+
+
 @contextmanager
 def process_group(device: str, patience: float) -> Iterator[None]:
     """Join the processes that `torchrun` started.

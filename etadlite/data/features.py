@@ -11,6 +11,19 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 
 
+class FeatureShapeError(InputError):
+    """A feature file holds numbers, but not as [T, C].
+
+    Attributes:
+        shape: what it holds.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], channels: int) -> None:
+        hint = "; it looks transposed" if len(shape) == 2 and shape[0] == channels else ""
+        super().__init__(f"{path} has shape {list(shape)}, expected [T, {channels}]{hint}")
+        self.shape = shape
+
+
 def feature_file(folder: Path, name: str, view: int = 0) -> Path:
     """Where a video's features lie; further views are as many augmented versions of the video."""
     return folder / (f"{name}.{view}.npy" if view else f"{name}.npy")
@@ -40,7 +53,8 @@ def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.nda
         on_disk: leave it there until parts are taken, for those who need only a part.
 
     Raises:
-        InputError: the file is absent, broken, not two-dimensional, empty or of another width.
+        InputError: the file is absent or broken.
+        FeatureShapeError: it is not two-dimensional, is empty, or has another width.
     """
     try:
         array = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
@@ -51,8 +65,7 @@ def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.nda
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
-        hint = "; it looks transposed" if array.ndim == 2 and array.shape[0] == channels else ""
-        raise InputError(f"{path} has shape {list(array.shape)}, expected [T, {channels}]{hint}")
+        raise FeatureShapeError(path, array.shape, channels)
     return array
 
 

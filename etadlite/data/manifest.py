@@ -8,7 +8,6 @@ from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json
-from etadlite.data.video import Video
 
 VERSION = 1
 
@@ -26,6 +25,7 @@ class CheckedFile:
         short_side: shorter side of a video in pixels.
         note: damage that training can live with, in words.
         problem: why training cannot use the file, in words; empty if it can.
+        wrong_shape: True if the problem is the shape of the features.
         lost: whether the process that opened it died or took too long; that may be no fault of the
             file, so the next check opens it again.
     """
@@ -38,6 +38,7 @@ class CheckedFile:
     short_side: int | None = None
     note: str = ""
     problem: str = ""
+    wrong_shape: bool = False
     lost: bool = False
 
     def still_describes(self, path: Path) -> bool:
@@ -114,37 +115,6 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
         for name, file in files.items()
         if file.problem and file.still_describes(folder / name)
     }
-
-
-def examine_video(path: Path, *, decode: bool = False) -> CheckedFile:
-    """What a video file holds; one that cannot be read has a `problem`.
-
-    Args:
-        path: the file.
-        decode: decode all of it, which finds damage inside its frames.
-    """
-    stat = path.stat()
-    try:
-        video = Video(path)
-        info, note = video.info, video.info.note
-        if decode:
-            decoded = sum(1 for _ in video)
-            if decoded < 2:
-                raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
-            if decoded < info.frames:
-                damage = f"{info.frames - decoded} of {info.frames} frames cannot be decoded"
-                note = f"{note}; {damage}" if note else damage
-    except InputError as error:
-        return CheckedFile(stat.st_size, stat.st_mtime_ns, problem=str(error))
-    return CheckedFile(
-        stat.st_size,
-        stat.st_mtime_ns,
-        info.frames,
-        round(info.duration, 3),
-        round(info.fps, 3),
-        min(info.width, info.height),
-        note,
-    )
 
 
 def _without_defaults(file: CheckedFile) -> dict[str, Any]:

@@ -1,44 +1,44 @@
-"""What a check of a data set looks for: one function a kind of finding."""
+"""What a check of a data set looks for: one function for each kind of finding."""
 
-import difflib
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import isnan
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from etadlite.base.errors import InputError, nearest
 from etadlite.config import Settings
-from etadlite.data.annotations import VideoAnnotation
+from etadlite.data.annotations import read_annotations
+from etadlite.data.features import find_features
 from etadlite.data.manifest import CheckedFile
-from etadlite.prepare.protocols import ACTIVITYNET, THUMOS, Protocol
+from etadlite.data.split import VIDEO_SUFFIXES, read_split, video_file
+from etadlite.prepare.protocols import ACTIVITYNET, PROTOCOLS, THUMOS
 
 SHOWN = 3
-"""Items that a finding names."""
+"""Items of a finding that are printed."""
 
 LENGTH_SECONDS, LENGTH_SHARE = 5.0, 0.2
-"""A length is wrong that differs by more than both; 4 of ActivityNet-1.3's own videos do."""
+"""A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do."""
 
 COUNT_SHARE = 0.05
-"""Share of a protocol's videos up to which a difference is a remark: some have been withdrawn."""
+"""Up to this share of a protocol's videos may be missing or surplus: some have been withdrawn."""
 
 SYSTEMATIC = 0.01
-"""Share of files from which wrong lengths are a problem; so is a single one of twice or half."""
+"""Wrong lengths are a problem from this share of the files on, or if one is twice or half."""
 
 CONVERTED = (15, 256)
-"""Frames a second and short side of converted videos, as published for end-to-end training."""
+"""Frame rate and short side of converted videos, as published for end-to-end training."""
 
 
 class Finding(NamedTuple):
-    """Something found about several items.
+    """Something that was found about several items.
 
     Attributes:
-        what: in two or three words.
-        problem: whether training should not start before it is mended; otherwise a remark.
-        items: all that it was found of.
+        what: two or three words.
+        problem: True if training should not start before it is repaired; False for a note.
+        items: everything that it was found about.
         remedy: what to do, as a sentence.
     """
 
@@ -48,174 +48,227 @@ class Finding(NamedTuple):
     remedy: str
 
 
-def of_another_set(
-    videos: Mapping[str, VideoAnnotation], paths: Mapping[str, Path], present: Sequence[str]
-) -> Iterator[Finding]:
-    """Hardly any file belongs to an annotated video."""
-    if not present or len(paths) > 0.1 * min(len(videos), len(present)):
-        return
-    stems = [without_view(name) for name in present]
-    looks = [p.name for p in (THUMOS, ACTIVITYNET) if _share(p.looks, stems) > 0.9]
-    like = f"the files look like those of {looks[0]}" if looks else "no known data set's names fit"
-    yield Finding(
-        "another data set?",
-        True,
-        (f"{len(paths):,} of {len(present):,} files belong to an annotated video, {like}",),
-        "give the folder of this data set, or the annotations of that one",
-    )
+class DataFolder:
+    """The folder of features or of videos that settings name, beside the annotations.
 
+    Attributes:
+        folder: where the files lie.
+        is_features: True for features, False for videos.
+        suffixes: what the names of its files end with, in lower case.
+        splits: the videos of the splits "training" and "test".
+        videos: name -> video, of both splits.
+        paths: name of a video -> its file; videos without a file are absent.
+        names: names of everything in the folder, in order.
+        present: names of the finished files with one of the suffixes.
+        used: names of the files of annotated videos, with further views of features.
+        protocol: the published one that the preset follows; None if there is none.
 
-def further_below(
-    folder: Path, present: Sequence[str], suffixes: tuple[str, ...]
-) -> Iterator[Finding]:
-    """Folders in an empty folder that have the files, as archives unpack them."""
-    if present:
-        return
-    below = Counter(
-        path.parent for path in folder.rglob("*") if path.name.lower().endswith(suffixes)
-    )
-    if below:
-        yield Finding(
-            "files in a folder below",
-            True,
-            tuple(f"{place}: {count:,} files" for place, count in below.most_common()),
-            "give that folder, or move its files up: folders in the folder are not looked into",
-        )
+    Raises:
+        InputError: the annotations cannot be read, or there is no such folder.
+    """
 
-
-def counts(
-    protocol: Protocol | None, splits: Mapping[bool, Sequence[VideoAnnotation]], file: Path
-) -> Iterator[Finding]:
-    """More or fewer annotated videos than the protocol has."""
-    if protocol is None:
-        return
-    expected = {True: protocol.training, False: protocol.scored}
-    off = {training: len(split) - expected[training] for training, split in splits.items()}
-    items = tuple(
-        f"{'training' if training else 'test'}: {len(splits[training]):,} videos in {file}, the "
-        f"protocol has {expected[training]:,}"
-        for training, difference in off.items()
-        if difference
-    )
-    if items:
-        yield Finding(
-            f"counts differ from {protocol.name}'s",
-            any(abs(off[training]) > COUNT_SHARE * expected[training] for training in off),
-            items,
-            "results on other videos compare with published ones only roughly; see that annotations"
-            " and data.blocked are the published ones",
-        )
-
-
-def missing(
-    splits: Mapping[bool, Sequence[VideoAnnotation]], paths: Mapping[str, Path], folder: Path
-) -> Iterator[Finding]:
-    """Annotated videos without a file."""
-    for training, split in splits.items():
-        names = tuple(video.name for video in split if video.name not in paths)
-        if names:
-            yield Finding(
-                f"{'training' if training else 'test'} videos without a file",
-                True,
-                names,
-                f"complete {folder}, or leave them out with data.allow_missing=true",
+    def __init__(self, settings: Settings) -> None:
+        self.settings = data = settings.data
+        folder = data.features or data.videos
+        if folder is None:
+            raise InputError("the settings name no data: give data.videos or data.features")
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: there is no such folder; get the data, or correct its name"
             )
+        self.folder, self.is_features = folder, data.features is not None
+        self.suffixes = (".npy",) if self.is_features else VIDEO_SUFFIXES
+        self.protocol = PROTOCOLS.get(settings.name)
+        self.splits = {
+            "training": read_split(data, training=True),
+            "test": read_split(data, training=False),
+        }
+        self.videos = {video.name: video for split in self.splits.values() for video in split}
+        find = find_features if self.is_features else video_file
+        paths = {name: find(folder, name) for name in self.videos}
+        self.paths = {name: path for name, path in paths.items() if path is not None}
+        self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        self.present = [
+            n for n in self.names if n.lower().endswith(self.suffixes) and not is_draft(n)
+        ]
+        self.used = {path.name for path in self.paths.values()}
+        if self.is_features:
+            stems = {path.stem for path in self.paths.values()}
+            self.used |= {name for name in self.present if without_view(name) in stems}
 
 
-def unusable(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
-    """Files that cannot be opened, and features of another shape than the detector takes."""
-    broken = [file.problem for file in files.values() if file.problem and not file.frames]
-    # So `open_features` tells of a wrong width and of transposed files.
-    shapes = tuple(problem for problem in broken if " has shape " in problem)
-    others = tuple(problem for problem in broken if " has shape " not in problem)
-    if others:
-        remedy = "get or make them again, or leave them out with data.allow_missing=true"
-        yield Finding("unusable files", True, others, remedy)
-    if shapes:
-        yield Finding(
+def find_all(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
+    """Return what is found about a folder and its opened files (by file name), except lengths."""
+    return [
+        *other_data_set(data),
+        *files_further_below(data),
+        *wrong_counts(data),
+        *missing_files(data),
+        *unusable_files(files),
+        *wrong_names(data),
+        *unfinished_files(data),
+        *half_converted(data, files),
+        *double_files(data),
+        *equal_files(data, files),
+        *damaged_files(files),
+    ]
+
+
+def _finding(
+    what: str, items: Iterable[str], remedy: str, *, problem: bool = True
+) -> list[Finding]:
+    """Return a finding, or nothing if there are no items."""
+    items = tuple(items)
+    return [Finding(what, problem, items, remedy)] if items else []
+
+
+def other_data_set(data: DataFolder) -> list[Finding]:
+    """Find that hardly any file belongs to an annotated video."""
+    files, own = len(data.present), len(data.paths)
+    if not files or own > 0.1 * min(len(data.videos), files):
+        return []
+    stems = [without_view(name) for name in data.present]
+    like = "no known data set has such names"
+    for protocol in (ACTIVITYNET, THUMOS):
+        if sum(bool(re.fullmatch(protocol.looks, stem)) for stem in stems) > 0.9 * files:
+            like = f"the files look like those of {protocol.name}"
+    item = f"{own:,} of {files:,} files belong to an annotated video, {like}"
+    remedy = "give the folder of this data set, or the annotations of that one"
+    return _finding("another data set?", [item], remedy)
+
+
+def files_further_below(data: DataFolder) -> list[Finding]:
+    """Find subfolders that contain the files, as archives often unpack them."""
+    if data.present:
+        return []
+    files = (p for p in data.folder.rglob("*") if p.name.lower().endswith(data.suffixes))
+    below = Counter(path.parent for path in files).most_common()
+    items = (f"{folder}: {count:,} files" for folder, count in below)
+    remedy = "give that folder, or move its files up: subfolders are not searched"
+    return _finding("files in a folder below", items, remedy)
+
+
+def wrong_counts(data: DataFolder) -> list[Finding]:
+    """Find more or fewer annotated videos than the protocol has."""
+    if data.protocol is None:
+        return []
+    expected = data.protocol.videos
+    differences = {split: len(data.splits[split]) - count for split, count in expected.items()}
+    return _finding(
+        f"counts differ from {data.protocol.name}'s",
+        [
+            f"{split}: {len(data.splits[split]):,} videos in {data.settings.annotations}, the "
+            f"protocol has {expected[split]:,}"
+            for split, difference in differences.items()
+            if difference
+        ],
+        "results on other videos can be compared with published ones only roughly; make sure that "
+        "the annotations and data.blocked are the published ones",
+        problem=any(abs(n) > COUNT_SHARE * expected[split] for split, n in differences.items()),
+    )
+
+
+def missing_files(data: DataFolder) -> list[Finding]:
+    """Find annotated videos without a file."""
+    remedy = f"complete {data.folder}, or leave them out with data.allow_missing=true"
+    found = []
+    for split, videos in data.splits.items():
+        names = [video.name for video in videos if video.name not in data.paths]
+        found += _finding(f"{split} videos without a file", names, remedy)
+    return found
+
+
+def unusable_files(files: Mapping[str, CheckedFile]) -> list[Finding]:
+    """Find files that cannot be opened, and features with another shape than the detector takes."""
+    broken = [file for file in files.values() if file.problem and not file.frames]
+    return [
+        *_finding(
+            "unusable files",
+            [file.problem for file in broken if not file.wrong_shape],
+            "get or make them again, or leave them out with data.allow_missing=true",
+        ),
+        *_finding(
             "features of another shape",
-            True,
-            shapes,
+            [file.problem for file in broken if file.wrong_shape],
             "take the features that the preset is made for, set detector.in_channels to their "
             "width, or transpose them",
-        )
-
-
-def misnamed(
-    present: Sequence[str], used: Collection[str], known: Collection[str], missing: Collection[str]
-) -> Iterator[Finding]:
-    """Files that belong to no annotated video, with the missing one that each may be."""
-    unknown = [
-        n for n in present if n not in used and without_view(n).removeprefix("v_") not in known
+        ),
     ]
-    unknown = [n for n in unknown if without_view(n) not in known]
-    by_key = {_key(name): name for name in missing}
+
+
+def wrong_names(data: DataFolder) -> list[Finding]:
+    """Find files without an annotated video; some may belong to a video without a file."""
+    annotations, as_published = data.settings.annotations, data.settings.as_published
+    known = read_annotations(annotations, as_published=as_published).keys()  # of all subsets
+    by_key = {_key(name): name for name in data.videos.keys() - data.paths.keys()}
     near, far = [], []
-    for name in unknown:
-        match = by_key.get(_key(name))
-        if match is None and len(near) + len(far) < SHOWN:  # slow: only where it is shown
-            match = next(iter(difflib.get_close_matches(_key(name), by_key, 1, 0.8)), None)
-            match = by_key.get(match)
-        if match:
-            near.append(f"{name}: no video of that name; {match} has no file")
+    for name in data.present:
+        stem = without_view(name)
+        if name in data.used or known & {stem, stem.removeprefix("v_")}:
+            continue
+        meant = by_key.get(_key(name))
+        if meant is None and len(near) + len(far) < SHOWN:  # slow, so only if it is printed
+            meant = by_key.get(nearest(_key(name), by_key, 0.8) or "")
+        if meant:
+            near.append(f"{name}: no video has this name; {meant} has no file")
         else:
             far.append(name)
-    if near:
-        yield Finding("files of another name", True, tuple(near), "rename them to NAME + suffix")
-    if far:
-        yield Finding("files nobody annotated", False, tuple(far), "they are not used")
+    return [
+        *_finding("files of another name", near, "rename them to NAME + suffix"),
+        *_finding("files nobody annotated", far, "they are not used", problem=False),
+    ]
 
 
-def unfinished(names: Sequence[str]) -> Iterator[Finding]:
-    """What an interrupted download or conversion left."""
-    drafts = tuple(name for name in names if is_draft(name))
-    if drafts:
-        yield Finding(
-            "unfinished files",
-            True,
-            drafts,
-            "run what wrote them again; delete those that stay when nothing is running",
-        )
+def unfinished_files(data: DataFolder) -> list[Finding]:
+    """Find what an interrupted download or conversion left."""
+    remedy = "run what wrote them again; delete those that stay when nothing is running"
+    return _finding("unfinished files", filter(is_draft, data.names), remedy)
 
 
-def half_converted(
-    files: Mapping[str, CheckedFile], protocol: Protocol | None
-) -> Iterator[Finding]:
-    """Videos of another rate or size: ActivityNet's are converted, of others all or none."""
-    shapes = {
-        n: (round(file.fps), file.short_side) for n, file in files.items() if file.fps is not None
-    }
-    others = {name: shape for name, shape in shapes.items() if shape != CONVERTED}
-    rest = len(shapes) - len(others)
-    if others and (rest or protocol is ACTIVITYNET):
-        yield Finding(
-            "videos not converted",
-            protocol is ACTIVITYNET or rest > len(others),
-            tuple(f"{name}: {fps} fps, short side {side}" for name, (fps, side) in others.items()),
-            f"{rest:,} others have {CONVERTED[0]} fps and a short side of {CONVERTED[1]}; finish "
-            "data_scripts/convert_videos.py",
-        )
+def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
+    """Find videos of another rate or size.
 
-
-def with_lengths(
-    files: Mapping[str, CheckedFile],
-    videos: Mapping[str, VideoAnnotation],
-    paths: Mapping[str, Path],
-    settings: Settings,
-) -> tuple[dict[str, CheckedFile], list[Finding]]:
-    """Compare lengths with the annotations; a video cut off and too short is a broken file.
-
-    Features are compared with the frames and the stride where windows are cut, as training does,
-    and else with what the other videos have a second.
+    All videos of ActivityNet must be converted; of other data sets all or none.
     """
-    files, wrong, compared = dict(files), [], 0
-    stride = settings.data.window_stride
-    annotated = {paths[name].name: video for name, video in videos.items() if name in paths}
+    rate, side = CONVERTED
+    shapes = {n: (round(file.fps), file.short_side) for n, file in files.items() if file.fps}
+    others = {name: shape for name, shape in shapes.items() if shape != CONVERTED}
+    converted = len(shapes) - len(others)
+    required = data.protocol is ACTIVITYNET
+    if not converted and not required:
+        return []
+    return _finding(
+        "videos not converted",
+        [f"{name}: {shape[0]} fps, short side {shape[1]}" for name, shape in others.items()],
+        f"{converted:,} others have {rate} fps and a short side of {side}; finish "
+        "data_scripts/convert_videos.py",
+        problem=required or converted > len(others),
+    )
+
+
+def compare_lengths(
+    data: DataFolder, files: Mapping[str, CheckedFile]
+) -> tuple[dict[str, CheckedFile], list[Finding]]:
+    """Compare the lengths of files with the annotations.
+
+    Features are compared with the video's frames and the stride if training cuts windows, else with
+    the features per second of the other videos.
+
+    Returns:
+        The files, by name, in which a video that is cut off and too short has become unusable; and
+        a finding if lengths are wrong.
+    """
+    annotated = {path.name: data.videos[name] for name, path in data.paths.items()}
+    stride, checked = data.settings.window_stride, dict(files)
     good = {n: f for n, f in files.items() if n in annotated and not f.problem}
-    rates = [f.frames / annotated[n].duration for n, f in good.items() if f.duration is None]
-    rates = [rate for rate in rates if not isnan(rate)]
+    rates = [
+        file.frames / annotated[name].duration
+        for name, file in good.items()
+        if file.duration is None and annotated[name].duration > 0
+    ]
     usual = median(rates) if rates else 0.0
-    resized = len({f.frames for f in good.values()}) == 1
+    resized = len({file.frames for file in good.values()}) == 1
+    wrong, compared = [], 0
     for name, file in good.items():
         video = annotated[name]
         if file.duration is not None:
@@ -231,96 +284,75 @@ def with_lengths(
             continue
         compared += 1
         if abs(length - expected) > slack:
-            what = f"{name}: {length:g} {unit}, annotated {expected:g}"
-            wrong.append((max(length, expected) / max(1, min(length, expected)), what))
+            item = f"{name}: {length:g} {unit}, annotated {expected:g}"
+            wrong.append((max(length, expected) / max(1, min(length, expected)), item))
             if stride or (file.note and length < expected):
-                files[name] = replace(file, problem=f"{what}; {file.note or 'wrong stride?'}")
-    if not wrong:
-        return files, []
-    remedy = "see that they are whole and of this data set, with the same stride or frame rate"
+                checked[name] = replace(file, problem=f"{item}; {file.note or 'wrong stride?'}")
     wrong.sort(reverse=True)
-    problem = stride is not None or wrong[0][0] > 2 or len(wrong) > SYSTEMATIC * compared
-    items = tuple(what for _, what in wrong)
-    return files, [Finding("wrong length", problem, items, remedy)]
+    return checked, _finding(
+        "wrong length",
+        [item for _, item in wrong],
+        "make sure that they are whole and of this data set, with the same stride or frame rate",
+        problem=bool(stride) or len(wrong) > SYSTEMATIC * compared or any(r > 2 for r, _ in wrong),
+    )
 
 
-def duplicates(
-    folder: Path,
-    files: Mapping[str, CheckedFile],
-    present: Sequence[str],
-    videos: Mapping[str, VideoAnnotation],
-) -> Iterator[Finding]:
-    """Videos that have two files, and files of equal content under two names."""
-    stems = defaultdict(list)
-    for file in present:
-        stems[file.rpartition(".")[0]].append(file)
-    candidates = (stems.get(name, []) + stems.get(f"v_{name}", []) for name in videos)
-    double = tuple(" and ".join(several) for several in candidates if len(several) > 1)
-    if double:
-        yield Finding(
-            "videos with two files",
-            True,
-            double,
-            "keep one of each, so that it is clear which is read",
-        )
-    groups = defaultdict(list)
-    for name, file in files.items():
-        groups[file.bytes, file.frames].append(name)
-    same = []
-    for group in groups.values():
-        if len(group) == 1 or not files[group[0]].bytes:
-            continue
-        for equal in _equal(folder, group):
-            same.append(" = ".join(equal))
-    if same:
-        yield Finding(
-            "equal files under several names", False, tuple(same), "one of them may be wrong"
-        )
+def double_files(data: DataFolder) -> list[Finding]:
+    """Find videos that have two files."""
+    by_stem = defaultdict(list)
+    for name in data.present:
+        by_stem[name.rpartition(".")[0]].append(name)
+    files = [by_stem.get(name, []) + by_stem.get(f"v_{name}", []) for name in data.videos]
+    double = (" and ".join(names) for names in files if len(names) > 1)
+    remedy = "keep one of each, so that it is clear which one is read"
+    return _finding("videos with two files", double, remedy)
 
 
-def _equal(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
-    """Groups of files with the same content: by their middle first, then by all of it."""
-    for whole in (False, True):
-        groups = defaultdict(list)
-        for name in names:
-            groups[_digest(folder / name, whole=whole)].append(name)
-        names = [name for group in groups.values() if len(group) > 1 for name in group]
-    yield from (group for group in groups.values() if len(group) > 1)
+def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
+    """Find files with the same content but different names."""
 
+    def size(name: str) -> tuple[int, int]:
+        return files[name].bytes, files[name].frames
 
-def _digest(path: Path, *, whole: bool) -> bytes:
-    with path.open("rb") as file:
-        if whole:
+    def middle(name: str) -> bytes:
+        with (data.folder / name).open("rb") as file:
+            file.seek(files[name].bytes // 2)
+            return file.read(4096)
+
+    def digest(name: str) -> bytes:
+        with (data.folder / name).open("rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
-        file.seek(path.stat().st_size // 2)
-        return file.read(4096)
+
+    groups = [[name for name, file in files.items() if file.bytes]]
+    for key in (size, middle, digest):  # the cheapest comparison first
+        parts = defaultdict(list)
+        for number, group in enumerate(groups):
+            for name in group:
+                parts[number, key(name)].append(name)
+        groups = [part for part in parts.values() if len(part) > 1]
+    items = (" = ".join(group) for group in groups)
+    remedy = "one of them may be wrong"
+    return _finding("equal files under several names", items, remedy, problem=False)
 
 
-def damaged(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
-    """Files that can be read in part."""
-    notes = tuple(f"{n}: {f.note}" for n, f in files.items() if f.note and not f.problem)
-    if notes:
-        yield Finding("damaged files", False, notes, "training uses what can be decoded of them")
-
-
-# Names
+def damaged_files(files: Mapping[str, CheckedFile]) -> list[Finding]:
+    """Find files that can only partly be read."""
+    notes = (f"{n}: {f.note}" for n, f in files.items() if f.note and not f.problem)
+    remedy = "training uses what can be decoded of them"
+    return _finding("damaged files", notes, remedy, problem=False)
 
 
 def is_draft(name: str) -> bool:
-    """Whether a name is one of `written_whole` or of an unfinished download."""
+    """Return True for a draft of `written_whole` or an unfinished download."""
     return name.endswith(".part") or re.search(r"\.\d+\.part\.\w+$", name) is not None
 
 
 def without_view(name: str) -> str:
-    """The video's name in that of a file, without suffix and number of the view."""
+    """Return the video's name in a file's name, without suffix and number of the view."""
     return re.sub(r"\.\d+$", "", name.rpartition(".")[0])
 
 
 def _key(name: str) -> str:
-    """What is left of a name without prefix, suffixes and the kinds of letters people mix up."""
+    """Return a name without prefix, suffixes, upper case and separators, which are mixed up."""
     bare = re.sub(r"(\.(npy|mp4|mkv|webm|avi|mov|\d+))+$", "", name).removeprefix("v_")
     return re.sub(r"[^a-z0-9]", "", bare.casefold())
-
-
-def _share(pattern: str, names: Sequence[str]) -> float:
-    return Counter(re.fullmatch(pattern, name) is not None for name in names)[True] / len(names)

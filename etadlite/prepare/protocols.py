@@ -1,32 +1,29 @@
-"""The published protocols: how many videos a number stands for."""
+"""The published protocols: on how many videos published numbers are measured."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Protocol(NamedTuple):
-    """How many videos published numbers stand for.
+    """A data set with its published splits.
 
     Attributes:
-        name: of the data set.
-        training: videos to train on.
-        test: videos of the test subset.
-        scored: those of them that are not blocked.
-        looks: what its videos' names look like.
+        name: name of the data set.
+        videos: number of videos of each split; those that are blocked in the test do not count.
+        looks: a pattern that the names of its videos match.
     """
 
     name: str
-    training: int
-    test: int
-    scored: int
+    videos: Mapping[str, int]
     looks: str
 
 
-ACTIVITYNET = Protocol("ActivityNet-1.3", 10_024, 4_926, 4_728, r"(v_)?[\w-]{11}")
-THUMOS = Protocol("THUMOS-14", 200, 213, 211, r"video_(test|validation)_\d{7}")
+ACTIVITYNET = Protocol("ActivityNet-1.3", {"training": 10_024, "test": 4_728}, r"(v_)?[\w-]{11}")
+THUMOS = Protocol("THUMOS-14", {"training": 200, "test": 211}, r"video_(test|validation)_\d{7}")
 PROTOCOLS = {
     "anet_tsp": ACTIVITYNET,
     "e2e_anet_tsp": ACTIVITYNET,
     "thumos_i3d": THUMOS,
     "e2e_thumos_tsp": THUMOS,
 }
-"""The protocol that each preset follows."""
+"""Preset -> the protocol that it follows."""
