@@ -14,7 +14,7 @@ import torch
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.data.datasets import FeatureDataset, SampleKey
-from etadlite.data.unreadable import Readable, Unreadable, collate_readable
+from etadlite.data.unreadable import Readable, Unreadable, collate_readable, raise_errors
 from etadlite.presets import preset
 from etadlite.runs import testing
 from etadlite.runs.run import run_training
@@ -197,14 +197,14 @@ def test_a_video_that_fails_twice_is_replaced_by_the_same_one_each_time():
 def test_a_folder_that_is_gone_ends_the_search_and_a_full_disk_is_no_fault_of_a_video():
     gone = Readable(Files(dict.fromkeys(range(20), 99)))
     with pytest.raises(InputError, match="10 videos in a row cannot be read; is the data folder"):
-        gone[SampleKey(0, 0)]
+        next(raise_errors([collate_readable([gone[SampleKey(0, 0)]])]))
 
     class Full(Files):
         def __getitem__(self, key):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(InputError, match=r"the disk of data.cache is full; make room"):
-        Readable(Full({}))[SampleKey(0, 0)]
+        next(raise_errors([collate_readable([Readable(Full({}))[SampleKey(0, 0)]])]))
 
 
 def test_a_full_cache_ends_a_training_with_its_state(tiny, tmp_path, monkeypatch):

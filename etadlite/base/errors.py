@@ -18,11 +18,6 @@ class InputError(ValueError):
         super().__init__(*sentence)
         self.everywhere = everywhere
 
-    @property
-    def sentence(self) -> str:
-        """What it says; raised by a data loading process, it arrives wrapped in a traceback."""
-        return str(self).rpartition("InputError: ")[2].strip()
-
 
 class StoppedError(Exception):
     """A training ended early and can continue from its saved state.

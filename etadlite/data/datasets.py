@@ -61,7 +61,7 @@ class SampleKey(NamedTuple):
 class Batch(NamedTuple):
     """B samples, maybe none; `inputs` are stacked, the rest are lists.
 
-    `failed` names the videos that could not be read, with the reason, see
+    `failed` names the videos that could not be read, with the reason; `error` ends the work, see
     `etadlite.data.unreadable`.
     """
 
@@ -73,6 +73,7 @@ class Batch(NamedTuple):
     durations: list[float]
     seeds: list[int]
     failed: dict[str, str] = {}  # noqa: RUF012
+    error: InputError | None = None
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

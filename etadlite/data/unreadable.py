@@ -1,6 +1,6 @@
 """Videos that cannot be read: tried twice, replaced in training, never lost silently."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from av.error import FFmpegError
@@ -12,7 +12,7 @@ from etadlite.base.files import disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
 IN_A_ROW = 10
-"""So many videos in a row that cannot be read mean that all are gone."""
+"""So many unreadable videos in a row mean that all videos are gone."""
 
 
 class Unreadable(NamedTuple):
@@ -23,13 +23,10 @@ class Unreadable(NamedTuple):
 
 
 class Readable(Dataset):
-    """A data set in which a single bad file ends nothing.
+    """A data set that one bad file does not end.
 
-    What cannot be read is tried once more. If that fails too, it is left out, and in training
-    another sample, which follows from the seed, stands in for it.
-
-    Args:
-        data: the videos.
+    A video that cannot be read is tried once more. If that fails too, it is left out, and in
+    training another sample, which follows from the seed, replaces it.
     """
 
     def __init__(self, data: AnnotatedVideos) -> None:
@@ -38,33 +35,37 @@ class Readable(Dataset):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, key: int | SampleKey) -> list[Sample | Unreadable]:
-        """What was tried for the key, and last, where there is one, the sample.
+    def __getitem__(self, key: int | SampleKey) -> list[Sample | Unreadable] | InputError:
+        """Return what was tried for the key, the sample last if there is one.
 
-        Raises:
-            InputError: no video in a row of ten can be read, or there is no room for their frames.
+        An error that ends the work is returned, not raised: PyTorch would hand an exception of a
+        loading process on as a text.
         """
-        tried = [self.read(key)]
-        if not isinstance(key, SampleKey):
-            return tried
-        while isinstance(tried[-1], Unreadable):
-            if len(tried) == IN_A_ROW:
-                raise InputError(
-                    f"{IN_A_ROW} videos in a row cannot be read; is the data folder still there? "
-                    f"The last was {tried[-1].name}: {tried[-1].reason}"
-                )
-            other = video_seed(key.seed, len(tried)) % len(self.data)
-            tried.append(self.read(SampleKey(other, key.seed)))
+        try:
+            tried = [self.read(key)]
+            while isinstance(key, SampleKey) and isinstance(tried[-1], Unreadable):
+                if len(tried) == IN_A_ROW:
+                    return InputError(
+                        f"{IN_A_ROW} videos in a row cannot be read; is the data folder still "
+                        f"there? The last was {tried[-1].name}: {tried[-1].reason}"
+                    )
+                other = video_seed(key.seed, len(tried)) % len(self.data)
+                tried.append(self.read(SampleKey(other, key.seed)))
+        except InputError as error:
+            return error
         return tried
 
     def read(self, key: int | SampleKey) -> Sample | Unreadable:
-        """The sample, or why it cannot be read even at the second try."""
+        """Return the sample, or why it cannot be read even at the second try.
+
+        Raises:
+            InputError: the disk is full, which is no fault of the video.
+        """
         for attempt in (1, 2):
             try:
                 return self.data[key]
             except (OSError, ValueError, FFmpegError) as error:
                 if isinstance(error, OSError) and disk_is_full(error):
-                    # No fault of the video; as an error that a loading process can hand on.
                     raise InputError(
                         f"{error.filename}: the disk of data.cache is full; make room, or leave "
                         "the cache out with data.cache=null"
@@ -75,8 +76,18 @@ class Readable(Dataset):
         raise AssertionError
 
 
-def collate_readable(tried: Sequence[list[Sample | Unreadable]]) -> Batch:
+def collate_readable(tried: Sequence[list[Sample | Unreadable] | InputError]) -> Batch:
     """Make a batch of the samples that could be read; it may be empty."""
-    items = [item for items in tried for item in items]
+    errors = [item for item in tried if isinstance(item, InputError)]
+    items = [item for items in tried if not isinstance(items, InputError) for item in items]
     batch = collate([item for item in items if isinstance(item, Sample)])
-    return batch._replace(failed=dict(item for item in items if isinstance(item, Unreadable)))
+    failed = dict(item for item in items if isinstance(item, Unreadable))
+    return batch._replace(failed=failed, error=errors[0] if errors else None)
+
+
+def raise_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches; raise the error that one of them carries."""
+    for batch in batches:
+        if batch.error is not None:
+            raise batch.error
+        yield batch

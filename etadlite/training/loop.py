@@ -22,7 +22,7 @@ from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
 from etadlite.data.order import TrainingOrder
-from etadlite.data.unreadable import Readable, collate_readable
+from etadlite.data.unreadable import Readable, collate_readable, raise_errors
 from etadlite.encoders.speed import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System
@@ -53,7 +53,7 @@ class _Loader(DataLoader):
         others = set(multiprocessing.active_children())
         batches = super().__iter__()
         _LOADING.update(set(multiprocessing.active_children()) - others)
-        return batches
+        return raise_errors(batches)
 
 
 def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> DataLoader:
@@ -99,18 +99,10 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
     if system.encoder is not None and system.encoder.ratio > 0:
         trained = [p for p in system.encoder.parameters() if p.requires_grad]
         groups.append({"params": trained, "lr": settings.encoder_lr})
+    for group in groups:
+        group["initial_lr"] = group["lr"]
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
     return kind(groups, weight_decay=settings.weight_decay)
-
-
-def set_learning_rates(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings, epoch: float
-) -> None:
-    """Set the learning rate of every group of `make_optimizer` at a (fractional) epoch."""
-    factor = learning_rate_factor(settings, epoch)
-    rates = (settings.detector_lr, settings.encoder_lr)
-    for group, rate in zip(optimizer.param_groups, rates, strict=False):
-        group["lr"] = rate * factor
 
 
 def train(settings: Settings, **options: Any) -> Training:
@@ -201,8 +193,9 @@ def run(
             asked = time.perf_counter()
             for batch in _next_batches(training, batches, data, interruption):
                 # 2. The learning rates at the middle of the step, so that none is ever zero.
-                middle = (at.steps + 0.5) / length
-                set_learning_rates(training.optimizer, settings.training, middle)
+                factor = learning_rate_factor(settings.training, (at.steps + 0.5) / length)
+                for group in training.optimizer.param_groups:
+                    group["lr"] = factor * group["initial_lr"]
                 # 3. The step.
                 started = time.perf_counter()
                 at.waited += started - asked
@@ -256,10 +249,10 @@ def _next_batches(
         batch, lost = Batch([], torch.empty(0), [], [], [], [], []), ""
         try:
             batch = next(remaining)
-        except (InputError, OSError, RuntimeError) as error:
-            # One that a data loading process raised arrives wrapped in that process's traceback.
-            lost = str(error).strip().rpartition("Error: ")[2] or repr(error)
-            if not interruption.received and not isinstance(error, InputError):
+        except InputError as error:
+            lost = str(error)
+        except (OSError, RuntimeError):
+            if not interruption.received:  # a signal may have ended the loading processes, too
                 raise
         new = {name: why for name, why in batch.failed.items() if name not in at.failed}
         signal, some_lost, some_new = distributed.all_reduce_max(
