@@ -179,7 +179,7 @@ def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, col
     draw = ImageDraw.Draw(canvas)
     for polygon, colour in zip(polygons, colours, strict=True):
         draw.polygon(polygon, fill=colour)
-    # The mean of opaque colour on black is colour times coverage. The fourth band is the coverage.
+    # Opaque colour on black, averaged, is colour times coverage. The fourth band is the coverage.
     small = canvas.reduce(SUPERSAMPLING)
     front = Image.frombytes("RGBa", small.size, small.tobytes()).convert("RGBA")
     picture.paste(front, tuple(corner), front)
@@ -231,8 +231,7 @@ def render(
         picture = background.transform((size, size), Image.Transform.AFFINE, view)
         for stamp, fill in zip(stamps, fills, strict=True):
             _stamp(picture, *stamp[index], fill)
-        frame = np.asarray(picture)
-        lit = frame.ravel() * gain[index]
+        lit = np.asarray(picture).ravel() * gain[index]
         if strength > 0:
             lit += grain[offsets[index] : offsets[index] + pixels]
-        yield np.clip(lit, 0, 255, out=lit).astype(np.uint8).reshape(frame.shape)
+        yield np.clip(lit, 0, 255, out=lit).astype(np.uint8).reshape(size, size, 3)
