@@ -1,7 +1,8 @@
 # make demo: install into .venv and run the main job.   make test: install and run all tests.
 # make check: lint, types and the fast tests, in less than two minutes; run it before a commit.
 # make notebooks: write the notebooks from their sources.   make record: run them and keep outputs.
-# make slides, make assignment: what a course shows and hands out.   NOTEBOOK=NAME picks one.
+# make slides, make assignment, make solutions: what a course shows, hands out and keeps back, in
+# runs/.   NOTEBOOK=NAME picks one notebook.
 PYTHON ?= python3
 BIN := .venv/bin
 NAMES := $(basename $(notdir $(wildcard notebooks/source/*.py)))
@@ -9,7 +10,7 @@ NOTEBOOK ?= $(NAMES)
 # Each of two processes takes whole files, the long ones first, and computes with one thread.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo seeds test check lint types install clean notebooks record slides assignment
+.PHONY: demo seeds test check lint types install clean notebooks record slides assignment solutions
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -34,10 +35,15 @@ slides: .venv/installed-test
 		$(BIN)/jupyter nbconvert --to slides --output-dir runs/slides notebooks/$$name.ipynb || exit 1; \
 	done
 
+# nbgrader starts alembic, which it looks for in PATH.
 assignment: .venv/installed-test
-	@for name in $(NOTEBOOK); do \
-		$(BIN)/python -m etadlite.course.assignment $$name --out runs/assignments || exit 1; \
+	$(BIN)/python -m etadlite.course.build $(NOTEBOOK) --assignments runs/assignments
+	@cd runs/assignments && for name in $(NOTEBOOK); do \
+		PATH="$(CURDIR)/$(BIN):$$PATH" nbgrader generate_assignment $$name --force --create || exit 1; \
 	done
+
+solutions: .venv/installed-test
+	$(BIN)/python -m etadlite.course.build $(NOTEBOOK) --solutions runs/solutions
 
 test: .venv/installed-test
 	$(TESTS)

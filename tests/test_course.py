@@ -1,6 +1,11 @@
 """The exercises: a solution is right, plausible mistakes are named, a stub breaks nothing."""
 
 import importlib.util
+import os
+import re
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -8,12 +13,22 @@ import pytest
 
 from etadlite.base.errors import InputError
 from etadlite.course import check
-from etadlite.course.assignment import HEADING, assignment, grader, release
-from etadlite.course.build import notebook_names, notebooks_folder
+from etadlite.course.assignment import HEADING, assignment
+from etadlite.course.build import main, notebook_names, notebooks_folder
 from etadlite.course.checks import CHECKERS
-from etadlite.course.source import checked, definitions, read_source, solved, stub
+from etadlite.course.source import is_exercise, read_source, solution, stub, without_marks
 
 FOLDER = notebooks_folder()
+
+
+@cache
+def cells_of(name):
+    return read_source(FOLDER / "source" / f"{name}.py")
+
+
+def checked(cell):
+    """What an exercise gives to its checkers: pairs of exercise and function."""
+    return re.findall(r'check\("(\w+)", (\w+)\)', cell.source)
 
 
 def load(path):
@@ -29,17 +44,19 @@ WRONG = {
     for exercise, answers in load(path).WRONG.items()
 }
 EXERCISES = [
-    pytest.param(name, position, id=f"{name}-{cell.name}")
+    pytest.param(name, position, id=f"{name}-{cell.id}")
     for name in notebook_names(FOLDER)
-    for position, cell in enumerate(read_source(FOLDER / "source" / f"{name}.py"))
-    if cell.exercise
+    for position, cell in enumerate(cells_of(name))
+    if is_exercise(cell)
 ]
 
 
-def scope_of(cells, exercise):
-    """What the solution takes from the cells before it; nothing else of them is run."""
+def scope_of(cells):
+    """What an assignment gives to its exercises; no other cell is run."""
     scope: dict = {}
-    exec(definitions(solved(exercise), cells), scope)
+    for cell in cells:
+        if "assignment" in cell.metadata.tags:
+            exec(cell.source, scope)
     return scope
 
 
@@ -52,15 +69,16 @@ def run_as_notebook(code, scope, exercise):
 
 @pytest.mark.parametrize(("name", "position"), EXERCISES)
 def test_a_solution_passes_and_the_stub_breaks_nothing(name, position, capsys):
-    cells = read_source(FOLDER / "source" / f"{name}.py")
-    scope = scope_of(cells[:position], cells[position])
+    cells = cells_of(name)
+    scope = scope_of(cells[:position])
+    assert scope["check"] is check
     found = checked(cells[position])
     assert found, "an exercise gives its answer to check()"
     for exercise, expression in found:
         run_as_notebook(stub(cells[position]), scope, exercise)
         assert not check(exercise, eval(expression, scope))
         assert "not attempted" in capsys.readouterr().out
-        run_as_notebook(solved(cells[position]), scope, exercise)
+        run_as_notebook(without_marks(cells[position].source), scope, exercise)
         assert check(exercise, eval(expression, scope)), capsys.readouterr().out
 
 
@@ -80,8 +98,8 @@ def test_every_exercise_has_a_checker_and_every_checker_an_exercise():
     used = [
         exercise
         for name in notebook_names(FOLDER)
-        for cell in read_source(FOLDER / "source" / f"{name}.py")
-        if cell.exercise
+        for cell in cells_of(name)
+        if is_exercise(cell)
         for exercise, _ in checked(cell)
     ]
     assert sorted(used) == sorted(CHECKERS)
@@ -103,10 +121,10 @@ def test_what_is_no_attempt_is_said_so(exercise, attempt, said, capsys):
 
 @pytest.mark.parametrize("name", notebook_names(FOLDER))
 def test_every_exercise_can_be_handed_out(name):
-    cells = read_source(FOLDER / "source" / f"{name}.py")
+    cells = cells_of(name)
     handed_out = assignment(cells)
     points = [cell.metadata.get("nbgrader", {}).get("points", 0) for cell in handed_out.cells]
-    assert len([point for point in points if point]) == len([c for c in cells if c.exercise])
+    assert len([point for point in points if point]) == len([c for c in cells if is_exercise(c)])
 
 
 def test_an_exercise_without_a_heading_is_refused(tmp_path):
@@ -120,23 +138,38 @@ def test_an_exercise_without_a_heading_is_refused(tmp_path):
     assert HEADING.search("### 3 · A sampler (harder, 15 minutes)").groups() == ("harder", "15")
 
 
+def nbgrader(folder, *words):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path}
+    command = [sys.executable, "-m", "nbgrader", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's use of its database
 def test_a_right_and_a_wrong_submission_are_graded(tmp_path):
     """What is handed out holds no solution; solved, it gets all points; a mistake loses some."""
+    from nbgrader.api import Gradebook
+
     name = "00_quickstart"
-    handed_out = nbformat.read(release(name, FOLDER, tmp_path), as_version=4)
+    main([name, "--assignments", str(tmp_path)])
+    nbgrader(tmp_path, "generate_assignment", name, "--force", "--create")
+    handed_out = nbformat.read(tmp_path / "release" / name / f"{name}.ipynb", as_version=4)
     assert "SOLUTION" not in nbformat.writes(handed_out)
-    own = {cell.name: solved(cell) for cell in read_source(FOLDER / "source" / f"{name}.py")}
+    assert nbformat.writes(handed_out).count("return ...") == 3
+    own = {cell.id: solution(cell) for cell in cells_of(name) if is_exercise(cell)}
     for student, mistake in (("right", ""), ("wrong", "+ 1")):
         for cell in handed_out.cells:
             if cell.id in own:
-                function = own[cell.id].partition("\n\n\n")[0]
+                function = own[cell.id]
                 cell.source = f"{function} {mistake}" if cell.id == "exercise-2" else function
         target = tmp_path / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True)
         nbformat.write(handed_out, target)
-        assert grader(tmp_path).autograde(name, student, create=True)["success"]
-    with grader(tmp_path).gradebook as book:
+    nbgrader(tmp_path, "autograde", name, "--create")
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
         scores = {
             student: (found.score, found.max_score)
             for student in ("right", "wrong")

@@ -24,11 +24,19 @@ from etadlite.course.build import (
     notebook_names,
     notebooks_folder,
     take_outputs,
+    without_pictures,
 )
-from etadlite.course.card import card_table, put_card, record_run, recorded
+from etadlite.course.card import card_table, put_card, record_run
 from etadlite.course.execute import NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
-from etadlite.course.source import build, checked, definitions, read_source, solution, solved, stub
+from etadlite.course.source import (
+    build,
+    is_exercise,
+    read_source,
+    solution,
+    stub,
+    without_marks,
+)
 from etadlite.presets import ACTIVITYNET, placed, preset
 
 FOLDER = notebooks_folder()
@@ -69,13 +77,27 @@ def printed(notebook):
 
 @every_notebook
 def test_the_notebooks_are_those_of_the_source(name, tmp_path):
-    for kind, path in (("student", FOLDER), ("solved", FOLDER / "solutions")):
-        built = build(cells_of(name), kind)
+    main([name, "--solutions", str(tmp_path)])
+    for solved, path in ((False, FOLDER), (True, tmp_path)):
+        built = build(cells_of(name), solved=solved)
         put_card(built.cells, json.loads((FOLDER / "runtimes.json").read_text()).get(name, {}))
         found = nbformat.read(path / f"{name}.ipynb", as_version=4)
+        nbformat.validate(found)
         assert [(c.id, c.source, c.metadata) for c in found.cells] == [
             (c.id, c.source, c.metadata) for c in built.cells
         ], f"python -m etadlite.course.build {name}"
+
+
+@every_notebook
+def test_a_solved_notebook_has_no_stub_left(name):
+    cells = cells_of(name)
+    codes = {c.id: c.source for c in build(cells, solved=True).cells if c.cell_type == "code"}
+    assert "return ..." not in "".join(codes.values())
+    assert "SOLUTION" not in "".join(codes.values())
+    for cell in cells:
+        if is_exercise(cell):
+            assert "return ..." in stub(cell)
+            assert solution(cell) in codes[cell.id]
 
 
 @every_notebook
@@ -85,12 +107,13 @@ def test_the_form_is_kept(name):
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert 45 <= len(cells) <= 70
     assert sum(len(text.split()) for text in texts) <= 2500
-    for code in codes + [solved(cell) for cell in cells_of(name) if cell.exercise]:
+    exercises = [cell for cell in cells_of(name) if is_exercise(cell)]
+    for code in codes + [without_marks(cell.source) for cell in exercises]:
         lines = code.splitlines()
         assert len(lines) <= 25, lines[0]
         assert max(map(len, lines), default=0) <= 100
         compile(code, name, "exec")
-    assert 2 <= len([cell for cell in cells_of(name) if cell.exercise]) <= 4
+    assert 2 <= len(exercises) <= 4
     assert len([text for text in texts if "<summary>Hint" in text]) >= 2
     slides = [c for c in cells if c.metadata.slideshow.slide_type == "slide"]
     assert len(slides) >= 5
@@ -98,9 +121,9 @@ def test_the_form_is_kept(name):
 
 @every_notebook
 def test_the_parameters_are_those_of_every_notebook(name):
-    (tagged,) = [c for c in cells_of(name) if "parameters" in c.tags]
+    (tagged,) = [c for c in cells_of(name) if "parameters" in c.metadata.tags]
     values: dict[str, object] = {}
-    exec(tagged.text, values)
+    exec(tagged.source, values)
     own = ["train"] if "end_to_end" in name else []  # those with a published data set
     assert [key for key in values if key != "__builtins__"] == [*PARAMETERS, *own]
     assert values["profile"] == "laptop"
@@ -129,16 +152,24 @@ def test_the_recorded_outputs_are_of_this_code(name):
 def test_what_is_committed_is_small_and_names_no_machine(name):
     assert (FOLDER / f"{name}.ipynb").stat().st_size <= LARGEST
     for cell in committed(name).cells:
-        text = json.dumps(
-            [
-                {k: v for k, v in output.get("data", output).items() if "image/" not in k}
-                for output in cell.get("outputs", ())
-            ]
-        )
+        text = json.dumps([without_pictures(output) for output in cell.get("outputs", ())])
         assert not MACHINE.search(text), cell.id
 
 
 # A run
+
+
+def with_stubs(name):
+    """A solved notebook in which each exercise first stands as a stub."""
+    stubs = {c.id: c for c in build(cells_of(name)).cells}
+    notebook = build(cells_of(name), solved=True)
+    made = []
+    for cell in notebook.cells:
+        if f"{cell.id}-solution" in stubs:
+            made.append(stubs[cell.id] | {"id": f"{cell.id}-stub"})
+        made.append(cell)
+    notebook.cells = [nbformat.from_dict(cell) for cell in made]
+    return notebook
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +185,7 @@ def smoke(tmp_path_factory):
 
     def run(name):
         if name not in done:
-            nbformat.write(build(cells_of(name), "both"), folder / f"{name}.ipynb")
+            nbformat.write(with_stubs(name), folder / f"{name}.ipynb")
             parameters = {"profile": "smoke", "device": "cpu"}
             files = run_notebook(name, parameters, out=root / name, folder=folder)
             executed = nbformat.read(files.notebook, as_version=4)
@@ -179,8 +210,8 @@ def test_a_notebook_runs(name, smoke, capsys):
     said = printed(executed)
     assert str(root) not in said
     assert "\r" not in said, "a bar where lines are wanted"
-    for cell in cells_of(name):
-        for exercise, _ in checked(cell) if cell.exercise else ():
+    for cell in filter(is_exercise, cells_of(name)):
+        for exercise in re.findall(r'check\("(\w+)"', cell.source):
             assert f"{exercise}: not attempted yet." in said
             assert f"{exercise}: correct!" in said
     shown = list(pictures_of(executed))
@@ -327,22 +358,13 @@ check("double", double)
 # %% note [markdown] tags=["solution"]
 # Addition would do, too.
 
-# %% helper
+# %% setup-of-the-assignment tags=["assignment"]
 import math
-from math import e, pi
-
-
-def unused(): ...
-
-
-def circle(r):
-    return pi * r**2
-
 
 # %% area
 def area(r):
     # BEGIN SOLUTION
-    return math.floor(circle(r))
+    return math.pi * r**2
     # END SOLUTION
 
 
@@ -365,35 +387,29 @@ def test_a_source_makes_stubs_and_folded_solutions(source):
         "title",
         "exercise",
         "exercise-solution",
-        "helper",
         "area",
         "area-solution",
     ]
     assert student.cells[1].source == (
         '@staticmethod\ndef double(x):\n    return ...\n\n\ncheck("double", double);'
     )
-    assert student.cells[4].source.startswith("def area(r):\n    return ...\n\n\nif check(")
+    assert student.cells[3].source.startswith("def area(r):\n    return ...\n\n\nif check(")
     assert student.cells[2].source == (
         "<details><summary>Solution</summary>\n\n```python\n@staticmethod\ndef double(x):\n"
         "    y = 2 * x\n    return y\n```\n\nAddition would do, too.\n\n</details>"
     )
-    assert solution(cells[4]) == "def area(r):\n    return math.floor(circle(r))"
+    assert solution(cells[4]) == "def area(r):\n    return math.pi * r**2"
     assert student.cells[0].metadata.slideshow.slide_type == "slide"
     assert student.cells[1].metadata.slideshow.slide_type == "skip"
 
 
 def test_a_source_makes_solutions(source):
     cells = read_source(source)
-    solutions = build(cells, "solved")
-    assert [cell.id for cell in solutions.cells] == ["title", "exercise", "note", "helper", "area"]
+    solutions = build(cells, solved=True)
+    assert [cell.id for cell in solutions.cells] == ["title", "exercise", "note", "area"]
     assert "SOLUTION" not in "".join(cell.source for cell in solutions.cells)
     assert "return y" in solutions.cells[1].source
-    both = [cell.id for cell in build(cells, "both").cells]
-    assert both == ["title", "exercise", "exercise-solved", "note", "helper", "area", "area-solved"]
-    assert checked(cells[1]) == [("double", "double")]
     assert "return ..." in stub(cells[1])
-    needed = definitions(solved(cells[4]), cells[:4])
-    assert needed == "import math\nfrom math import pi\ndef circle(r):\n    return pi * r**2"
 
 
 @pytest.mark.parametrize(
@@ -402,8 +418,8 @@ def test_a_source_makes_solutions(source):
         ("# %% title", "# %%", "cell 0 is named"),
         ("# %% note", "# %% exercise", "two cells are named exercise"),
         ('["slide"]', '["slid"]', "unknown tag slid"),
-        ("    # END SOLUTION", "", "exercise: BEGIN SOLUTION without END"),
-        ("    # BEGIN SOLUTION", "", "exercise: END SOLUTION without BEGIN"),
+        ("    # END SOLUTION", "", "exercise: BEGIN SOLUTION and END SOLUTION do not"),
+        ("    # BEGIN SOLUTION", "", "exercise: BEGIN SOLUTION and END SOLUTION do not"),
     ],
 )
 def test_a_faulty_source_is_refused(source, old, new, complaint):
@@ -431,9 +447,13 @@ def test_outputs_that_do_not_belong_are_refused(source):
     with pytest.raises(InputError, match="cell exercise was executed with other code"):
         take_outputs(build(cells), other)
     part = executed_copy(cells)
-    part.cells[4].execution_count = None
+    part.cells[3].execution_count = None
     with pytest.raises(InputError, match="cell area was not executed"):
         take_outputs(build(cells), part)
+    failed = executed_copy(cells)
+    failed.cells[3].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    with pytest.raises(InputError, match="cell area was not executed to its end"):
+        take_outputs(build(cells), failed)
 
 
 def test_a_notebook_that_is_too_large_is_refused(minimal):
@@ -596,7 +616,7 @@ def test_recorded_runs_fill_the_card(tmp_path):
     runtimes = json.loads((tmp_path / "runtimes.json").read_text())["some"]
     assert (runtimes["laptop"]["runs"], runtimes["laptop"]["memory_gib"]) == (1, 1.25)
     with pytest.raises(InputError, match="kept all from an earlier one"):
-        recorded(METRICS | {"kept": ["all"]})
+        record_run("some", tmp_path, METRICS | {"kept": ["all"]}, "code")
 
 
 def test_every_profile_says_what_memory_it_needs():

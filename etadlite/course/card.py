@@ -1,43 +1,40 @@
-"""A notebook's card states what recorded runs took; notebooks/runtimes.json keeps the numbers.
+"""A notebook's card says what recorded runs took; notebooks/runtimes.json keeps the numbers.
 
-In a source the card is `<!-- card -->`; where the profile `full` has data of its own, it is
-`<!-- card, full: ActivityNet-1.3 -->`.
+In a source, `<!-- card -->` marks its place, or `<!-- card, full: ActivityNet-1.3 -->` if the
+profile `full` trains on a published data set.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json
+from etadlite.base.files import read_json, write_json
 from etadlite.course.notebook import PROFILES, contents
 
 MARK = re.compile(r"<!-- card(?:, full: (.+?))? -->")
-UNKNOWN = "not recorded yet"
 
 
 def card_table(runtimes: dict[str, Any], full: str | None = None) -> str:
-    """The Markdown table of one notebook's profiles.
+    """Return the Markdown table of a notebook's profiles.
 
     Args:
-        runtimes: profile -> what `recorded` returned; a profile without a recorded run is absent.
-        full: the data of the profile `full`; None: the large generated set.
+        runtimes: profile -> its record, for profiles that have one.
+        full: the data of the profile `full`; None is the large generated set.
     """
     lines = ["| profile | data | minutes | memory | what to expect |", "|---|---|---|---|---|"]
     for profile, (size, *_) in PROFILES.items():
-        run = runtimes.get(profile)
-        if run is None:
-            data = full if full and profile == "full" else contents(size)
-            cells = [data, *[UNKNOWN] * 3]
-        else:
+        if run := runtimes.get(profile):
             cells = [
                 run["data"],
                 f"{run['minutes']:.1f} ({run['device']})",
                 f"{run['memory_gib']:.1f} GiB",
-                ", ".join(f"{name}: {_range(*run['results'][name])}" for name in run["results"]),
+                ", ".join(f"{name}: {_range(*ends)}" for name, ends in run["results"].items()),
             ]
+        else:
+            data = full if full and profile == "full" else contents(size)
+            cells = [data, *["not recorded yet"] * 3]
         lines.append(f"| {' | '.join([f'`{profile}`', *cells])} |")
     return "\n".join(lines)
 
@@ -48,39 +45,39 @@ def put_card(cells: Sequence[dict[str, Any]], runtimes: dict[str, Any]) -> None:
         cell["source"] = MARK.sub(lambda mark: card_table(runtimes, mark[1]), cell["source"])
 
 
-def recorded(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a run took and reached, each result as a range.
+def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> None:
+    """Add what a run of a notebook took and reached to the record.
+
+    Runs of the same code on the same kind of device and data widen the ranges; another run replaces
+    them.
 
     Args:
+        name: of the notebook.
+        folder: of the notebooks.
         metrics: what `Run.finish` wrote.
+        code: hash of the notebook's code.
 
     Raises:
-        InputError: the run kept results of an earlier one, so that its time says nothing.
+        InputError: the run used results of an earlier run, so that its minutes say nothing.
     """
     if metrics.get("kept"):
         raise InputError(
             f"the run kept {', '.join(metrics['kept'])} from an earlier one; record a run that "
             "started with an empty out_dir"
         )
-    return {
+    new = {
         "runs": 1,
         "data": metrics["data"],
         "device": f"{metrics['device']}, {metrics['threads']} threads",
         "minutes": metrics["minutes"],
-        "memory_gib": metrics["memory_gib"] or 0.0,
-        "results": {name: [value, value] for name, value in metrics["results"].items()},
+        "memory_gib": metrics["memory_gib"],
+        "results": {result: [value, value] for result, value in metrics["results"].items()},
+        "code": code,
     }
-
-
-def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> None:
-    """Keep what a run of a notebook took and reached.
-
-    Over runs of the same code on the same kind of device, the ranges grow; others start anew.
-    """
     book = folder / "runtimes.json"
-    runtimes = json.loads(book.read_text(encoding="utf-8"))
+    runtimes = read_json(book, "record of runs")
     profiles = runtimes.setdefault(name, {})
-    new, old = recorded(metrics) | {"code": code}, profiles.get(metrics["profile"])
+    old = profiles.get(metrics["profile"])
     if old and all(old[same] == new[same] for same in ("code", "device", "data")):
         new["runs"] += old["runs"]
         for measure in ("minutes", "memory_gib"):
@@ -93,5 +90,4 @@ def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> N
 
 
 def _range(least: float, most: float) -> str:
-    shown = f"{least:.3g}", f"{most:.3g}"
-    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+    return " to ".join(dict.fromkeys((f"{least:.3g}", f"{most:.3g}")))

@@ -632,6 +632,11 @@ for name, values in rows.items():
 # through R(2+1)D-34 keeps 74 MiB, even with its first stages frozen, and the whole detector 70. The
 # 128 snippets of *one* video would keep 9 GiB in a plain step, a chunk of four keeps 0.3.
 
+# %% assignment-setup tags=["assignment"]
+import torch
+
+from etadlite.course import check
+
 # %% exercises [markdown]
 # ## 8 · Exercises
 #

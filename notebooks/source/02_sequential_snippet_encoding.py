@@ -789,6 +789,13 @@ assert max(abs(ratio - 1) for ratio in memory_ratios) < 0.1
 print("features and gradients are equal; memory is within", end=" ")
 print(f"{100 * max(abs(ratio - 1) for ratio in memory_ratios):.1f} % of its prediction")
 
+# %% assignment-setup tags=["assignment"]
+from math import prod
+
+import torch
+
+from etadlite.course import check
+
 # %% exercises [markdown]
 # ## 9 · Exercises
 #

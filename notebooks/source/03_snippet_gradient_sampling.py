@@ -716,6 +716,11 @@ for name, values in rows.items():
     shown = ["-" if value is None else f"{value:.2f}" for value in (guess[name], *values)]
     print(f"{name:8}" + "".join(f"{text:>12}" for text in shown))
 
+# %% assignment-setup tags=["assignment"]
+import torch
+
+from etadlite.course import check
+
 # %% exercises [markdown]
 # ## 7 · Exercises
 #

@@ -673,6 +673,9 @@ assert 0.7 < ratio < 1.4
 # %% memory-picture
 run.show(draw_memory(bars), "memory", "Memory of a step by part: predicted beside measured")
 
+# %% assignment-setup tags=["assignment"]
+from etadlite.course import check
+
 # %% exercises [markdown]
 # **What to see.** Two bars of about the same height, part by part.
 #

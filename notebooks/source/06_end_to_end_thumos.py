@@ -562,6 +562,11 @@ print([(columns[score], float(score)) for score in sorted(columns)[:-3:-1]])
 # enough for most videos, but where a third class occurs its actions are lost: a limit of naming
 # whole videos that the detector can't mend.
 
+# %% assignment-setup tags=["assignment"]
+import torch
+
+from etadlite.course import check
+
 # %% exercises [markdown]
 # ## 7 · Exercises
 #
@@ -613,7 +618,8 @@ def lower(scores, overlaps, labels, label, sigma):
 check("lower", lower)
 
 # %% exercise-2-note [markdown] tags=["solution"]
-# `etadlite.inference.nms.multiclass_nms` does the whole of it. Published numbers do not use it.
+# Published numbers do not use this variant, and `etadlite` has none either: its soft-NMS lowers the
+# scores of all classes alike.
 
 # %% full-run [markdown]
 # ## 8 · The full run

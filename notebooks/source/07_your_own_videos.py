@@ -595,6 +595,9 @@ for name, values in rows.items():
     shown = ["-" if v is None else f"{v:.2f}" for v in (guess[name], *values)]
     print(f"{name:8}" + "".join(f"{text:>12}" for text in shown))
 
+# %% assignment-setup tags=["assignment"]
+from etadlite.course import check
+
 # %% exercises [markdown]
 # ## 9 · Exercises
 #
