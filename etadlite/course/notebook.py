@@ -1,7 +1,6 @@
-"""What every notebook of the course does the same way: parameters, pictures, progress, metrics."""
+"""What all notebooks of the course share: parameters, pictures, progress, metrics."""
 
 import ast
-import difflib
 import os
 import platform
 import shlex
@@ -21,8 +20,8 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from etadlite.base.devices import resolve_device
-from etadlite.base.errors import InputError
+from etadlite.base.devices import peak_memory_bytes, resolve_device
+from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
 from etadlite.config import Settings
 from etadlite.course.pictures import small
@@ -42,9 +41,9 @@ NEEDED = (
     "inference.classifier",
     "encoder.weights",
 )
-"""Settings that name a file or folder which must be there before a training."""
+"""Settings whose file or folder must exist before a training."""
 DPI = 90
-"""Dots an inch of a displayed picture; twelve inches fill a page."""
+"""Dots per inch of a displayed picture; twelve inches fill a page."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -53,8 +52,8 @@ class Profile(NamedTuple):
 
     Attributes:
         size: of the generated data set.
-        changes: settings that differ from the presets.
-        memory_gib: that must be free at the start.
+        changes: to the presets' settings.
+        memory_gib: free memory that the notebook needs at its start.
     """
 
     size: str
@@ -64,25 +63,25 @@ class Profile(NamedTuple):
 
 PROFILES = {
     "smoke": Profile("smoke", ("training.epochs=1",)),
-    # Fewer epochs than the preset, so that the whole notebook stays below ten minutes.
+    # Fewer epochs than the preset has, so that the whole notebook takes less than ten minutes.
     "laptop": Profile("laptop", ("training.epochs=10", "training.test_every=5"), 2.0),
     "full": Profile("large", memory_gib=4.0),
 }
 
 
 def contents(size: str) -> str:
-    """What a generated data set holds: training + test videos."""
+    """Describe a generated data set: training + test videos."""
     return f"{SIZES[size].training} + {SIZES[size].validation} videos"
 
 
 class RealData(NamedTuple):
-    """A published data set that the profile `full` trains on.
+    """A published data set for the profile `full`.
 
     Attributes:
         name: of the data set.
-        presets: that a notebook trains, the usual one first.
-        train: the notebook's parameter of this name: what follows `etadlite train`, one of
-            `presets` and changes to its settings.
+        presets: those that the notebook can train, the usual one first.
+        train: the notebook's parameter of this name: one of `presets` and changes to its settings,
+            as after `etadlite train`.
     """
 
     name: str
@@ -95,16 +94,13 @@ class Run:
     """One execution of a notebook.
 
     Attributes:
-        profile: name of the profile.
         size: of the generated data set.
         data: folder of the data set.
-        contents: what the data set is, in words.
+        contents: the data set in words.
         out: folder for everything that the notebook writes.
-        seed: governs everything random.
-        device: "cpu", "cuda" or "mps".
-        interactive: True shows bars and sliders, False log lines and static pictures.
-        changes: assignments to the settings: profile, device.
-        settings: what the profile `full` trains on a published data set, in whole; else None.
+        interactive: True for bars and sliders, False for log lines and static pictures.
+        changes: assignments to the settings that follow from profile and device.
+        settings: complete settings if the profile `full` trains on a published data set, else None.
     """
 
     profile: str
@@ -120,18 +116,18 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
 
     def show(self, figure: Figure, name: str, alt: str) -> Image:
-        """Save a figure as pictures/NAME.png and return it for display, small, with an `alt`."""
+        """Save a figure as pictures/NAME.png; return a small picture with alternative text."""
         save(figure, self.out / "pictures" / f"{name}.png")
         return small(pixels(figure, DPI), alt)
 
     def show_file(self, path: Path, alt: str) -> Image:
-        """A picture that a run has written, for display, small, with an `alt`."""
+        """Return a picture that a run has written, small, with alternative text."""
         picture = Picture.open(path).convert("RGB")
         picture.thumbnail((12 * DPI, 12 * DPI))
         return small(np.asarray(picture), alt)
 
     def explore(self, explorer: Explorer, name: str) -> None:
-        """Show controls above their picture where there is a browser, else a grid of examples."""
+        """Show controls above their picture in a browser, else a grid of examples."""
         if self.interactive:
             display(explorer.live())
         else:
@@ -141,17 +137,17 @@ class Run:
     def watching(
         self, name: str, folder: Path, epochs: int, *, resume: bool = False
     ) -> Iterator[None]:
-        """Show how the training goes that writes its metrics to `folder` meanwhile.
+        """Show the progress of a training that writes its metrics to `folder` meanwhile.
 
-        Where there is a browser, its curves, drawn again every few seconds; else a line an epoch.
-        With `resume` the metrics that are there are the same training's, and kept.
+        In a browser its curves are drawn again every few seconds, else a line per epoch is printed.
+        With `resume`, existing metrics belong to the same training and are kept.
         """
         done = threading.Event()
 
         def follow(show: Callable[[list[dict[str, Any]]], None], pause: float) -> None:
             over = False
             while not over:
-                over = done.wait(pause)  # looked at once more after the end
+                over = done.wait(pause)  # after the end, look once more
                 if (folder / "metrics.jsonl").exists():
                     show(read_metrics(folder))
 
@@ -167,13 +163,13 @@ class Run:
             thread.join()
 
     def finish(self, results: Mapping[str, float], **measured: Any) -> None:
-        """Write what the run was, took and measured as metrics.json into `out`.
+        """Write metrics.json into `out`: what the run was, its cost, and its results.
 
         Args:
-            results: for the notebook's card: name, with its unit -> number. The card shows their
-                ranges over recorded runs, rounded to three digits.
-            **measured: everything else that was measured, as JSON takes it. `kept` names what was
-                not computed anew; such a run is not recorded.
+            results: for the notebook's card: name with its unit -> number. The card shows ranges
+                over recorded runs, rounded to three digits.
+            **measured: other measurements, as JSON takes them. `kept` names results of an earlier
+                run; a run with such results is not recorded.
         """
         facts = {
             "profile": self.profile,
@@ -184,7 +180,7 @@ class Run:
             "versions": {name: version(name) for name in ("etadlite", "torch", "numpy")},
             "minutes": round((time.perf_counter() - self.started) / 60, 2),
             "processor_minutes": round(time.process_time() / 60, 2),
-            "memory_gib": peak_memory(),
+            "memory_gib": round(peak_memory_bytes() / 2**30, 2) or None,
             "results": dict(results),
         }
         write_json(self.out / "metrics.json", facts | measured)
@@ -192,7 +188,7 @@ class Run:
 
 
 def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], None]:
-    """What prints a line for every finished epoch of a training's records, once."""
+    """Return a function that prints one line for every new epoch of a training's records."""
     said = 0
 
     def show(records: list[dict[str, Any]]) -> None:
@@ -207,7 +203,7 @@ def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], Non
 
 
 def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
-    """What draws a training's records in one place of the notebook, again when there are more."""
+    """Return a function that draws a training's records, again when there are more."""
 
     def picture(records: list[dict[str, Any]]) -> Image:
         alt = f"Training loss and average mAP of {name} so far, over epochs"
@@ -236,27 +232,26 @@ def start(
     interactive: bool | Literal["auto"],
     full: RealData | None = None,
 ) -> Run:
-    """Check a notebook's parameters, seed torch, and print what the run will be.
+    """Check a notebook's parameters, seed torch, and print what the run will do.
 
     Args:
         cells: the cells executed so far (IPython's `In`), searched for unknown parameters.
         profile: "smoke", "laptop" or "full".
-        data_root: folder of the generated data sets.
-        out_dir: folder for what the notebook writes.
-        seed: governs everything random.
+        data_root: folder of the data sets.
+        out_dir: folder for everything that the notebook writes.
+        seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
-        interactive: "auto" is True in JupyterLab and False under papermill.
-        full: the published data set of the profile `full`; None is the large generated one.
+        interactive: "auto" means True in JupyterLab and False under papermill.
+        full: the published data set of the profile `full`; None: the large generated one.
 
     Raises:
-        InputError: a parameter is unknown or its value does not fit, or the profile needs data, a
-            GPU or memory that is not there.
+        InputError: a parameter is unknown or does not fit, or this machine lacks the data, the GPU
+            or the memory that the profile needs.
     """
     known = PARAMETERS if full is None else (*PARAMETERS, "train")
     for name in _assigned(cells):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
+            hint = did_you_mean(name, known)
             raise InputError(f'there is no parameter "{name}"{hint} (there are {", ".join(known)})')
     if profile not in PROFILES:
         raise InputError(f'there is no profile "{profile}"; choose one of {", ".join(PROFILES)}')
@@ -291,7 +286,7 @@ def start(
 
 
 def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settings:
-    """What `full` trains, with its data in `root`; refused where these or a GPU are missing."""
+    """Return the settings of the profile `full`, with its data in `root`; refuse missing data."""
     try:
         name, *changes = shlex.split(full.train) or [""]
     except ValueError as error:
@@ -331,16 +326,6 @@ def _needs_memory(profile: str, gib: float) -> None:
         )
 
 
-def peak_memory() -> float | None:
-    """The most memory that this process held at once, in GiB; None where the system can't tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
-
-
 def _introduce(run: Run, asked: str) -> None:
     names = ("etadlite", "torch", "torchvision", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
@@ -362,7 +347,7 @@ def _introduce(run: Run, asked: str) -> None:
 
 
 def _assigned(cells: Sequence[str]) -> list[str]:
-    """Names that the parameters cells assign; papermill's begins with this comment."""
+    """Return the names that parameters cells assign; papermill's cell begins with this comment."""
     return [
         target.id
         for cell in cells
