@@ -213,7 +213,7 @@ def plan(
     picture: Picture = None,
 ) -> None:
     """Predict the memory of a training step, and what fits a budget; this needs no data."""
-    from etadlite.memory.budget import advice, read_bytes, with_chunk_size
+    from etadlite.memory.budget import advice, with_chunk_size
     from etadlite.memory.measurement import measure_step
     from etadlite.memory.plan import memory_table
     from etadlite.memory.plan import plan as plan_of
@@ -229,7 +229,8 @@ def plan(
         bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
         print(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
     if memory is not None:
-        print(advice(settings, read_bytes(memory)))
+        budget = settings.changed({"training.memory": memory}).training.memory
+        print(advice(settings, budget))
 
 
 @app.command()
@@ -270,9 +271,10 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Detect actions in new videos: JSON, CSV, timelines and annotated videos."""
-    from etadlite.runs.predictions import find_videos, predict_videos
+    from etadlite.data.video_files import videos_in
+    from etadlite.runs.predictions import predict_videos
 
-    files = find_videos(videos)
+    files = list(videos_in(*videos).values())
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
     predict_videos(files, checkpoint, out, **options, log=print)
     print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
@@ -338,25 +340,28 @@ def evaluate(
 
     --breakdown draws the scores of classes and of actions of different lengths.
     """
-    from etadlite import evaluation
+    from etadlite.evaluation import mean_average_precision
 
     files = (ground_truth, predictions)
     chosen = {"subset": subset, "tiou": read_numbers(tiou, "--tiou")}
     chosen["blocked"] = blocked or ()
-    precision = evaluation.mean_average_precision(*files, **chosen)
+    precision = mean_average_precision(*files, **chosen)
     scores = {"subset": subset, "tiou": precision.tiou.tolist()}
     scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
     if proposals is not None:
+        from etadlite.evaluation.recall import average_recall
+
         numbers = read_numbers(proposals, "--proposals")
         amounts = [int(n) if n.is_integer() else n for n in numbers]
-        recall = evaluation.average_recall(*files, **chosen, proposals=amounts)
+        recall = average_recall(*files, **chosen, proposals=amounts)
         scores["average_recall"] = dict(zip(amounts, recall.average.tolist(), strict=True))
     if breakdown is not None:
+        from etadlite.evaluation.error_analysis import breakdown as breakdown_of
         from etadlite.viz.breakdown import draw_breakdown
         from etadlite.viz.style import save
 
         edges = read_numbers(lengths, "--lengths")
-        found = evaluation.breakdown(*files, **chosen, edges=edges)
+        found = breakdown_of(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=predictions.name), breakdown)
     if as_json:
         print(json.dumps(scores))

@@ -11,8 +11,8 @@ from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.memory import LiveTensors, StepMemory, measure
-from etadlite.memory.budget import largest, read_bytes, with_chunk_size
-from etadlite.memory.measurement import measure_step
+from etadlite.memory.budget import largest, with_chunk_size
+from etadlite.memory.measurement import _Passes, measure_step
 from etadlite.memory.plan import memory_table, plan
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
@@ -163,11 +163,11 @@ def test_no_chunk_size_without_a_budget_or_within_too_small_a_one():
 
 
 def test_amounts_of_memory_are_read():
-    assert read_bytes("6GB") == 6 * 10**9
-    assert read_bytes("1.5 GiB") == 3 * 2**29
+    assert tiny("training.memory=6GB").training.memory == 6 * 10**9
+    assert tiny("training.memory=1.5 GiB").training.memory == 3 * 2**29
     for wrong in ("much", "", "-1GB", "0"):
-        with pytest.raises(InputError, match="no amount of memory"):
-            read_bytes(wrong)
+        with pytest.raises(InputError, match="training.memory = .* does not fit"):
+            tiny(f"training.memory={wrong}")
 
 
 def test_the_command_prints_predicted_and_measured(tmp_path):
@@ -224,12 +224,10 @@ def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_pref
 
 
 def test_on_a_gpu_each_pass_is_told_by_what_torch_allocated(monkeypatch):
-    from etadlite.memory.measurement import _CudaGauge, _Passes
-
     peaks = iter([30, 50, 20])
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(peaks))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    passes = _Passes(_CudaGauge(torch.device("cuda")))
+    passes = _Passes.on_gpu(torch.device("cuda"))
     passes.begin("pass_1")
     passes.end()
     passes.end()

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.memory.fake_passes import DetectorPass, EncoderPasses, detector_pass
@@ -22,21 +20,6 @@ LARGEST_CHUNK = 16
 
 LARGEST_BATCH = 1024
 BATCH, CHUNK, RATIO = "training.batch_size", "encoder.chunk_size", "sampling.snippet_ratio"
-
-
-def read_bytes(text: str) -> int:
-    """Return the bytes of a text such as 6GB (6 * 10^9) or 6GiB (6 * 2^30).
-
-    Raises:
-        InputError: the text is no amount of memory.
-    """
-    try:
-        amount = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        amount = 0
-    if amount <= 0:
-        raise InputError(f'"{text}" is no amount of memory; write it as 6GB or 800MiB')
-    return amount
 
 
 def with_chunk_size(settings: Settings) -> Settings:

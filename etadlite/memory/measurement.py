@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.devices import peak_memory_bytes, resolve_device, use_bf16
+from etadlite.base.devices import resolve_device, use_bf16
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
@@ -89,16 +90,9 @@ class StepMemory:
 
 @dataclass
 class Measurement:
-    """The result of `measure`; complete when its context has closed.
-
-    Attributes:
-        rows: the step's memory on the device.
-        resident: the most memory that the process ever held, in bytes; 0 where the system does
-            not report it.
-    """
+    """The result of `measure`; complete when its context has closed."""
 
     rows: StepMemory = StepMemory()
-    resident: int = 0
 
 
 @contextmanager
@@ -132,12 +126,12 @@ def measure(
 
     with ExitStack() as stack:
         if device.type == "cuda":
-            gauge = _CudaGauge(device)
+            passes = _Passes.on_gpu(device)
         else:
             # No name for this list: it would keep the old gradients alive.
-            gauge = LiveTensors([*weights, *gradients_of(system), *state_of(optimizer), *given])
-            stack.enter_context(gauge)
-        passes = _Passes(gauge)
+            live = LiveTensors([*weights, *gradients_of(system), *state_of(optimizer), *given])
+            stack.enter_context(live)
+            passes = _Passes(lambda: live.peak_bytes, live.restart)
         for module in system.modules():
             if isinstance(module, SequentialEncoder):
                 stack.enter_context(passes.during(module, "encode", "pass_1"))
@@ -160,7 +154,6 @@ def measure(
         inputs=on_device,
         prefix=kept["prefix"],
     )
-    found.resident = peak_memory_bytes()
 
 
 def measure_step(settings: Settings) -> Measurement:
@@ -211,28 +204,25 @@ def random_batch(settings: Settings) -> Batch:
     )
 
 
-class _CudaGauge:
-    """What torch allocates on a GPU, with the interface of `LiveTensors`."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    @property
-    def peak_bytes(self) -> int:
-        return torch.cuda.max_memory_allocated(self.device)
-
-    def restart(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self.device)
-
-
 class _Passes:
-    """The peak of every pass; what belongs to no other pass belongs to the detector's."""
+    """The peak of every pass; what belongs to no other pass belongs to the detector's.
 
-    def __init__(self, gauge: LiveTensors | _CudaGauge) -> None:
+    Args:
+        peak: returns the most bytes that were held since the last restart.
+        restart: forgets the peak so far.
+    """
+
+    def __init__(self, peak: Callable[[], int], restart: Callable[[], None]) -> None:
         self.peaks: dict[str, int] = {}
-        self._gauge = gauge
+        self._peak, self._restart = peak, restart
         self._open = ["pass_2"]
-        gauge.restart()
+        restart()
+
+    @classmethod
+    def on_gpu(cls, device: torch.device) -> "_Passes":
+        """Count what torch allocates on a GPU."""
+        reset = torch.cuda.reset_peak_memory_stats
+        return cls(partial(torch.cuda.max_memory_allocated, device), partial(reset, device))
 
     def begin(self, name: str) -> None:
         self._note()
@@ -244,8 +234,8 @@ class _Passes:
 
     def _note(self) -> None:
         name = self._open[-1]
-        self.peaks[name] = max(self.peaks.get(name, 0), self._gauge.peak_bytes)
-        self._gauge.restart()
+        self.peaks[name] = max(self.peaks.get(name, 0), self._peak())
+        self._restart()
 
     @contextmanager
     def during(

@@ -32,12 +32,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.transforms import v2
 
-from etadlite.base.devices import resolve_device
+from etadlite.base.devices import peak_memory_bytes, resolve_device
 from etadlite.config import Settings
 from etadlite.data.video import Video
-from etadlite.encoders.speed import settle_speed
+from etadlite.encoders.build import settle_speed
 from etadlite.memory import measure
-from etadlite.memory.trial import random_batch
+from etadlite.memory.measurement import random_batch
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
@@ -123,7 +123,7 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
         "seconds_per_pass": seconds["pass"],
         "step_over_pass": seconds["step"] / seconds["pass"],
         "memory": measured.rows.total - measured.rows.inputs,
-        "resident": measured.resident,
+        "resident": peak_memory_bytes(),
     }
 
 
