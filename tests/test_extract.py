@@ -12,8 +12,8 @@ from torch import nn
 
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
+from etadlite.data.snippets import clip_frames
 from etadlite.prepare import dense
-from etadlite.prepare.dense import clip_frames
 from etadlite.prepare.extract import extract_dense
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
@@ -168,5 +168,5 @@ def test_a_folder_without_videos_or_with_two_of_a_name_is_refused(videos, tmp_pa
     with pytest.raises(InputError, match="holds no video"):
         extracted(tmp_path, tmp_path / "features")
     (videos / "v_a.mkv").write_bytes((videos / "v_a.mp4").read_bytes())
-    with pytest.raises(InputError, match=r"v_a\.mkv and v_a\.mp4 would have the same features"):
+    with pytest.raises(InputError, match=r"v_a\.mkv and .*v_a\.mp4 would have the same name"):
         extracted(videos, tmp_path / "features")

@@ -12,12 +12,13 @@ import torch
 
 from etadlite.base.errors import InputError
 from etadlite.data.video import Video, VideoWarning, read_frames
+from etadlite.data.video_files import videos_in
 from etadlite.inference.detect import predict_batches
 from etadlite.inference.predict import longest_trained, predict
 from etadlite.model.checkpoint import load_checkpoint, save_checkpoint
 from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs.predictions import find_videos, predict_videos
+from etadlite.runs.predictions import predict_videos
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
 from etadlite.viz.annotated import write_annotated
@@ -72,13 +73,13 @@ def decoded(path):
 def test_a_folder_gives_its_videos_whatever_the_case_of_their_suffix(tmp_path):
     for name in ("b.MP4", "a.mov", "notes.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in find_videos([tmp_path])] == ["a.mov", "b.MP4"]
+    assert [path.name for path in videos_in(tmp_path).values()] == ["a.mov", "b.MP4"]
     (tmp_path / "a.mkv").touch()
     with pytest.raises(InputError, match=r"a\.mkv and .*a\.mov would have the same name"):
-        find_videos([tmp_path])
+        videos_in(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no video file"):
-        find_videos([tmp_path / "empty"])
+        videos_in(tmp_path / "empty")
 
 
 def test_a_broken_video_is_named_and_the_others_are_done(trained, tiny, clip, tmp_path, capsys):
@@ -114,7 +115,7 @@ def test_a_broken_video_is_named_and_the_others_are_done(trained, tiny, clip, tm
 def test_the_threshold_holds_in_every_file(trained, tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     shutil.copy(tiny.data / "videos" / "validation_00000.mp4", tmp_path / "mine")
-    videos = find_videos([tmp_path / "mine"])
+    videos = list(videos_in(tmp_path / "mine").values())
     options = {"progress": False, "threshold": 0.02}
     found = predict_videos(videos, trained / "checkpoint.safetensors", tmp_path, **options)
     assert list(found) == ["validation_00000"]

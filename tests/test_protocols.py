@@ -12,7 +12,7 @@ from parity import published_weights
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
 from etadlite.data.datasets import decode_snippets, open_dataset
-from etadlite.data.split import CoverageWarning, coverage, read_split
+from etadlite.data.split import CoverageWarning, read_split
 from etadlite.data.video import Video
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D
@@ -146,14 +146,6 @@ def five(tmp_path):
 
 def opened(settings):
     return open_dataset(settings, (), 3, training=False)
-
-
-def test_coverage_says_which_videos_have_no_file(five):
-    assert coverage(five, training=False) == (5, ("a", "c", "e"))
-    blocked = five.model_copy(update={"blocked": ("a", "nobody")})
-    assert coverage(blocked, training=False) == (4, ("c", "e"))
-    videos = five.model_copy(update={"features": None, "videos": five.features})
-    assert coverage(videos, training=False).missing == tuple("abcde")
 
 
 def test_missing_videos_are_refused_or_left_out_with_a_warning(five):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError
-from etadlite.data.timegrid import TimeGrid, snippet_frames
+from etadlite.data.snippets import snippet_frames
+from etadlite.data.timegrid import TimeGrid
 
 positive = st.floats(0.01, 1e4)
 

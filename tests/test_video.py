@@ -15,7 +15,7 @@ import torch
 
 from etadlite.base.errors import InputError
 from etadlite.data import video as video_module
-from etadlite.data.timegrid import snippet_frames
+from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning, probe, read_frames
 
 SIZE = (32, 32)

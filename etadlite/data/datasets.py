@@ -23,9 +23,11 @@ from etadlite.data.features import (
     resize_features,
 )
 from etadlite.data.manifest import broken_files
-from etadlite.data.split import read_split, video_file, without_missing
+from etadlite.data.snippets import window_frames
+from etadlite.data.split import read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
+from etadlite.data.video_files import video_file
 from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
 
 
@@ -370,9 +372,15 @@ def decode_window(
         cut: the square that is shown of frames [1, 3, U, H, W].
         frames: how many frames the video has where the window was counted.
     """
-    snippets = np.arange(settings.snippets)[:, None] * settings.window_stride
-    wanted = window.first_frame + snippets + np.arange(settings.frames) * settings.frame_step
-    wanted = wanted.clip(0, frames - 1) * video.info.frames // frames
+    wanted = window_frames(
+        window.first_frame,
+        settings.snippets,
+        settings.frames,
+        stride=settings.window_stride,
+        step=settings.frame_step,
+        num_frames=frames,
+    )
+    wanted = wanted * video.info.frames // frames
     unique, places = np.unique(wanted, return_inverse=True)
     once = video.frames(unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]

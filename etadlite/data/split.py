@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
@@ -13,25 +12,10 @@ from etadlite.data.annotations import (
     read_annotations,
     read_names,
 )
-from etadlite.data.features import find_features
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 
 
 class CoverageWarning(UserWarning):
     """Videos of a split have no file and are left out."""
-
-
-class Coverage(NamedTuple):
-    """Which videos of a split have a file.
-
-    Attributes:
-        videos: all of the split.
-        missing: names of those without a file.
-    """
-
-    videos: int
-    missing: tuple[str, ...]
 
 
 def read_split(
@@ -58,37 +42,20 @@ def read_split(
     return videos
 
 
-def coverage(settings: DataSettings, *, training: bool) -> Coverage:
-    """Which videos of the training or test split have no file.
+def videos_in(folder: Path) -> dict[str, Path]:
+    """Return the videos of a folder by name; there are none if it does not exist.
 
     Raises:
-        InputError: the split cannot be read, or the settings name no data.
+        InputError: two videos have the same name and differ only in their suffix.
     """
-    if settings.features is None and settings.videos is None:
-        raise InputError("the settings name no data: give data.videos or data.features")
-    videos = read_split(settings, training=training)
-    if settings.features is not None:
-        there = [find_features(settings.features, video.name) for video in videos]
-    else:
-        there = [video_file(settings.videos, video.name) for video in videos]
-    missing = [video.name for video, path in zip(videos, there, strict=True) if path is None]
-    return Coverage(len(videos), tuple(missing))
-
-
-def video_file(folder: Path, name: str) -> Path | None:
-    """The file of a video, whatever its suffix; None if there is none.
-
-    ActivityNet's prefix "v_" may be there.
-    """
-    names = (name, f"v_{name}")
-    suffixes = (*VIDEO_SUFFIXES, *map(str.upper, VIDEO_SUFFIXES))  # cameras write GX010001.MP4
-    paths = (folder / f"{known}{suffix}" for known in names for suffix in suffixes)
-    return next((path for path in paths if path.exists()), None)
-
-
-def is_video(path: Path) -> bool:
-    """Whether this is a file with the suffix of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    files: dict[str, Path] = {}
+    for path in sorted(filter(is_video, folder.iterdir())) if folder.is_dir() else ():
+        if path.stem in files:
+            raise InputError(
+                f"{files[path.stem]} and {path} have the same name; rename one of them"
+            )
+        files[path.stem] = path
+    return files
 
 
 def without_missing(

@@ -6,7 +6,7 @@ cell t covers [t, t+1). Annotations and predictions speak seconds, videos speak 
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ import torch
 from etadlite.base.errors import InputError
 
 Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
-SnippetRule = Literal["cells", "ends"]
 
 
 @dataclass(frozen=True)
@@ -89,53 +88,3 @@ class TimeGrid:
     def to_seconds(self, cells: Position) -> Position:
         """Convert positions (any shape) from cells to seconds."""
         return cells * self.seconds_per_cell + self.start
-
-
-def snippet_frames(
-    num_frames: int, snippets: int, length: int, step: int = 1, *, rule: SnippetRule = "cells"
-) -> np.ndarray:
-    """Choose the frames of N snippets that are spread evenly over a video.
-
-    Frame k fills [k, k+1) on the frame axis, and snippet n has the F frames ``first, first + step,
-    ..., first + (F - 1) * step``. Two rules say where ``first`` lies:
-
-    - "cells" (this project's definition): the video is cut into N equal cells of
-      ``num_frames / N`` frames, and the middle of a snippet lies on the middle of cell n,
-      ``(n + 1/2) * num_frames / N``. Where that falls between two frames, ``first`` is rounded to
-      the nearest frame, halves upwards. So a video of N * F frames is cut into its N snippets
-      without gap or overlap.
-    - "ends" (as in the released ETAD code): the first snippet starts with the video, the last ends
-      with it, and the others start evenly between them, rounded to the nearest frame, halves to
-      the even one. At the ends a snippet's middle is then up to half a snippet away from that of
-      its cell.
-
-    A long video leaves gaps between snippets, in a short one they overlap. Indices outside the
-    video are moved to its first or last frame.
-
-    Args:
-        num_frames: frames of the video.
-        snippets: N.
-        length: F, frames of a snippet.
-        step: distance between two frames of a snippet, in frames.
-        rule: "cells" or "ends".
-
-    Returns:
-        Frame indices, int64 [N, F], each row in ascending order.
-
-    Raises:
-        InputError: an argument is below 1.
-    """
-    given = {"num_frames": num_frames, "snippets": snippets, "length": length, "step": step}
-    for name, value in given.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1 to choose the frames of snippets")
-    span = (length - 1) * step
-    if rule == "ends":
-        room = max(num_frames - span - 1, 0)
-        first = np.round(np.arange(snippets) * (room / max(snippets - 1, 1))).astype(np.int64)
-    else:
-        # Twice the middle, over twice the cell count: integers, so that rounding is exact.
-        middles = (2 * np.arange(snippets, dtype=np.int64) + 1) * num_frames
-        first = (middles - snippets * span) // (2 * snippets)
-    frames = first[:, None] + step * np.arange(length, dtype=np.int64)
-    return frames.clip(0, num_frames - 1)

@@ -20,7 +20,7 @@ from etadlite.data.decoders import (
     pyav_pictures,
 )
 from etadlite.data.packets import VideoInfo, scan
-from etadlite.data.timegrid import SnippetRule, snippet_frames
+from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
 

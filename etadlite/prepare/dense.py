@@ -1,7 +1,6 @@
 """Clips at a fixed stride over whole videos: which frames they show, decoded block by block."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data.augment import centre_crop
-from etadlite.data.split import VIDEO_SUFFIXES
+from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video
 
 BLOCK = 1024
@@ -36,43 +35,6 @@ class Block(NamedTuple):
     clips: Tensor | None
     last: bool
     error: str = ""
-
-
-def clip_frames(
-    frames: int, length: int, stride: int, *, from_fps: float = 1.0, to_fps: float | None = None
-) -> np.ndarray:
-    """Choose the frames of all clips that fit into a video.
-
-    The first clip starts with the video, every other one `stride` frames after the one before. A
-    video shorter than a clip has one clip, which repeats the last frame. At another rate than the
-    file's, frame k is the frame shown at k / to_fps seconds, as in TSP.
-
-    Args:
-        frames: number of frames of the file.
-        length: F, frames of a clip.
-        stride: frames from one clip to the next.
-        from_fps: frame rate of the file.
-        to_fps: frame rate that `length` and `stride` refer to; None: that of the file.
-
-    Returns:
-        Frame indices in the file, int64 [T, F], ascending.
-
-    Raises:
-        InputError: a number is not above 0.
-    """
-    rate = from_fps / to_fps if to_fps else 1.0
-    if min(frames, length, stride) < 1 or not rate > 0:
-        raise InputError(
-            f"clips need frames, a length, a stride and a rate above 0, not {frames}, {length}, "
-            f"{stride} and {to_fps}"
-        )
-    # A rate that differs only by rounding, such as 14.999 from 15, must not lose frames.
-    if abs(rate - round(rate)) < 1e-3:
-        rate = round(rate)
-    shown = np.floor(np.arange(int(np.ceil(frames / rate))) * rate).astype(np.int64)
-    starts = np.arange(max(len(shown) - length, 0) // stride + 1) * stride
-    clips = (starts[:, None] + np.arange(length)).clip(max=len(shown) - 1)
-    return shown[clips].clip(max=frames - 1)
 
 
 class DenseClips(IterableDataset):
@@ -110,18 +72,3 @@ class DenseClips(IterableDataset):
             shown = centre_crop(read, settings.crop)
             rows = torch.from_numpy(places.reshape(wanted.shape))
             yield Block(path, shown.transpose(0, 1), rows, start + together >= len(clips))
-
-
-def video_files(folder: Path) -> list[Path]:
-    """The video files of a folder, by name.
-
-    Raises:
-        InputError: there is none, or two of them have the same name but for the suffix.
-    """
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not files:
-        raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
-    for one, other in pairwise(files):
-        if one.stem == other.stem:
-            raise InputError(f"{one} and {other.name} would have the same features: remove one")
-    return files

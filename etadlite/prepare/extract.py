@@ -18,8 +18,9 @@ from etadlite.config import Settings
 from etadlite.data.datasets import VideoDataset
 from etadlite.data.features import feature_file, write_features
 from etadlite.data.unreadable import Readable, collate_readable, raise_errors
+from etadlite.data.video_files import videos_in
 from etadlite.model.chunks import encode_in_chunks
-from etadlite.prepare.dense import DenseClips, video_files
+from etadlite.prepare.dense import DenseClips
 
 
 class Extracted(NamedTuple):
@@ -117,7 +118,7 @@ def extract_dense(
             cannot be read; in the last case all others are written, and the first is named.
     """
     data = settings.data
-    files = video_files(data.videos)
+    files = list(videos_in(data.videos).values())
     manifest = {
         "feat_stride": stride,
         "num_frames": data.frames,

@@ -13,7 +13,8 @@ from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.features import find_features
 from etadlite.data.manifest import CheckedFile
-from etadlite.data.split import VIDEO_SUFFIXES, read_split, video_file
+from etadlite.data.split import read_split
+from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
 from etadlite.prepare.protocols import ACTIVITYNET, PROTOCOLS, THUMOS
 
 SHOWN = 3

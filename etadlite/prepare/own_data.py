@@ -1,11 +1,10 @@
-"""A data set of one's own: videos and annotations are checked, split, and given settings."""
+"""A data set of your own: check videos and annotations, split them, and choose settings."""
 
-import difflib
 import random
 import re
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, log2
@@ -14,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.data.annotations import TOLERANCE, Action
-from etadlite.data.split import is_video
 from etadlite.data.video import Video, VideoInfo
+from etadlite.data.video_files import is_video, videos_in
 from etadlite.detector import valid_proposals
 from etadlite.inference.predict import UNEVEN
 from etadlite.prepare.importers import ImportedAction, read_rows
@@ -31,20 +30,32 @@ SUBSETS = {"train": "training", "training": "training"} | dict.fromkeys(
     ("val", "valid", "validation", "test", "testing"), "validation"
 )
 FEWEST_SNIPPETS, MOST_SNIPPETS = 64, 256
-STEPS = 600  # that e2e_stickfigures trains
-PROPOSALS = 400  # that it trains a video
+STEPS = 600  # of a training of e2e_stickfigures
+PROPOSALS = 400  # per video in such a training
 MOST_EPOCHS = 100
 
 
 @dataclass(frozen=True)
-class OwnVideo:
-    """A video of the data set.
+class ImportOptions:
+    """How annotations are read and videos are split.
 
     Attributes:
-        file: the opened video.
-        actions: by their start.
-        subset: "training" or "validation".
+        validation: share of the videos that are kept for the test. They are drawn so that as many
+            classes as possible occur in both subsets. Not used if the files name the subsets.
+        tier: see `read_rows`.
+        fps: frame rate of times that are given in frames; None: each video's own.
+        skip: leave out annotations and videos that cannot be used, instead of refusing them.
     """
+
+    validation: float = 0.25
+    tier: str | None = None
+    fps: float | None = None
+    skip: bool = False
+
+
+@dataclass(frozen=True)
+class OwnVideo:
+    """A video of the data set; its actions are ordered by their start."""
 
     file: Video
     actions: tuple[Action, ...]
@@ -52,6 +63,7 @@ class OwnVideo:
 
     @property
     def info(self) -> VideoInfo:
+        """What the file holds."""
         return self.file.info
 
 
@@ -59,65 +71,79 @@ def init_dataset(
     folder: Path,
     annotations: Sequence[Path],
     out: Path,
+    options: ImportOptions | None = None,
     *,
-    validation: float = 0.25,
     seed: int = 0,
-    tier: str | None = None,
-    fps: float | None = None,
-    skip: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, OwnVideo]:
-    """Start a data set: OUT/annotations.json (ActivityNet structure) and OUT/settings.json.
+    """Start a data set: write annotations.json (ActivityNet structure) and settings.json.
 
     Args:
-        folder: of the videos, or the folder whose `videos/` has them.
-        annotations: files or folders of any form that `etadlite.prepare.importers` reads.
-        out: where the two files go.
-        validation: share of the videos that are kept to test; they are drawn so that as many
-            classes as possible occur in both subsets. Not used where the files give subsets.
-        seed: of that draw.
-        tier: see `read_rows`.
-        fps: frames a second of times given in frames; by default each video's own.
-        skip: leave out annotations and videos that cannot be used, instead of refusing them.
+        folder: folder of the videos, or the one whose subfolder `videos` has them.
+        annotations: files or folders in any format that `etadlite.prepare.importers` reads.
+        out: folder of the two files.
+        options: how the annotations are read and split.
+        seed: of the draw of the test videos.
         overwrite: replace the two files.
-        log: called with every finding, and at the end with what was found, line by line.
+        log: called with every problem and note, and at the end with a summary, line by line.
         progress: show a bar.
 
     Returns:
         The videos by name.
 
     Raises:
-        InputError: something cannot be used, or the files are there already.
+        InputError: something cannot be used, or the files exist.
     """
+    options = options or ImportOptions()
     targets = out / "annotations.json", out / "settings.json"
-    there = [path for path in targets if path.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]} exists: choose another --out, or replace it with --overwrite")
-    if {path.resolve() for path in there} & {path.resolve() for path in annotations}:
-        raise InputError(f"{there[0]} is what is read: choose another --out")
-    files = _video_files(folder)
-    rows = [row for path in annotations for row in read_rows(path, tier)]
-    problems: list[str] = []
-    opened = _open_all(files, problems, progress=progress)
-    actions = _usable(rows, files, opened, fps, problems)
+    existing = [path for path in targets if path.exists()]
+    if existing and not overwrite:
+        raise InputError(
+            f"{existing[0]} exists: choose another --out, or replace it with --overwrite"
+        )
+    if {path.resolve() for path in existing} & {path.resolve() for path in annotations}:
+        raise InputError(f"{existing[0]} would replace what is read: choose another --out")
+    below = folder / "videos"
+    if below.is_dir() and not any(map(is_video, folder.iterdir())):
+        files = videos_in(below)
+    else:
+        files = videos_in(folder)
+    rows = [row for path in annotations for row in read_rows(path, options.tier)]
+    opened, broken = _open_all(files, progress)
+    found, wrong = _usable(rows, files, opened, options.fps)
+    problems = broken + wrong
     for problem in problems:
-        log(f"{'left out' if skip else 'wrong'}: {problem}")
-    if problems and not skip:
+        log(f"{'left out' if options.skip else 'wrong'}: {problem}")
+    if problems and not options.skip:
         raise InputError(
             f"{len(problems)} annotations or videos cannot be used, as said above; correct them, "
             "or leave them out with --skip"
         )
-    actions = {name: _without_copies(name, found, log) for name, found in actions.items()}
-    chosen = _subsets(rows, actions, log) or _draw_subsets(actions, validation, seed)
-    videos = {n: OwnVideo(opened[n], tuple(actions[n]), chosen[n]) for n in sorted(actions)}
-    _remark(videos, files, log)
-    settings, arithmetic = settings_for(folder, videos, targets[0])
+    if not any(found.values()):
+        raise InputError("no annotation is left that can be used")
+    actions = {name: tuple(sorted(set(found[name]))) for name in sorted(found)}
+    given = _given_subsets(rows, actions)
+    subsets = given or split_videos(
+        {name: {action.label for action in own} for name, own in actions.items()},
+        options.validation,
+        seed,
+    )
+    videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
+    for note in _repetitions(found, actions):
+        log(f"note: {note}")
+    if not given and any(row.subset for row in rows if row.video in actions):
+        log(
+            "note: the subsets of the annotations are not used: they do not put every video into "
+            "either training or validation"
+        )
+    for note in _notes(videos, files):
+        log(f"note: {note}")
+    settings, reasons = settings_for(folder, videos, targets[0])
     write_json(targets[0], {"version": "etadlite 1", "database": _database(videos)})
     write_json(targets[1], settings.model_dump(mode="json"))
-    log("")
-    for line in [*_in_words(videos), "", *arithmetic]:
+    for line in ["", *_summary(videos), "", *reasons]:
         log(line)
     return videos
 
@@ -125,20 +151,19 @@ def init_dataset(
 def settings_for(
     folder: Path, videos: Mapping[str, OwnVideo], annotations: Path
 ) -> tuple[Settings, list[str]]:
-    """The settings of `e2e_stickfigures` fitted to a data set (this project's rules of thumb).
+    """Fit the settings of `e2e_stickfigures` to a data set, by this project's rules of thumb.
 
     Returns:
-        The settings, and lines that say how the numbers came about.
+        The settings, and lines that say how the numbers were chosen.
     """
     base = e2e_stickfigures()
     infos = [video.info for video in videos.values()]
-    lengths = [a.end - a.start for video in videos.values() for a in video.actions]
-    longest, short = max(info.duration for info in infos), float(np.percentile(lengths, 10))
+    actions = [(action, video) for video in videos.values() for action in video.actions]
+    longest = max(info.duration for info in infos)
+    short = float(np.percentile([action.end - action.start for action, _ in actions], 10))
     wanted = 2 * longest / short
     snippets = min(max(2 ** ceil(log2(wanted)), FEWEST_SNIPPETS), MOST_SNIPPETS)
-    share = max(
-        (a.end - a.start) / video.info.duration for video in videos.values() for a in video.actions
-    )
+    share = max((action.end - action.start) / video.info.duration for action, video in actions)
     span = min(ceil(1.25 * share * snippets), snippets)
     proposals = len(valid_proposals(snippets, span))
     rate = statistics.median(info.fps for info in infos)
@@ -146,39 +171,33 @@ def settings_for(
     training = sum(video.subset == "training" for video in videos.values())
     steps = ceil(training / base.training.batch_size)
     epochs = min(max(ceil(STEPS / steps), base.training.epochs), MOST_EPOCHS)
-    data = {
-        "annotations": annotations.resolve(),
-        "videos": next(iter(videos.values())).file.path.parent.resolve(),
-        "cache": annotations.resolve().parent / "frames",
-        "snippets": snippets,
-        "frame_step": step,
-    }
-    labels = tuple(sorted({a.label for video in videos.values() for a in video.actions}))
-    settings = base.model_copy(
-        update={
+    settings = base.changed(
+        {
             "name": re.sub(r"[^\w-]+", "_", folder.resolve().name) or "own",
-            "data": base.data.model_copy(update=data),
-            "detector": base.detector.model_copy(update={"classes": labels, "max_duration": span}),
-            "sampling": base.sampling.model_copy(
-                update={"proposal_ratio": round(min(1.0, PROPOSALS / proposals), 4)}
-            ),
-            "training": base.training.model_copy(
-                update={"epochs": epochs, "test_every": ceil(epochs / 3)}
-            ),
+            "data.annotations": annotations.resolve(),
+            "data.videos": infos[0].path.parent.resolve(),
+            "data.cache": annotations.resolve().parent / "frames",
+            "data.snippets": snippets,
+            "data.frame_step": step,
+            "detector.classes": tuple(sorted({action.label for action, _ in actions})),
+            "detector.max_duration": span,
+            "sampling.proposal_ratio": round(min(1.0, PROPOSALS / proposals), 4),
+            "training.epochs": epochs,
+            "training.test_every": ceil(epochs / 3),
         }
     )
     cached = snippets * base.data.frames * 3 * np.prod(base.data.decode_size) / 2**20
     lines = [
-        f"data.snippets {snippets}: two for each {short:.2g} s (nine of ten actions are longer) of "
-        f"{longest:.0f} s (longest video) make {wanted:.0f}; a power of two from "
+        f"data.snippets {snippets}: two for every {short:.2g} s (nine of ten actions are longer) "
+        f"in {longest:.0f} s (the longest video) are {wanted:.0f}; the next power of two from "
         f"{FEWEST_SNIPPETS} to {MOST_SNIPPETS}",
-        f"data.frame_step {step}: {rate:.3g} frames a second / {FPS} that the encoder has seen",
-        f"detector.max_duration {span}: the longest action fills {share:.0%} of its video, "
-        "a quarter more in cells",
-        f"training.epochs {epochs}: about {STEPS} steps at {steps} an epoch, "
-        f"{base.training.epochs} to {MOST_EPOCHS}",
-        f"data.cache: decoded frames, {cached:.1f} MiB a video",
-        "data.flip false: left and right may tell classes apart; data.flip=true if not",
+        f"data.frame_step {step}: {rate:.3g} frames per second / {FPS} that the encoder has seen",
+        f"detector.max_duration {span}: the longest action fills {share:.0%} of its video; "
+        "a quarter more, in cells",
+        f"training.epochs {epochs}: about {STEPS} steps with {steps} per epoch, from "
+        f"{base.training.epochs} to {MOST_EPOCHS} epochs",
+        f"data.cache: decoded frames, {cached:.1f} MiB per video",
+        "data.flip false: left and right may distinguish classes; data.flip=true if not",
     ]
     if wanted > 1.5 * MOST_SNIPPETS:
         lines.append(
@@ -191,77 +210,47 @@ def settings_for(
 def split_videos(
     classes: Mapping[str, Collection[str]], share: float, seed: int = 0
 ) -> dict[str, str]:
-    """Draw the validation videos, the same for the same seed whatever the order.
+    """Draw the validation videos; the draw depends on the seed and the names, not on their order.
 
-    Videos that bring a class that validation lacks come first, and none takes the last training
-    video of a class as long as there are others.
+    Videos with most classes that validation lacks come first. A video with the last training
+    example of a class is taken only if no other video is left.
 
     Args:
         classes: video -> its classes.
-        share: of the videos; one at least goes to either side.
+        share: share of validation; each subset gets at least one video.
         seed: of the draw.
 
     Returns:
         Video -> "training" or "validation".
 
     Raises:
-        InputError: there are less than two videos.
+        InputError: there are fewer than two videos.
     """
     if len(classes) < 2:
         raise InputError(
-            "a data set needs two annotated videos at least: one to train, one to test"
+            "a data set needs at least two annotated videos: one to train, one to test"
         )
     labels = {name: set(classes[name]) for name in classes}
     order = sorted(labels)
     random.Random(seed).shuffle(order)
     count = min(max(1, round(share * len(order))), len(order) - 1)
-    left = Counter(label for name in order for label in labels[name])  # training videos
-    missing, chosen = set(left), set()
-
-    def harmless(name: str) -> bool:
-        return all(left[label] > 1 for label in labels[name])
-
-    def move(name: str) -> None:
-        chosen.add(name)
-        missing.difference_update(labels[name])
-        left.subtract(labels[name])
-
+    left = Counter(label for name in order for label in labels[name])  # in training
+    lacking, chosen = set(left), set()
     while len(chosen) < count:
-        useful = [n for n in order if n not in chosen and harmless(n) and missing & labels[n]]
-        if not useful:
-            break
-        move(max(useful, key=lambda name: len(missing & labels[name])))
-    for kind in (harmless, lambda name: True):
-        for name in order:
-            if len(chosen) < count and name not in chosen and kind(name):
-                move(name)
+        rest = [name for name in order if name not in chosen]
+        harmless = [name for name in rest if all(left[label] > 1 for label in labels[name])]
+        name = max(harmless or rest[:1], key=lambda name: len(lacking & labels[name]))
+        chosen.add(name)
+        lacking -= labels[name]
+        left.subtract(labels[name])
     return {name: "validation" if name in chosen else "training" for name in order}
 
 
-def _video_files(folder: Path) -> dict[str, Path]:
-    """The videos of a folder, or of its `videos/`, by name."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
-    for place in (folder, folder / "videos"):
-        paths = sorted(filter(is_video, place.iterdir())) if place.is_dir() else []
-        files: dict[str, Path] = {}
-        for path in paths:
-            if path.stem in files:
-                raise InputError(f"{files[path.stem]} and {path} have one name; rename one of them")
-            files[path.stem] = path
-        if files:
-            return files
-    raise InputError(f"{folder} holds no video file, nor does {folder / 'videos'}")
-
-
-def _open_all(
-    files: Mapping[str, Path], problems: list[str], *, progress: bool
-) -> dict[str, Video]:
-    """Open the videos that can be used; what is wrong with others is added to the problems."""
-    opened = {}
-    for name, path in tqdm(
-        files.items(), desc="videos", unit="video", disable=not progress, leave=False
-    ):
+def _open_all(files: Mapping[str, Path], progress: bool) -> tuple[dict[str, Video], list[str]]:
+    """Return the videos that can be used, and what is wrong with the others."""
+    opened, problems = {}, []
+    bar = tqdm(files.items(), "videos", unit="video", disable=not progress, leave=False)
+    for name, path in bar:
         try:
             video = Video(path)
         except InputError as error:
@@ -271,7 +260,7 @@ def _open_all(
                 problems.append(f"{path}: {video.info.note}")
             else:
                 opened[name] = video
-    return opened
+    return opened, problems
 
 
 def _usable(
@@ -279,35 +268,31 @@ def _usable(
     files: Mapping[str, Path],
     opened: Mapping[str, Video],
     fps: float | None,
-    problems: list[str],
-) -> dict[str, list[Action]]:
-    """The actions of every annotated video; what is wrong with others is added to the problems."""
+) -> tuple[dict[str, list[Action]], list[str]]:
+    """Return the actions of every annotated video, and what is wrong with the other rows."""
     actions: dict[str, list[Action]] = {}
+    problems = []
     for row in rows:
-        if row.video in files and row.video not in opened:
-            problems.append(f"{row.where}: its video {row.video} cannot be read")
-            continue
-        wrong = row.problem
-        if not wrong and row.video not in files:
-            near = difflib.get_close_matches(row.video, files, n=1)
-            hint = f'; is it "{near[0]}"?' if near else ""
-            wrong = f'there is no video "{row.video}"{hint}'
-        if not wrong and row.label:
-            rate = (fps or opened[row.video].info.fps) if row.in_frames else 1.0
+        video, action, problem = opened.get(row.video), None, row.problem
+        if row.video in files and video is None:
+            problem = f"its video {row.video} cannot be read"
+        elif not problem and video is None:
+            problem = f'there is no video "{row.video}"{did_you_mean(row.video, files)}'
+        elif not problem and row.label:
+            rate = (fps or video.info.fps) if row.in_frames else 1.0
             action = Action(row.start / rate, row.end / rate, row.label)
-            wrong = _misplaced(action, opened[row.video].info.duration)
-        if wrong:
-            problems.append(f"{row.where}: {wrong}")
+            problem = _misplaced(action, video.info.duration)
+        if problem:
+            problems.append(f"{row.where}: {problem}")
             continue
         found = actions.setdefault(row.video, [])
-        if row.label:
-            end = min(action.end, opened[row.video].info.duration)
-            found.append(action._replace(end=end))
-    return actions
+        if action is not None:
+            found.append(action._replace(end=min(action.end, video.info.duration)))
+    return actions, problems
 
 
 def _misplaced(action: Action, duration: float) -> str:
-    """What is wrong with where an action lies; empty if nothing."""
+    """Return what is wrong with an action's times; empty if nothing is."""
     start, end, label = action
     if start < 0:
         return f"{label} starts before the video, at {start:g} s"
@@ -318,80 +303,59 @@ def _misplaced(action: Action, duration: float) -> str:
     return ""
 
 
-def _without_copies(
-    name: str, actions: Sequence[Action], log: Callable[[str], None]
-) -> list[Action]:
-    """Actions by their start, each once; those of one class that overlap are said."""
-    kept = sorted(set(actions))
-    if len(kept) < len(actions):
-        log(f"note: {name}: {len(actions) - len(kept)} annotations are there twice; one is kept")
-    by_label = defaultdict(list)
-    for action in kept:
-        by_label[action.label].append(action)
-    for label, same in by_label.items():
-        for one, other in pairwise(same):
-            if other.start < one.end:
-                log(
-                    f"note: {name}: {label} at {one.start:g}-{one.end:g} s and at "
-                    f"{other.start:g}-{other.end:g} s overlap"
-                )
-    return kept
-
-
-def _subsets(
-    rows: Sequence[ImportedAction], actions: Mapping[str, object], log: Callable[[str], None]
-) -> dict[str, str]:
-    """The subsets that the files give, if they give one for every video; else nothing."""
-    given: dict[str, set[str]] = {name: set() for name in actions}
+def _given_subsets(rows: Sequence[ImportedAction], names: Collection[str]) -> dict[str, str]:
+    """Return the subset of every video if the files give exactly one for each; else nothing."""
+    given: dict[str, set[str]] = {name: set() for name in names}
     for row in rows:
         if row.video in given and row.subset:
             given[row.video].add(SUBSETS.get(row.subset.lower(), row.subset))
-    if not any(given.values()):
-        return {}
-    told = {name: next(iter(names)) for name, names in given.items() if len(names) == 1}
-    if len(told) == len(given) and set(told.values()) == {"training", "validation"}:
-        return told
-    log(
-        "note: the subsets of the annotations are not used: they do not put every video into "
-        "either training or validation"
-    )
-    return {}
+    subsets = {name: own.pop() for name, own in given.items() if len(own) == 1}
+    complete = len(subsets) == len(given) and set(subsets.values()) == {"training", "validation"}
+    return subsets if complete else {}
 
 
-def _draw_subsets(
-    actions: Mapping[str, Sequence[Action]], share: float, seed: int
-) -> dict[str, str]:
-    return split_videos({n: {a.label for a in found} for n, found in actions.items()}, share, seed)
+def _repetitions(
+    found: Mapping[str, Sequence[Action]], kept: Mapping[str, Sequence[Action]]
+) -> Iterator[str]:
+    """Yield notes on annotations that occur twice or overlap another one of their class."""
+    for name, actions in kept.items():
+        if surplus := len(found[name]) - len(actions):
+            yield f"{name}: {surplus} annotations occur twice; one of each is kept"
+        ordered = sorted(actions, key=lambda action: action.label)
+        for one, other in pairwise(ordered):
+            if one.label == other.label and other.start < one.end:
+                yield (
+                    f"{name}: {one.label} at {one.start:g}-{one.end:g} s and at "
+                    f"{other.start:g}-{other.end:g} s overlap"
+                )
 
 
-def _remark(
-    videos: Mapping[str, OwnVideo], files: Mapping[str, Path], log: Callable[[str], None]
-) -> None:
-    """Say what is no error but worth knowing."""
-    count = Counter(a.label for video in videos.values() for a in video.actions)
-    if not count:
-        raise InputError("no annotation is left that can be used")
-    for label in sorted(count):
-        inside = {v.subset for v in videos.values() if any(a.label == label for a in v.actions)}
-        if count[label] == 1:
-            log(f"note: {label} has one example; it cannot be both trained and tested")
-        elif len(inside) == 1:
-            log(f"note: {label} occurs in {inside.pop()} videos alone")
-    without = sorted(files.keys() - videos.keys())
+def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[str]:
+    """Yield notes on classes and videos: no errors, but worth knowing."""
+    subsets: dict[str, list[str]] = {}
+    for video in videos.values():
+        for action in video.actions:
+            subsets.setdefault(action.label, []).append(video.subset)
+    for label, inside in sorted(subsets.items()):
+        if len(inside) == 1:
+            yield f"{label} has one example; it cannot be both trained and tested"
+        elif len(set(inside)) == 1:
+            yield f"{label} occurs only in {inside[0]} videos"
+    without = sorted(set(files) - videos.keys())
     if without:
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-        log(f"note: {len(without)} videos have no annotation and are left out: {names}")
+        yield f"{len(without)} videos have no annotation and are left out: {names}"
     for name, video in videos.items():
         if (off := video.file.unevenness) > UNEVEN:
-            log(
-                f"note: {name}: its frame rate varies, by up to {off:.1f} s; convert it to a "
-                "constant rate, or its actions are learnt that far off"
+            yield (
+                f"{name}: its frame rate varies, by up to {off:.1f} s; convert it to a constant "
+                "rate, or its actions are learnt with this error"
             )
     rates = [video.info.fps for video in videos.values()]
     if max(rates) > 1.1 * min(rates):
-        log(
-            f"note: the videos have {min(rates):.3g} to {max(rates):.3g} frames a second: motion "
-            "looks faster in some; convert them to one rate"
+        yield (
+            f"the videos have {min(rates):.3g} to {max(rates):.3g} frames per second: motion looks "
+            "faster in some; convert them to one rate"
         )
 
 
@@ -407,22 +371,23 @@ def _database(videos: Mapping[str, OwnVideo]) -> dict[str, object]:
     }
 
 
-def _in_words(videos: Mapping[str, OwnVideo]) -> list[str]:
-    """What was found, as a short table."""
-    infos = [video.info for video in videos.values()]
+def _summary(videos: Mapping[str, OwnVideo]) -> list[str]:
+    """Return the size of the data set, and a table of its classes, as lines."""
     sides = Counter(video.subset for video in videos.values())
-    durations = [info.duration for info in infos]
+    durations = [video.info.duration for video in videos.values()]
     head = (
         f"{len(videos)} videos ({sides['training']} training, {sides['validation']} validation), "
         f"{sum(durations) / 60:.1f} minutes, {min(durations):.0f} to {max(durations):.0f} s each"
     )
+    lengths: dict[str, list[tuple[str, float]]] = {}
+    for video in videos.values():
+        for start, end, label in video.actions:
+            lengths.setdefault(label, []).append((video.subset, end - start))
     rows = [["class", "training", "validation", "median s", "shortest", "longest"]]
-    for label in sorted({a.label for video in videos.values() for a in video.actions}):
-        lengths = [a.end - a.start for v in videos.values() for a in v.actions if a.label == label]
-        counts = [
-            sum(a.label == label for v in videos.values() if v.subset == side for a in v.actions)
-            for side in ("training", "validation")
-        ]
-        numbers = statistics.median(lengths), min(lengths), max(lengths)
-        rows.append([label, *map(str, counts), *(f"{number:.1f}" for number in numbers)])
+    for label, examples in sorted(lengths.items()):
+        counts = Counter(subset for subset, _ in examples)
+        seconds = [length for _, length in examples]
+        numbers = statistics.median(seconds), min(seconds), max(seconds)
+        texts = [f"{number:.1f}" for number in numbers]
+        rows.append([label, str(counts["training"]), str(counts["validation"]), *texts])
     return [head, "", *aligned(rows).splitlines()]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from etadlite.config import DataSettings, Settings
-from etadlite.data.split import read_split, video_file
+from etadlite.data.split import read_split
 from etadlite.data.video import Video
+from etadlite.data.video_files import video_file
 from etadlite.training.recorder import read_metrics
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import save

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
-from etadlite.data.split import is_video
 from etadlite.data.video import Video, VideoWarning
 from etadlite.inference.predict import longest_trained, predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
@@ -24,26 +23,6 @@ from etadlite.viz.timeline import draw_timeline
 COLUMNS = ("video", "start_s", "end_s", "label", "score")
 
 Detections = list[dict[str, Any]]
-
-
-def find_videos(paths: Sequence[Path]) -> list[Path]:
-    """Return the given video files and the videos in the given folders.
-
-    Raises:
-        InputError: a folder holds no video, or two videos have the same name except for the suffix.
-    """
-    videos: list[Path] = []
-    for path in paths:
-        inside = sorted(filter(is_video, path.iterdir())) if path.is_dir() else [path]
-        if not inside:
-            raise InputError(f"{path} holds no video file; give one, or the folder that has them")
-        videos += inside
-    names: dict[str, Path] = {}
-    for video in videos:
-        other = names.setdefault(video.stem, video)
-        if other is not video:
-            raise InputError(f"{other} and {video} would have the same name; rename one of them")
-    return videos
 
 
 def predict_videos(
@@ -57,7 +36,7 @@ def predict_videos(
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, Detections]:
-    """Detect actions in videos (see `find_videos`), write the results and return them by name.
+    """Detect actions in videos (see `videos_in`), write the results and return them by name.
 
     OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
     least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the

@@ -205,7 +205,7 @@ starts = snippet_starts(900, cells, length)
 print("a video of 900 frames: snippets start at", starts[:4], "...", starts[-2:])
 
 # %% ends-equal
-from etadlite.data.timegrid import snippet_frames
+from etadlite.data.snippets import snippet_frames
 
 for frames in (30, 900, 1801, 4000):
     ours = snippet_starts(frames, cells, length)
@@ -531,7 +531,7 @@ run.show_file(pictures[0], "Detections of the trained system below the true acti
 # 2 to 8 s.
 
 # %% breakdown tags=["slide-more"]
-from etadlite.evaluation import breakdown
+from etadlite.evaluation.error_analysis import breakdown
 from etadlite.runs.testing import of_annotated_classes
 from etadlite.viz import draw_breakdown
 

@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch, VideoDataset, collate
-from etadlite.data.timegrid import snippet_frames
+from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import read_frames
 from etadlite.detector.roi import RoIs
 from etadlite.encoders import R2Plus1D

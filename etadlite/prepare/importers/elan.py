@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree  # its parser, Expat, limits entities and fetches nothing
 
 from etadlite.base.errors import InputError
-from etadlite.data.split import VIDEO_SUFFIXES
+from etadlite.data.video_files import VIDEO_SUFFIXES
 from etadlite.prepare.importers.rows import (
     ImportedAction,
     choose_tier,

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from etadlite.base.errors import InputError
-from etadlite.data.split import VIDEO_SUFFIXES
+from etadlite.data.video_files import VIDEO_SUFFIXES
 
 COLUMNS = {
     "video": ("video", "file", "filename", "file_name", "name", "video_id", "video_name"),

@@ -1,0 +1,118 @@
+"""Which frames a snippet has: of snippets spread over a video, of windows, of dense clips."""
+
+from typing import Literal
+
+import numpy as np
+
+from etadlite.base.errors import InputError
+
+SnippetRule = Literal["cells", "ends"]
+
+
+def snippet_frames(
+    num_frames: int, snippets: int, length: int, step: int = 1, *, rule: SnippetRule = "cells"
+) -> np.ndarray:
+    """Choose the frames of N snippets that are spread evenly over a video.
+
+    Frame k fills [k, k+1) on the frame axis, and snippet n has the F frames ``first, first + step,
+    ..., first + (F - 1) * step``. Two rules say where ``first`` lies:
+
+    - "cells" (this project's definition): the video is cut into N equal cells of
+      ``num_frames / N`` frames, and the middle of a snippet lies on the middle of cell n,
+      ``(n + 1/2) * num_frames / N``. Where that falls between two frames, ``first`` is rounded to
+      the nearest frame, halves upwards. So a video of N * F frames is cut into its N snippets
+      without gap or overlap.
+    - "ends" (as in the released ETAD code): the first snippet starts with the video, the last ends
+      with it, and the others start evenly between them, rounded to the nearest frame, halves to
+      the even one. At the ends a snippet's middle is then up to half a snippet away from that of
+      its cell.
+
+    A long video leaves gaps between snippets, in a short one they overlap. Indices outside the
+    video are moved to its first or last frame.
+
+    Args:
+        num_frames: frames of the video.
+        snippets: N.
+        length: F, frames of a snippet.
+        step: distance between two frames of a snippet, in frames.
+        rule: "cells" or "ends".
+
+    Returns:
+        Frame indices, int64 [N, F], each row in ascending order.
+
+    Raises:
+        InputError: an argument is below 1.
+    """
+    given = {"num_frames": num_frames, "snippets": snippets, "length": length, "step": step}
+    for name, value in given.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1 to choose the frames of snippets")
+    span = (length - 1) * step
+    if rule == "ends":
+        room = max(num_frames - span - 1, 0)
+        first = np.round(np.arange(snippets) * (room / max(snippets - 1, 1))).astype(np.int64)
+    else:
+        # Twice the middle, over twice the cell count: integers, so that rounding is exact.
+        middles = (2 * np.arange(snippets, dtype=np.int64) + 1) * num_frames
+        first = (middles - snippets * span) // (2 * snippets)
+    frames = first[:, None] + step * np.arange(length, dtype=np.int64)
+    return frames.clip(0, num_frames - 1)
+
+
+def window_frames(
+    first: int, snippets: int, length: int, *, stride: int, step: int, num_frames: int
+) -> np.ndarray:
+    """Choose the frames of a window's N snippets, which start `stride` frames apart.
+
+    Indices beyond the video become its last frame.
+
+    Args:
+        first: the frame at which the window starts.
+        snippets: N.
+        length: F, frames of a snippet.
+        stride: frames from the start of one snippet to the next.
+        step: distance between two frames of a snippet, in frames.
+        num_frames: frames of the video.
+
+    Returns:
+        Frame indices, int64 [N, F].
+    """
+    starts = first + np.arange(snippets)[:, None] * stride
+    return (starts + np.arange(length) * step).clip(0, num_frames - 1)
+
+
+def clip_frames(
+    frames: int, length: int, stride: int, *, from_fps: float = 1.0, to_fps: float | None = None
+) -> np.ndarray:
+    """Choose the frames of all clips that fit into a video.
+
+    The first clip starts with the video, every other one `stride` frames after the one before. A
+    video shorter than a clip has one clip, which repeats the last frame. At another rate than the
+    file's, frame k is the frame shown at k / to_fps seconds, as in TSP.
+
+    Args:
+        frames: number of frames of the file.
+        length: F, frames of a clip.
+        stride: frames from one clip to the next.
+        from_fps: frame rate of the file.
+        to_fps: frame rate that `length` and `stride` refer to; None: that of the file.
+
+    Returns:
+        Frame indices in the file, int64 [T, F], ascending.
+
+    Raises:
+        InputError: a number is not above 0.
+    """
+    rate = from_fps / to_fps if to_fps else 1.0
+    if min(frames, length, stride) < 1 or not rate > 0:
+        raise InputError(
+            f"clips need frames, a length, a stride and a rate above 0, not {frames}, {length}, "
+            f"{stride} and {to_fps}"
+        )
+    # A rate that differs only by rounding, such as 14.999 from 15, must not lose frames.
+    if abs(rate - round(rate)) < 1e-3:
+        rate = round(rate)
+    shown = np.floor(np.arange(int(np.ceil(frames / rate))) * rate).astype(np.int64)
+    starts = np.arange(max(len(shown) - length, 0) // stride + 1) * stride
+    clips = (starts[:, None] + np.arange(length)).clip(max=len(shown) - 1)
+    return shown[clips].clip(max=frames - 1)
