@@ -271,12 +271,10 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Detect actions in new videos: JSON, CSV, timelines and annotated videos."""
-    from etadlite.data.video_files import videos_in
     from etadlite.runs.predictions import predict_videos
 
-    files = list(videos_in(*videos).values())
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
-    predict_videos(files, checkpoint, out, **options, log=print)
+    predict_videos(videos, checkpoint, out, **options, log=print)
     print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
 
 
@@ -297,12 +295,13 @@ def init_dataset(
     quiet: Quiet = False,
 ) -> None:
     """Start a data set from your own videos and annotations: check, split, write settings."""
+    from etadlite.prepare.own_data import ImportOptions
     from etadlite.prepare.own_data import init_dataset as start
 
     out = out or folder
-    options = {"validation": validation, "seed": seed, "tier": tier, "fps": fps, "skip": skip}
-    options |= {"overwrite": overwrite, "progress": not quiet}
-    start(folder, annotations, out, **options, log=print)
+    options = ImportOptions(validation, tier, fps, skip)
+    how = {"seed": seed, "overwrite": overwrite, "progress": not quiet}
+    start(folder, annotations, out, options, **how, log=print)
     print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
     print(f"next:    etadlite train {out / 'settings.json'}")
     print("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")

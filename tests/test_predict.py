@@ -115,11 +115,11 @@ def test_a_broken_video_is_named_and_the_others_are_done(trained, tiny, clip, tm
 def test_the_threshold_holds_in_every_file(trained, tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     shutil.copy(tiny.data / "videos" / "validation_00000.mp4", tmp_path / "mine")
-    videos = list(videos_in(tmp_path / "mine").values())
+    (video,) = videos_in(tmp_path / "mine").values()
     options = {"progress": False, "threshold": 0.02}
-    found = predict_videos(videos, trained / "checkpoint.safetensors", tmp_path, **options)
+    found = predict_videos([video.parent], trained / "checkpoint.safetensors", tmp_path, **options)
     assert list(found) == ["validation_00000"]
-    everything = predict(videos[0], *_system(trained, preset("e2e_stickfigures", tiny.assignments)))
+    everything = predict(video, *_system(trained, preset("e2e_stickfigures", tiny.assignments)))
     assert found["validation_00000"] == [d for d in everything if d["score"] >= 0.02]
     written = json.loads((tmp_path / "predictions.json").read_text())
     assert written == {"version": "etadlite 1", "results": found, "external_data": {}}

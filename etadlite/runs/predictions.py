@@ -14,6 +14,7 @@ from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
 from etadlite.data.video import Video, VideoWarning
+from etadlite.data.video_files import videos_in
 from etadlite.inference.predict import longest_trained, predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment
@@ -36,7 +37,9 @@ def predict_videos(
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, Detections]:
-    """Detect actions in videos (see `videos_in`), write the results and return them by name.
+    """Detect actions in videos, write the results and return them by name.
+
+    `videos` are files and folders of videos, see `videos_in`.
 
     OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
     least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the
@@ -45,16 +48,18 @@ def predict_videos(
     with a few lines on every video.
 
     Raises:
-        InputError: the checkpoint cannot be used; or, at the end, videos could not be read.
+        InputError: there is no video, or the checkpoint cannot be used; or, at the end, videos
+            could not be read.
     """
-    if out.resolve() in {video.parent.resolve() for video in videos}:
+    files = list(videos_in(*videos).values())
+    if out.resolve() in {video.parent.resolve() for video in files}:
         raise InputError(f"{out} is the folder of the videos: choose another --out for the results")
     settings = checkpoint_settings(checkpoint)
     system = load_checkpoint(checkpoint, settings).to(resolve_device(device))
     trained = None if settings.data.window_stride else longest_trained(settings)
     found: dict[str, Detections] = {}
     failed: dict[Path, str] = {}
-    bar = tqdm(videos, desc="predict", unit="video", disable=not progress or len(videos) == 1)
+    bar = tqdm(files, desc="predict", unit="video", disable=not progress or len(files) == 1)
     try:
         for path in bar:
             try:
@@ -65,7 +70,7 @@ def predict_videos(
                 _draw(video, kept, out, settings.detector.classes, annotate=annotate)
             except (InputError, FFmpegError) as error:
                 failed[path] = str(error)
-                if len(videos) > 1:
+                if len(files) > 1:
                     bar.clear()
                     print(f"error: {error}", file=sys.stderr)
             else:
@@ -77,12 +82,12 @@ def predict_videos(
             results = {"version": "etadlite 1", "results": found, "external_data": {}}
             write_json(out / "predictions.json", results)
             _write_csv(out / "predictions.csv", found)
-    if len(failed) == len(videos) == 1:
+    if len(failed) == len(files) == 1:
         raise InputError(*failed.values())
     if failed:
         names = ", ".join(path.name for path in failed)
         raise InputError(
-            f"{len(failed)} of {len(videos)} videos could not be read: {names}; the others are done"
+            f"{len(failed)} of {len(files)} videos could not be read: {names}; the others are done"
         )
     return found
 
