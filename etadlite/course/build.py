@@ -150,9 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.outputs and len(given.names) != 1:
             raise InputError("--outputs belongs to one notebook; give its name")
         executed = nbformat.read(given.outputs, as_version=4) if given.outputs else None
-        for name in [
-            known(Path(name).stem, folder) for name in given.names or notebook_names(folder)
-        ]:
+        names = [known(Path(name).stem, folder) for name in given.names]
+        for name in names or notebook_names(folder):
             if given.assignments:
                 cells = read_source(folder / "source" / f"{name}.py")
                 target = write_assignment(name, cells, given.assignments)

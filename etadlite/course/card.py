@@ -70,7 +70,7 @@ def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> N
         "data": metrics["data"],
         "device": f"{metrics['device']}, {metrics['threads']} threads",
         "minutes": metrics["minutes"],
-        "memory_gib": metrics["memory_gib"],
+        "memory_gib": metrics["memory_gib"] or 0.0,
         "results": {result: [value, value] for result, value in metrics["results"].items()},
         "code": code,
     }

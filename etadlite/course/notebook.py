@@ -251,34 +251,39 @@ def start(
     known = PARAMETERS if full is None else (*PARAMETERS, "train")
     for name in _assigned(cells):
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise InputError(f'there is no parameter "{name}"{hint} (there are {", ".join(known)})')
-    if profile not in PROFILES:
-        raise InputError(f'there is no profile "{profile}"; choose one of {", ".join(PROFILES)}')
+            near = did_you_mean(name, known)
+            raise InputError(f'there is no parameter "{name}"{near} (there are {", ".join(known)})')
+    for what, value, values in (("profile", profile, PROFILES), ("device", device, DEVICES)):
+        if value not in values:
+            raise InputError(f'there is no {what} "{value}"; choose one of {", ".join(values)}')
     if type(seed) is not int or seed < 0:
         raise InputError(f"seed must be a whole number from 0, not {seed!r}")
     if interactive not in (True, False, "auto"):
         raise InputError(f'interactive must be true, false or "auto", not {interactive!r}')
-    if device not in DEVICES:
-        raise InputError(f'there is no device "{device}"; choose one of {", ".join(DEVICES)}')
     size, changes, memory = PROFILES[profile]
     chosen = resolve_device(device).type
-    data, what, settings = Path(data_root) / f"stickfigures_{size}", contents(size), None
+    root, settings = Path(data_root), None
+    data, described = root / f"stickfigures_{size}", contents(size)
     if profile == "full" and full is not None:
-        settings = _full_settings(full, Path(data_root), chosen, seed)
+        settings = _full_settings(full, root, chosen, seed)
         usual = full.train == full.presets[0]
-        data, what = Path(data_root), full.name if usual else f"{full.name}: {full.train}"
+        data, described = root, full.name if usual else f"{full.name}: {full.train}"
     elif full is not None and full.train != full.presets[0]:
         raise InputError(
             f'train="{full.train}" belongs to the profile full, and the profile is {profile}; add '
             "profile=full, or leave train out"
         )
-    _needs_memory(profile, memory)
+    free = psutil.virtual_memory().available / 2**30
+    if free < memory:
+        raise InputError(
+            f"the profile {profile} needs {memory:.0f} GiB of free memory and {free:.1f} GiB are "
+            "free; close other programs, or choose the profile smoke"
+        )
     # JupyterLab's server names its kernels' sessions; papermill starts kernels without a server.
     in_browser = "JPY_SESSION_NAME" in os.environ if interactive == "auto" else bool(interactive)
     out = Path(out_dir)
     changes = (*changes, f"device={chosen}")
-    run = Run(profile, size, data, what, out, seed, chosen, in_browser, changes, settings)
+    run = Run(profile, size, data, described, out, seed, chosen, in_browser, changes, settings)
     run.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     _introduce(run, device)
@@ -315,15 +320,6 @@ def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settin
             f"and the device is {device}; choose the profile laptop, or a machine with such a GPU"
         )
     return settings
-
-
-def _needs_memory(profile: str, gib: float) -> None:
-    free = psutil.virtual_memory().available / 2**30
-    if free < gib:
-        raise InputError(
-            f"the profile {profile} needs {gib:.0f} GiB of free memory and {free:.1f} GiB are "
-            "free; close other programs, or choose the profile smoke"
-        )
 
 
 def _introduce(run: Run, asked: str) -> None:

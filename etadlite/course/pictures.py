@@ -1,4 +1,4 @@
-"""Pictures small enough for a notebook that is kept with its outputs."""
+"""Pictures that are small enough for a notebook with outputs."""
 
 import io
 
@@ -8,13 +8,13 @@ from PIL import Image as Pillow
 
 
 def small(picture: np.ndarray, alt: str) -> Image:
-    """A picture for display, as PNG of 256 colours or as JPEG, whichever takes fewer bytes.
+    """Return a picture for display: the smaller of a PNG of 256 colours and a JPEG.
 
     Charts become PNG, frames of videos JPEG.
 
     Args:
         picture: uint8 [H, W, 3].
-        alt: says what is to be seen.
+        alt: what the picture shows, in words.
     """
     image = Pillow.fromarray(picture)
     files = {}

@@ -18,7 +18,7 @@ def sampling_error(attempt: Callable) -> Iterator[str]:
     rows = torch.tensor([[1.0, 0.0], [2.0, 3.0], [4.0, -1.0], [9.0, 2.0], [4.0, 6.0]])
     cases = [
         (rows, 5, "with all of them picked there is no error left: is the factor (1 - f) there?"),
-        (rows[:, :1], 2, "one column: N² (1 - f) / n times a variance that divides by N - 1"),
+        (rows[:, :1], 2, "N² (1 - f) / n times its variance, the one that divides by N - 1"),
         (rows, 2, "do the variances of all columns add up, each around its own mean?"),
         (rows[:3], 1, "does the number of rows come from `rows`, and n from the argument?"),
     ]
