@@ -10,7 +10,7 @@ from PIL import Image
 
 from etadlite.base.errors import InputError
 from etadlite.cli import main, read_numbers
-from etadlite.evaluation import breakdown
+from etadlite.evaluation.error_analysis import breakdown
 from etadlite.viz import draw_breakdown
 
 TRUTH = {

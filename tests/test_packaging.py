@@ -1,5 +1,11 @@
 """The package's files agree with one another."""
 
+import ast
+import io
+import json
+import subprocess
+import sys
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -11,7 +17,8 @@ from rooms import PACKAGE, ROOMS, arrows, floors, imported_rooms, room_of
 
 import etadlite
 from etadlite.base.weights import load_weights
-from etadlite.encoders.weights import TINY_WEIGHTS
+from etadlite.encoders.tiny import TINY_WEIGHTS
+from etadlite.presets import preset
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -108,3 +115,102 @@ def test_the_house_stays_small():
 
 def test_versions_are_numbers():
     assert all(Version(bound) for bound in RUNTIME.values())
+
+
+# Importing is light
+
+LOADED = """
+names = [name for name in sys.modules if name.partition(".")[0] == "etadlite"]
+print(json.dumps([sys.modules[name].__file__ for name in sorted(names)]))
+"""
+
+FUNCTIONS = """
+import json, sys
+from pathlib import Path
+from etadlite.config import Settings
+from etadlite.evaluation import mean_average_precision
+from etadlite.inference.predict import predict
+from etadlite.training import train
+given = json.loads(sys.argv[1])
+settings = Settings.model_validate(given["settings"])
+training = train(settings, progress=False)
+found = predict(Path(given["video"]), training.system, settings)
+truth, predictions, subset = given["truth"], given["predictions"], given["subset"]
+mean_average_precision(truth, predictions, subset=subset, tiou=[0.5], blocked=())
+"""
+
+COMMANDS = """
+import contextlib, io, json, sys
+from etadlite.cli import main
+for arguments in json.loads(sys.argv[1])["commands"]:
+    sys.argv = ["etadlite", *arguments]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            main()
+    except SystemExit as end:
+        assert not end.code, arguments
+"""
+
+
+def loaded_files(code, *arguments):
+    """The files of the package that a new process has loaded after some code."""
+    command = [sys.executable, "-c", f"{code}\nimport json, sys{LOADED}", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return [Path(file) for file in json.loads(ended.stdout.splitlines()[-1])]
+
+
+def code_lines(source):
+    """The number of lines that are not blank, a comment or a docstring."""
+    quiet = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in (*quiet, tokenize.ENDMARKER):
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines.difference_update(range(node.lineno, node.end_lineno + 1))
+    return len(lines)
+
+
+def test_code_lines_are_counted_without_blank_lines_comments_and_docstrings():
+    source = '"""A."""\n\n# b\ndef f():  # c\n    """D.\n\n    E."""\n    return 1\n'
+    assert code_lines(source) == 2
+
+
+@pytest.mark.parametrize(("code", "limit"), [(FUNCTIONS, 4200), (COMMANDS, 5500)])
+def test_train_predict_and_evaluate_load_little_code(tiny, tmp_path, code, limit):
+    truth = tiny.data / "annotations.json"
+    database = json.loads(truth.read_text())["database"]
+    results = {
+        name: [action | {"score": 0.5} for action in entry["annotations"]]
+        for name, entry in database.items()
+        if entry["subset"] == "validation"
+    }
+    predictions = tmp_path / "predictions.json"
+    predictions.write_text(json.dumps({"results": results}))
+    video = str(tiny.data / "videos" / "validation_00000.mp4")
+    checkpoint = tmp_path / "runs" / "e2e_stickfigures" / "001" / "checkpoint.safetensors"
+    evaluate = ["--ground-truth", truth, "--predictions", predictions, "--subset", "validation"]
+    commands = [
+        ["train", "e2e_stickfigures", *tiny.assignments, "--out", tmp_path / "runs", "--quiet"],
+        ["predict", video, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--quiet"],
+        ["evaluate", *evaluate],
+    ]
+    given = {
+        "settings": preset("e2e_stickfigures", tiny.assignments).model_dump(mode="json"),
+        **{"video": video, "truth": str(truth), "subset": "validation"},
+        **{"predictions": str(predictions), "commands": commands},
+    }
+    files = loaded_files(code, json.dumps(given, default=str))
+    lines = {path.relative_to(PACKAGE): code_lines(path.read_text()) for path in files}
+    print("", *(f"{count:5}  {path}" for path, count in lines.items()), sep="\n")
+    total = sum(lines.values())
+    print(f"{total} code lines in {len(files)} files")
+    assert total <= limit
+
+
+def test_the_sequential_encoder_loads_at_most_12_modules():
+    files = loaded_files("from etadlite.model import SequentialEncoder")
+    print("", *files, sep="\n")
+    assert len(files) <= 12

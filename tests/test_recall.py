@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError
-from etadlite.evaluation import average_recall, breakdown, mean_average_precision
+from etadlite.evaluation import mean_average_precision
+from etadlite.evaluation.error_analysis import breakdown
+from etadlite.evaluation.recall import average_recall
 
 segment = st.tuples(st.integers(0, 8), st.integers(1, 5)).map(lambda x: [x[0], x[0] + x[1]])
 guess = st.fixed_dictionaries({"segment": segment, "score": st.integers(0, 4).map(lambda x: x / 4)})

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from etadlite.encoders import speed, tiny_encoder
-from etadlite.encoders.build import build_encoder, use_layout
-from etadlite.encoders.speed import VARIANTS, fastest, seconds_per_pass, settle_speed
+from etadlite.encoders.build import build_encoder, settle_speed, use_layout
+from etadlite.encoders.speed import VARIANTS, fastest, seconds_per_pass
 from etadlite.presets import preset
 
 PLAIN, LAST, HALF = VARIANTS

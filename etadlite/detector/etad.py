@@ -12,8 +12,7 @@ from etadlite.base.weights import load_exactly
 from etadlite.detector.cells import CellHead
 from etadlite.detector.enhance import TemporalEnhancement
 from etadlite.detector.proposals import refine
-from etadlite.detector.published import Layout, PublishedNames
-from etadlite.detector.stages import OpenTADStage, ReleasedStage, StageOutput
+from etadlite.detector.stages import Layout, OpenTADStage, ReleasedStage, StageOutput
 
 
 class DetectorOutput(NamedTuple):
@@ -103,6 +102,8 @@ class ETADDetector(nn.Module):
             InputError: keys are missing, left over or of the wrong shape; the message has the
                 checkpoint's own names.
         """
+        from etadlite.detector.published import PublishedNames  # only conversion needs it
+
         published = PublishedNames.recognise(state_dict)
 
         def shape(name: str, dimensions: int) -> torch.Size:

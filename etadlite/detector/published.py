@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from etadlite.base.errors import InputError
-
-Layout = Literal["released", "opentad"]
+from etadlite.detector.stages import Layout
 
 _LSTMS = {"lstm_forward": "mem_f", "lstm_backward": "mem_b"}
 _CONVOLUTIONS = {

@@ -5,12 +5,14 @@ the layers before RoIAlign, in RoIAlign's convention and in the heads.
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from etadlite.detector.roi import RoIs, extend
+
+Layout = Literal["released", "opentad"]
 
 
 class StageOutput(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from etadlite.base.weights import load_exactly, load_weights
-from etadlite.config import EncoderSettings
+from etadlite.config import EncoderSettings, Settings
 from etadlite.encoders.r2plus1d import R2Plus1D
 from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.encoders.tiny import tiny_encoder
@@ -28,6 +28,20 @@ def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> Stag
     if settings.compile:
         compile_parts(encoder)
     return encoder
+
+
+def settle_speed(settings: Settings, device: torch.device) -> Settings:
+    """Replace `auto` in the settings by what is fastest on this device.
+
+    The dtype and the layout of R(2+1)D are measured. The tiny encoder is made for fp32 in its own
+    layout. A value that the settings name stays.
+    """
+    if settings.encoder.name == "tiny" or settings.data.features or device.type == "mps":
+        precision = settings.training.precision
+        return settings.changed({"training.precision": precision.replace("auto", "fp32")})
+    from etadlite.encoders.speed import measured_speed
+
+    return measured_speed(settings, device)
 
 
 def use_layout(encoder: nn.Module, channels_last: bool) -> None:

@@ -35,17 +35,11 @@ class Variant(NamedTuple):
 VARIANTS = (Variant(), Variant("fp32", True), Variant("bf16", True))
 
 
-def settle_speed(settings: Settings, device: torch.device) -> Settings:
-    """Replace `auto` in the settings by what is fastest on this device.
-
-    The dtype and the layout of R(2+1)D are measured on one snippet. The tiny encoder is made for
-    fp32 in its own layout. A value that the settings name stays.
-    """
+def measured_speed(settings: Settings, device: torch.device) -> Settings:
+    """Replace `auto` by the fastest dtype and layout of the encoder, measured on one snippet."""
     encoder, precision = settings.encoder, settings.training.precision
     layouts = (False, True) if encoder.channels_last is None else (encoder.channels_last,)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (precision,)
-    if encoder.name == "tiny" or settings.data.features is not None or device.type == "mps":
-        return settings.changed({"training.precision": precisions[0]})
     variants = tuple(Variant(p, layout) for p in precisions for layout in layouts)
     best = variants[0]
     if len(variants) > 1:

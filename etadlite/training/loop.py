@@ -20,10 +20,10 @@ from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
-from etadlite.data.datasets import AnnotatedVideos, Batch, open_dataset
+from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
 from etadlite.data.order import TrainingOrder
 from etadlite.data.unreadable import Readable, collate_readable, raise_errors
-from etadlite.encoders.speed import settle_speed
+from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System
 from etadlite.training.activations import SavedActivations
@@ -236,17 +236,17 @@ def run(
 def _next_batches(
     training: Training, batches: DataLoader, data: AnnotatedVideos, interruption: Interruption
 ) -> Iterator[Batch]:
-    """The batches that are left of the present epoch.
+    """Yield the remaining batches of the present epoch.
 
     Raises:
-        StoppedError: by a signal, or as the videos cannot be read; in all processes.
+        InputError, StoppedError: a signal came, or the videos cannot be read; in all processes.
     """
     at, order = training.progress, batches.batch_sampler
     assert isinstance(order, TrainingOrder)
     order.epoch, order.first_step = at.epoch, at.step
-    remaining, left = iter(batches), len(batches) - at.step
-    for _ in range(left):
-        batch, lost = Batch([], torch.empty(0), [], [], [], [], []), ""
+    remaining = iter(batches)
+    for _ in range(at.step, len(batches)):
+        batch, lost = collate([]), ""
         try:
             batch = next(remaining)
         except InputError as error:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from etadlite.evaluation import Breakdown
+from etadlite.evaluation.error_analysis import Breakdown
 from etadlite.viz.style import COLOURS, legend_outside, tidy
 
 PRECISION, RECALL = COLOURS[0], COLOURS[1]

@@ -22,9 +22,11 @@ import torch
 from report import machine, write_report
 
 from etadlite.config import InferenceSettings
-from etadlite.evaluation import average_recall, breakdown, mean_average_precision
+from etadlite.evaluation import mean_average_precision
 from etadlite.evaluation.arrays import read_ground_truth, read_predictions
 from etadlite.evaluation.average_precision import match_predictions, precision_of, rank_by_class
+from etadlite.evaluation.error_analysis import breakdown
+from etadlite.evaluation.recall import average_recall
 from etadlite.inference.nms import soft_nms, soft_nms_picks
 from etadlite.inference.postprocess import score_segments
 
