@@ -51,7 +51,7 @@ def test_weights_buffers_and_given_tensors_do_not_count():
     assert everything.peak_bytes > counting_inputs.peak_bytes
 
 
-def test_what_is_never_used_is_let_go_and_nothing_is_counted_outside():
+def test_unused_tensors_are_freed_and_nothing_is_counted_outside():
     x = torch.randn(1000, requires_grad=True)
     with SavedActivations() as saved:
         y = x.sigmoid()

@@ -109,7 +109,7 @@ def test_rows_add_up_to_the_total():
         assert rows.total == rows.lasting + max(rows.pass_1, rows.pass_2, rows.pass_3, rows.update)
 
 
-def test_on_a_gpu_frames_wait_in_host_memory_and_the_prefix_where_it_is_told():
+def test_on_a_gpu_frames_wait_in_host_memory_and_the_prefix_where_the_setting_says():
     on_gpu = ("device=cuda", "training.batch_size=4")
     on_device = plan(r2plus1d(*on_gpu)).rows
     on_host = plan(r2plus1d(*on_gpu, "encoder.keep_prefix=host")).rows
@@ -180,7 +180,7 @@ def test_the_command_prints_predicted_and_measured(tmp_path):
     assert "measured" not in memory_table(plan(tiny()))
 
 
-def test_live_tensors_count_storages_until_they_are_let_go():
+def test_live_tensors_count_storages_until_they_are_freed():
     x = torch.zeros(100)
     with LiveTensors([x]) as live:
         assert live.live_bytes == 400
@@ -204,7 +204,7 @@ def test_a_measured_module_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("frozen", [None, 1])
-def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_prefix(frozen):
+def test_the_peak_grows_with_the_length_only_by_frames_features_and_prefix(frozen):
     encoder = SequentialEncoder(freeze(tiny_encoder(pretrained=False), frozen), 4, ratio=0.3)
     rows = {}
     for length in (32, 64, 256, 1024):
@@ -223,7 +223,7 @@ def test_the_peak_does_not_grow_with_the_length_but_for_frames_features_and_pref
     assert isinstance(rows[32], StepMemory)
 
 
-def test_on_a_gpu_each_pass_is_told_by_what_torch_allocated(monkeypatch):
+def test_on_a_gpu_each_pass_is_what_torch_allocated(monkeypatch):
     peaks = iter([30, 50, 20])
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(peaks))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)

@@ -1,4 +1,4 @@
-"""Several processes train and test as one does."""
+"""Several processes train and test like a single one."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def in_processes(count, folder, function, *arguments):
-    """What a function returns in each of some processes."""
+    """Return what a function returns in each of several processes."""
     mp.start_processes(
         _one_of_them, (count, folder, function, arguments), nprocs=count, start_method="forkserver"
     )
@@ -103,7 +103,7 @@ def settings_of(tiny, *changes):
 
 
 def one_step(settings, indices):
-    """Gradient, record and weights after a step on this process's share of some samples."""
+    """Return record, gradients and weights of a step on this process's share of some samples."""
     torch.manual_seed(0)
     system = System(settings)
     data = open_split(settings, training=True)
@@ -134,7 +134,7 @@ def test_a_step_of_two_processes_is_one_on_the_joined_batch(
 
 
 def odd_one_fails(settings, indices):
-    """A step in which memory runs out, or not a number comes up, in the second process alone."""
+    """Do steps in which memory runs out, or NaN occurs, in the second process only."""
     torch.manual_seed(0)
     system = System(settings)
     data = open_split(settings, training=True)
@@ -163,7 +163,7 @@ def odd_one_fails(settings, indices):
     return said, record["gradient_norm"], same
 
 
-def test_what_fails_in_one_process_ends_the_step_in_all(tiny, tmp_path):
+def test_an_error_in_one_process_ends_the_step_in_all(tiny, tmp_path):
     found = in_processes(2, tmp_path, odd_one_fails, settings_of(tiny), [0, 1])
     for said, norm, same in found:
         assert "not enough memory" in said
@@ -228,7 +228,7 @@ def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
 
 
 def command_in_two(arguments, folder, *, dies=None):
-    """Run the command in two processes as torchrun does: what each says on stderr, and the end."""
+    """Run the command in two processes, like torchrun; return the failure and all outputs."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

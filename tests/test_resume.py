@@ -1,4 +1,4 @@
-"""A training that ends before its end, however that comes, goes on as if it had not."""
+"""A training that is interrupted, in any way, continues as if it had not been."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ def on_features(tiny, *changes):
 
 
 def left(folder):
-    """What a run leaves that must not depend on how often it was interrupted."""
+    """The files of a run that must not depend on how often it was interrupted."""
     files = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "predictions.json")}
     weights, _ = load_weights(folder / "checkpoint.safetensors")
     return files | {name: value.numpy().tobytes() for name, value in weights.items()}
@@ -70,7 +70,7 @@ def uninterrupted(tiny, one_thread, tmp_path_factory):
 
 
 def killed_at(moment, settings, folder):
-    """Run a training that kills itself, as kill -9 does, at the n-th of many moments."""
+    """Run a training that kills itself, like kill -9, at the n-th of many moments."""
     passed = 0
 
     def before(function):
@@ -130,7 +130,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
 
 
 def at_step(step, action):
-    """A recorder's `log` that acts after a step was written."""
+    """A recorder's `log` that does something after a step was written."""
     log = Recorder.log
 
     def acting(self, record):
@@ -274,7 +274,7 @@ def test_other_settings_are_refused_by_name_and_leave_the_run_alone(tiny, stoppe
     assert before == {p: p.stat().st_mtime_ns for p in stopped.rglob("*") if p.is_file()}
 
 
-def test_a_run_goes_on_with_another_loader_and_elsewhere(tiny, stopped, tmp_path, uninterrupted):
+def test_a_run_continues_with_another_loader_elsewhere(tiny, stopped, tmp_path, uninterrupted):
     (tmp_path / "moved").symlink_to(tiny.features)
     changed = on_features(tiny, f"data.features={tmp_path / 'moved'}", "data.workers=1")
     run_training(changed, stopped, resume=True, progress=False)
@@ -324,7 +324,7 @@ def etadlite(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_command_says_how_to_go_on_and_that_works(
+def test_the_command_says_how_to_continue_and_that_command_works(
     tiny, tmp_path, monkeypatch, capsys, uninterrupted
 ):
     arguments = ("train", "stickfigures", *tiny.on_features, *CHANGES, "--quiet", "--out", tmp_path)
@@ -345,7 +345,7 @@ def test_the_command_says_how_to_go_on_and_that_works(
     assert etadlite(monkeypatch, capsys, *words[1:])[0] == 0  # it is finished: only reported
 
 
-def test_what_is_no_run_is_not_resumed(tiny, tmp_path, monkeypatch, capsys):
+def test_a_folder_without_a_run_is_not_resumed(tiny, tmp_path, monkeypatch, capsys):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text").touch()
     arguments = ("train", "stickfigures", *tiny.on_features, "--quiet", "--out", tmp_path / "runs")

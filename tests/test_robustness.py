@@ -1,4 +1,4 @@
-"""A training left alone: numbers that are not finite, too little memory, videos that fail."""
+"""An unattended training: numbers that are not finite, too little memory, unreadable videos."""
 
 import errno
 import json
@@ -37,7 +37,7 @@ def e2e(tiny, *changes):
 
 
 def poisoned(monkeypatch, steps, what):
-    """Let loss or gradient of some steps not be a number; returns the weights before each step."""
+    """Make loss or gradient of some steps NaN; return the weights before each step."""
     detection_loss, before = step.detection_loss, []
 
     def poison(output, *arguments):
@@ -77,7 +77,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_reported(
     assert changed == [True, False, True, False, True]
 
 
-def test_ten_in_a_row_end_the_run_with_the_names(tiny, monkeypatch):
+def test_ten_skipped_steps_in_a_row_end_the_run_with_the_names_of_the_videos(tiny, monkeypatch):
     poisoned(monkeypatch, set(range(3, 99)), "loss")
     records = []
     words = "10 steps in a row were not finite, with the videos training_0000[01], training_"
@@ -86,7 +86,7 @@ def test_ten_in_a_row_end_the_run_with_the_names(tiny, monkeypatch):
     assert len(records) == 2 + 9
 
 
-def test_nine_in_a_row_do_not(tiny, monkeypatch):
+def test_nine_skipped_steps_in_a_row_do_not_end_the_run(tiny, monkeypatch):
     poisoned(monkeypatch, {*range(2, 11), *range(12, 21)}, "loss")
     result = train(on_features(tiny, "training.epochs=11"), progress=False)
     assert result.progress.skipped == 18
@@ -95,7 +95,7 @@ def test_nine_in_a_row_do_not(tiny, monkeypatch):
 # Memory
 
 
-def test_too_little_memory_is_met_by_smaller_chunks(tiny, monkeypatch):
+def test_where_memory_runs_out_chunks_become_smaller(tiny, monkeypatch):
     settings = e2e(tiny, "training.epochs=1", "encoder.chunk_size=16")
     whole = train(e2e(tiny, "training.epochs=1", "encoder.chunk_size=4"), progress=False).system
     encode = step.scored
@@ -116,7 +116,7 @@ def test_too_little_memory_is_met_by_smaller_chunks(tiny, monkeypatch):
         torch.testing.assert_close(result.system.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_tells_what_the_plan_says_of_too_little_memory(tiny, tmp_path, monkeypatch):
+def test_where_memory_runs_out_the_message_has_the_numbers_of_the_plan(tiny, tmp_path, monkeypatch):
     encode = step.scored
 
     def small(system, *arguments):
@@ -146,7 +146,7 @@ def test_where_nothing_helps_the_settings_are_named(tiny, monkeypatch, settings)
             train(settings(tiny), progress=False)
 
 
-def test_other_errors_of_a_step_are_not_taken_for_it(tiny, monkeypatch):
+def test_other_errors_of_a_step_are_not_taken_for_a_lack_of_memory(tiny, monkeypatch):
     def wrong(*arguments):
         raise RuntimeError("shapes do not match")
 
@@ -159,7 +159,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(tiny, monkeypatch):
 
 
 class Files(torch.utils.data.Dataset):
-    """Twenty samples, some of which fail so often."""
+    """Twenty samples; `failures` says how often a sample fails."""
 
     def __init__(self, failures):
         self.failures = failures
@@ -231,14 +231,14 @@ def test_a_batch_of_nothing_readable_is_empty():
 
 @pytest.fixture
 def features(tiny, tmp_path):
-    """A copy of the features, and what names it."""
+    """A copy of the features, and the assignment that selects it."""
     folder = tmp_path / "features"
     shutil.copytree(tiny.features, folder)
     return folder, f"data.features={folder}"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_cannot_be_read_is_replaced_and_listed(tiny, tmp_path, features, workers):
+def test_a_video_that_cannot_be_read_is_replaced_and_listed(tiny, tmp_path, features, workers):
     folder, change = features
     (folder / "training_00001.npy").write_bytes(b"broken")
     changes = (change, "training.max_unreadable=0.5", f"data.workers={workers}")
@@ -253,7 +253,7 @@ def test_what_cannot_be_read_is_replaced_and_listed(tiny, tmp_path, features, wo
     assert len([r for r in read_metrics(tmp_path / "run") if "loss" in r]) == 4
 
 
-def test_more_than_the_share_end_the_run_with_the_names(tiny, tmp_path, features):
+def test_too_many_unreadable_videos_end_the_run_with_their_names(tiny, tmp_path, features):
     folder, change = features
     good = (folder / "training_00001.npy").read_bytes()
     np.save(folder / "training_00001.npy", np.zeros((16, 7)))
