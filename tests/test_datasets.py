@@ -369,7 +369,7 @@ def test_a_video_that_cannot_be_read_costs_no_other_its_features(tiny, tmp_path)
     changes = (f"data.videos={tmp_path / 'videos'}", "data.cache=null")
     chosen = preset("stickfigures", [*tiny.assignments, *changes])
     out, encoder = tmp_path / "features", build_encoder(chosen.encoder)
-    words = r"1 of 3 videos have no features, .*training_00000\.mp4 cannot be .*others are written"
+    words = r"1 of 3 feature files cannot be written, .*training_00000\.mp4 cannot be .*others are written"
     with pytest.raises(InputError, match=words) as error:
         extract_features(chosen, encoder, out, progress=False)
     assert error.value.everywhere

@@ -13,7 +13,7 @@ from torch import nn
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
 from etadlite.data.snippets import clip_frames
-from etadlite.prepare import dense
+from etadlite.prepare import extract
 from etadlite.prepare.extract import extract_dense
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
@@ -122,7 +122,7 @@ def test_files_are_laid_out_as_tsp_and_actionformer_publish_them(videos, tmp_pat
 
 def test_another_rate_and_small_blocks_change_no_feature(videos, tmp_path, monkeypatch):
     extracted(videos, tmp_path / "one", fps=15.0, stride=4)
-    monkeypatch.setattr(dense, "BLOCK", 8)
+    monkeypatch.setattr(extract, "BLOCK", 8)
     extracted(videos, tmp_path / "two", "data.workers=2", fps=15.0, stride=4)
     for name in ("v_a", "v_b", "v_c"):
         one, two = (np.load(tmp_path / folder / f"{name}.npy") for folder in ("one", "two"))
@@ -157,7 +157,7 @@ def test_processes_share_the_videos_without_a_word(videos, tmp_path, monkeypatch
 
 def test_a_broken_video_is_named_and_costs_no_other(videos, tmp_path):
     (videos / "v_b.mp4").write_bytes(b"no video")
-    words = r"1 of 3 videos have no features, .*v_b\.mp4 cannot be"
+    words = r"1 of 3 feature files cannot be written, .*v_b\.mp4 cannot be"
     with pytest.raises(InputError, match=words) as error:
         extracted(videos, tmp_path / "features")
     assert error.value.everywhere  # each of several processes has failures of its own

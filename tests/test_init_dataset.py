@@ -14,7 +14,7 @@ from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data.annotations import read_annotations
 from etadlite.prepare.importers import plain_name, read_rows, seconds_of
-from etadlite.prepare.own_data import init_dataset, split_videos
+from etadlite.prepare.own_data import ImportOptions, init_dataset, split_videos
 from etadlite.presets import preset
 
 # Times and names
@@ -343,18 +343,21 @@ def test_from_a_table_to_a_training_and_a_prediction(tiny, mine, tmp_path, monke
     ]
 
 
-def start(mine, rows, tmp_path, head=("video", "start", "end", "label"), **options):
+def start(
+    mine, rows, tmp_path, head=("video", "start", "end", "label"), *, overwrite=False, **options
+):
     """Runs init_dataset on the rows; gives what was said."""
     said = []
     given = table(tmp_path / "rows.csv", head=head, rows=rows)
-    init_dataset(mine[0], [given], tmp_path / "out", progress=False, log=said.append, **options)
+    how = {"overwrite": overwrite, "progress": False, "log": said.append}
+    init_dataset(mine[0], [given], tmp_path / "out", ImportOptions(**options), **how)
     return said
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (("onee", 1, 2, "wave"), 'there is no video "onee"; is it "one"?'),
+        (("onee", 1, 2, "wave"), 'there is no video "onee"; did you mean "one"?'),
         (("one", 3, 2, "wave"), "wave ends at 2 s, not after its start at 3 s"),
         (("one", 3, 99, "wave"), "wave at 3-99 s lies beyond the video's end at 30."),
         (("one", -1, 2, "wave"), "wave starts before the video, at -1 s"),
@@ -381,10 +384,10 @@ def test_what_cannot_be_used_is_named_and_refused_or_left_out(mine, tmp_path, ro
 def test_copies_overlaps_and_single_examples_are_noted(mine, tmp_path):
     rows = [*mine[1], mine[1][0], ("two", 1, 3, "bow"), ("two", 2, 4, "bow"), ("one", 1, 2, "hop")]
     said = "\n".join(start(mine, rows, tmp_path))
-    assert "note: one: 1 annotations are there twice; one is kept" in said
+    assert "note: one: 1 annotations occur twice; one of each is kept" in said
     assert "note: two: bow at 1-3 s and at 2-4 s overlap" in said
     assert "note: hop has one example" in said
-    assert "note: bow occurs in" in said
+    assert "note: bow occurs only in" in said
 
 
 def test_frames_become_seconds_by_the_given_or_the_videos_own_rate(mine, tmp_path):
@@ -418,7 +421,7 @@ def test_what_is_there_is_not_overwritten_unasked(mine, tmp_path):
         start(mine, mine[1], tmp_path)
     start(mine, mine[1], tmp_path, overwrite=True)
     own = tmp_path / "out" / "annotations.json"
-    with pytest.raises(InputError, match="is what is read"):
+    with pytest.raises(InputError, match="would replace what is read"):
         init_dataset(mine[0], [own], tmp_path / "out", overwrite=True, progress=False)
 
 

@@ -42,22 +42,6 @@ def read_split(
     return videos
 
 
-def videos_in(folder: Path) -> dict[str, Path]:
-    """Return the videos of a folder by name; there are none if it does not exist.
-
-    Raises:
-        InputError: two videos have the same name and differ only in their suffix.
-    """
-    files: dict[str, Path] = {}
-    for path in sorted(filter(is_video, folder.iterdir())) if folder.is_dir() else ():
-        if path.stem in files:
-            raise InputError(
-                f"{files[path.stem]} and {path} have the same name; rename one of them"
-            )
-        files[path.stem] = path
-    return files
-
-
 def without_missing(
     videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:

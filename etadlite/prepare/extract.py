@@ -1,32 +1,55 @@
 """Features written to files: of a data set's videos, or dense at a fixed stride over any video."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
 from etadlite.base.files import claim_folder
 from etadlite.base.weights import fingerprint
-from etadlite.config import Settings
+from etadlite.config import DataSettings, Settings
+from etadlite.data.augment import centre_crop
 from etadlite.data.datasets import VideoDataset
 from etadlite.data.features import feature_file, write_features
+from etadlite.data.snippets import clip_frames
 from etadlite.data.unreadable import Readable, collate_readable, raise_errors
+from etadlite.data.video import Video
 from etadlite.data.video_files import videos_in
 from etadlite.model.chunks import encode_in_chunks
-from etadlite.prepare.dense import DenseClips
+
+BLOCK = 1024
+"""Frames that are decoded together: 38 MB at 112x112, and seeking to them costs little."""
+
+
+class Block(NamedTuple):
+    """Consecutive clips of a video.
+
+    Attributes:
+        path: the video's file.
+        frames: uint8 [3, U, H, W], without repetitions; None after an error.
+        clips: for each clip the positions of its frames among these, int64 [n, F].
+        last: True for the last block of the video.
+        error: why the video cannot be read; empty if it can.
+    """
+
+    path: Path
+    frames: Tensor | None
+    clips: Tensor | None
+    last: bool
+    error: str = ""
 
 
 class Extracted(NamedTuple):
-    """The features [C, T] of a video and the file for them; None with the reason if it has none."""
+    """The features [C, T] for a file; None, and the reason, if the video cannot be read."""
 
-    name: str
     file: Path
     features: Tensor | None
     reason: str = ""
@@ -77,10 +100,10 @@ def extract_features(
             )
             for batch in raise_errors(batches):
                 for name, reason in batch.failed.items():
-                    yield Extracted(name, feature_file(folder, name, view), None, reason)
+                    yield Extracted(feature_file(folder, name, view), None, reason)
                 for name in batch.names:
                     part = encode_in_chunks(encoder, batch.inputs, settings.encoder.chunk_size)
-                    yield Extracted(name, feature_file(folder, name, view), part[0])
+                    yield Extracted(feature_file(folder, name, view), part[0])
 
     encoder.eval()
     return _write(extracted(), sum(len(videos) for _, videos in work), progress)
@@ -95,27 +118,18 @@ def extract_dense(
     fps: float | None = None,
     progress: bool = True,
 ) -> int:
-    """Write NAME.npy, float32 [T, C], for every video file of `data.videos`.
+    """Write NAME.npy, float32 [T, C], for every video file of `data.videos`; needs no annotations.
 
     The files are as TSP and ActionFormer publish them; `manifest.json` beside them says what they
-    hold, in ActionFormer's names. Existing files are kept. Under torchrun each process, on any
-    number of machines, takes its share of the videos.
+    hold, in ActionFormer's names. For everything else see `extract_features`.
 
     Args:
-        settings: where the videos lie, what a frame looks like (`data.decode_size`, `data.crop`),
-            F (`data.frames`) and the chunk size. No annotations are needed.
+        settings: where the videos lie, what a frame looks like, F and the chunk size.
         encoder: uint8 [n, 3, F, H, W] -> [n, C].
         folder: where the files are written.
         stride: frames from one feature to the next; TSP has 16, ActionFormer's I3D for THUMOS-14 4.
         fps: frame rate that F and the stride refer to; None: each file's own. TSP has 15.
         progress: show a bar, in the first process.
-
-    Returns:
-        The number of files that this process wrote.
-
-    Raises:
-        InputError: there is no video, the folder holds features of other settings, or videos
-            cannot be read; in the last case all others are written, and the first is named.
     """
     data = settings.data
     files = list(videos_in(data.videos).values())
@@ -144,12 +158,49 @@ def extract_dense(
                 part = encode_in_chunks(encoder, clips, settings.encoder.chunk_size)
                 parts[block.path].append(part[0].cpu())
             if block.last:
-                done, name = parts.pop(block.path, []), block.path.stem
+                done = parts.pop(block.path, [])
                 features = None if block.error else torch.cat(done, dim=1)
-                yield Extracted(name, feature_file(folder, name), features, block.error)
+                yield Extracted(feature_file(folder, block.path.stem), features, block.error)
 
     encoder.eval()
     return _write(extracted(), len(mine), progress)
+
+
+class DenseClips(IterableDataset):
+    """All clips of video files, block by block; `clip_frames` explains stride and fps."""
+
+    def __init__(
+        self, files: Sequence[Path], settings: DataSettings, stride: int, fps: float | None
+    ) -> None:
+        self.files = files
+        self.settings = settings
+        self.stride = stride
+        self.fps = fps
+
+    def __iter__(self) -> Iterator[Block]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for path in self.files[first::step]:
+            try:
+                yield from self.blocks(path)
+            except InputError as error:
+                yield Block(path, None, None, True, str(error))
+
+    def blocks(self, path: Path) -> Iterator[Block]:
+        """Decode one video block by block."""
+        settings, video = self.settings, Video(path)
+        info = video.info
+        clips = clip_frames(
+            info.frames, settings.frames, self.stride, from_fps=info.fps, to_fps=self.fps
+        )
+        together = max(1, BLOCK // self.stride)
+        for start in range(0, len(clips), together):
+            wanted = clips[start : start + together]
+            frames, places = np.unique(wanted, return_inverse=True)
+            read = video.frames(frames, settings.decode_size, resize=settings.resize)
+            shown = centre_crop(read, settings.crop)
+            rows = torch.from_numpy(places.reshape(wanted.shape))
+            yield Block(path, shown.transpose(0, 1), rows, start + together >= len(clips))
 
 
 def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:
@@ -159,19 +210,16 @@ def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:
 def _write(extracted: Iterable[Extracted], total: int, progress: bool) -> int:
     """Write features and return the number of files; raise an error at the end if some failed."""
     silent = not progress or torchrun_rank()[0] > 0
-    names, failed, written = set(), {}, 0
-    for one in tqdm(extracted, "features", total, unit="video", disable=silent):
-        names.add(one.name)
-        if one.features is None:
-            failed[one.name] = one.reason
+    failed = []
+    for file, features, reason in tqdm(extracted, "features", total, unit="video", disable=silent):
+        if features is None:
+            failed.append(reason)
         else:
-            write_features(one.file, one.features)
-            written += 1
+            write_features(file, features)
     if failed:
         raise InputError(
-            f"{len(failed)} of {len(names)} videos have no features, the first because "
-            f"{next(iter(failed.values()))}; the others are written; repair these and run the same "
-            "command again",
+            f"{len(failed)} of {total} feature files cannot be written, the first because "
+            f"{failed[0]}; the others are written; repair the videos and run the same command again",
             everywhere=True,
         )
-    return written
+    return total

@@ -175,7 +175,7 @@ def settings_for(
         {
             "name": re.sub(r"[^\w-]+", "_", folder.resolve().name) or "own",
             "data.annotations": annotations.resolve(),
-            "data.videos": infos[0].path.parent.resolve(),
+            "data.videos": next(iter(videos.values())).file.path.parent.resolve(),
             "data.cache": annotations.resolve().parent / "frames",
             "data.snippets": snippets,
             "data.frame_step": step,
