@@ -1,8 +1,8 @@
-"""The checkers of every notebook's exercises, one module a notebook.
+"""The checkers of the exercises, one module per notebook.
 
-A checker takes the student's function and yields what is wrong with it, the most telling fault
-first, each as one sentence; only the first is shown. It compares with values that can be worked out
-by hand, so that a wrong answer is told apart by the mistake behind it.
+A checker takes the student's function and yields its faults, one sentence each and the most telling
+fault first; only the first is shown. It compares with values that can be computed by hand, and each
+case reveals one likely mistake.
 """
 
 from etadlite.course.exercises import (
@@ -18,13 +18,16 @@ from etadlite.course.exercises import (
 from etadlite.course.exercises.form import Checker
 
 CHECKERS: dict[str, Checker] = {
-    **quickstart.CHECKERS,
-    **features.CHECKERS,
-    **sequential.CHECKERS,
-    **snippets.CHECKERS,
-    **proposals.CHECKERS,
-    **activitynet.CHECKERS,
-    **thumos.CHECKERS,
-    **own_videos.CHECKERS,
+    checker.__name__: checker
+    for checker in (
+        *(quickstart.tiou, quickstart.step_cost, quickstart.evenly),
+        *(features.count_proposals, features.recall_at, features.hard_nms),
+        *(sequential.conv_bytes, sequential.push, sequential.encode_batch),
+        *(snippets.sampling_error, snippets.group_weights, snippets.stratified),
+        *(proposals.count_valid, proposals.scale_chances, proposals.with_positives),
+        *(activitynet.hours_left, activitynet.fuse),
+        *(thumos.seconds_of, thumos.lower),
+        *(own_videos.seconds, own_videos.best_threshold),
+    )
 }
 """Exercise -> its checker."""

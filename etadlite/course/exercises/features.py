@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from etadlite.course.exercises.form import Checker, answer, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 
 
 def count_proposals(attempt: Callable) -> Iterator[str]:
@@ -23,21 +23,19 @@ def recall_at(attempt: Callable) -> Iterator[str]:
     segments = torch.tensor([[0.0, 10.0], [0.0, 9.0], [20.0, 26.0], [40.0, 50.0]])
     actions = torch.tensor([[0.0, 10.0], [20.0, 30.0]])
     cases = [
-        (1, 0.5, 0.5, "the best segment finds one of two actions; only the first k count"),
-        (2, 0.5, 0.5, "both segments find the same action, which counts once"),
-        (3, 0.5, 1.0, "the third finds the second action (tIoU 0.6): both of two are found"),
-        (4, 0.5, 1.0, "the fourth finds nothing, but recall is a share of the actions"),
-        (3, 0.7, 0.5, "a tIoU of 0.6 does not reach a threshold of 0.7"),
-        (1, 1.0, 0.5, "a tIoU of 1 reaches a threshold of 1: at least, not more than"),
-        (9, 0.5, 1.0, "k may exceed the number of segments"),
+        ((1, 0.5), 0.5, "the best segment finds one of two actions; only the first k count"),
+        ((2, 0.5), 0.5, "both segments find the same action, which counts once"),
+        ((3, 0.5), 1.0, "the third finds the second action (tIoU 0.6): both of two are found"),
+        ((4, 0.5), 1.0, "the fourth finds nothing, but recall is a share of the actions"),
+        ((3, 0.7), 0.5, "a tIoU of 0.6 does not reach a threshold of 0.7"),
+        ((1, 1.0), 0.5, "a tIoU of 1 reaches a threshold of 1: at least, not more than"),
+        ((9, 0.5), 1.0, "k may exceed the number of segments"),
     ]
-    for k, threshold, expected, reason in cases:
-        given = float(answer(attempt(segments.clone(), actions.clone(), k, threshold)))
-        if abs(given - expected) > 1e-6:
-            yield (
-                f"with k = {k} and threshold {threshold:g} the recall is {expected:g}, "
-                f"yours is {given:g}: {reason}."
-            )
+
+    def recall(k: int, threshold: float) -> float:
+        return attempt(segments.clone(), actions.clone(), k, threshold)
+
+    yield from wrong_numbers("recall for k and threshold of ", recall, cases)
 
 
 def hard_nms(attempt: Callable) -> Iterator[str]:
@@ -62,10 +60,3 @@ def hard_nms(attempt: Callable) -> Iterator[str]:
                 f"scores {scores} and threshold {threshold:g} should pick {expected}, "
                 f"yours picks {given}: {reason}."
             )
-
-
-CHECKERS: dict[str, Checker] = {
-    "count_proposals": count_proposals,
-    "recall_at": recall_at,
-    "hard_nms": hard_nms,
-}

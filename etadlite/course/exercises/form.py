@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 Checker = Callable[[Callable], Iterator[str]]
@@ -38,6 +39,11 @@ def wrong_numbers(
 ) -> Iterator[str]:
     """Yield a sentence for each case (arguments, expected number, reason) that comes out wrong."""
     for arguments, expected, reason in cases:
-        given = float(answer(attempt(*arguments)))
-        if given != expected and not abs(given - expected) <= 1e-6:
-            yield f"{name}{arguments} should be {expected:.5g}, yours gives {given:.5g}: {reason}."
+        call = f"{name}({', '.join(map(repr, arguments))}) should be {expected:.5g}, yours"
+        try:
+            given = float(answer(attempt(*arguments)))
+        except ValueError as error:
+            yield f"{call} fails ({error}): {reason}."
+            return
+        if not np.isclose(given, expected, rtol=0, atol=1e-6, equal_nan=True):
+            yield f"{call} gives {given:.5g}: {reason}."

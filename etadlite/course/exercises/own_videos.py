@@ -1,14 +1,14 @@
 """Checkers of 07_your_own_videos."""
 
 from collections.abc import Callable, Iterator
-from math import inf, isnan, nan
+from math import inf, nan
 
-from etadlite.course.exercises.form import Checker, answer, wrong_numbers
+from etadlite.course.exercises.form import wrong_numbers
 
 
 def seconds(attempt: Callable) -> Iterator[str]:
     """Check the seconds of a time as text; NaN if it can mean two things."""
-    cases = [
+    texts = [
         ("7", 7.0, "text without a colon is seconds"),
         ("83.5", 83.5, "text without a colon is seconds"),
         ("0:59", 59.0, "no minute, 59 seconds"),
@@ -21,15 +21,8 @@ def seconds(attempt: Callable) -> Iterator[str]:
         ("1:75:00", nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
         ("90:00", 5400.0, "the first part has no limit: a film may last 90 minutes"),
     ]
-    for text, expected, reason in cases:
-        try:
-            given = float(answer(attempt(text)))
-        except ValueError as error:
-            yield f'my_seconds("{text}") should be {expected:g}, yours fails ({error}): {reason}.'
-            return
-        same = isnan(given) if isnan(expected) else abs(given - expected) < 1e-6
-        if not same:
-            yield f'my_seconds("{text}") should be {expected:g}, yours gives {given:g}: {reason}.'
+    cases = [((text,), expected, reason) for text, expected, reason in texts]
+    yield from wrong_numbers("my_seconds", attempt, cases)
 
 
 def best_threshold(attempt: Callable) -> Iterator[str]:
@@ -52,6 +45,3 @@ def best_threshold(attempt: Callable) -> Iterator[str]:
         (equal, inf, "equal scores are kept together, so 0.7 costs an alarm and a miss"),
     ]
     yield from wrong_numbers("best_threshold", attempt, cases)
-
-
-CHECKERS: dict[str, Checker] = {"seconds": seconds, "best_threshold": best_threshold}

@@ -6,7 +6,7 @@ import torch
 
 from etadlite.base.draws import Draws
 from etadlite.base.segments import tiou
-from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, misfit, wrong_numbers
 from etadlite.detector.proposals import valid_proposals
 from etadlite.sampling.proposals import ProposalContext
 
@@ -86,10 +86,3 @@ def with_positives(attempt: Callable) -> Iterator[str]:
 
 def _shown(values: list[float]) -> str:
     return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"
-
-
-CHECKERS: dict[str, Checker] = {
-    "count_valid": count_valid,
-    "scale_chances": scale_chances,
-    "with_positives": with_positives,
-}

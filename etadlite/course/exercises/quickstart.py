@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, misfit, wrong_numbers
 from etadlite.sampling.snippets import SnippetContext
 
 
@@ -14,12 +14,7 @@ def tiou(attempt: Callable) -> Iterator[str]:
     cases = [
         ((0, 10), (5, 15), 1 / 3, "they share 5 s of the 15 s that they cover together"),
         ((2, 6), (2, 6), 1.0, "a segment overlaps itself completely"),
-        (
-            (0, 4),
-            (6, 9),
-            0.0,
-            "segments that do not touch share nothing; is yours negative?",
-        ),
+        ((0, 4), (6, 9), 0.0, "segments that do not touch share nothing; is yours negative?"),
         ((0, 10), (4, 6), 0.2, "2 s are shared; the union is the longer segment alone"),
         ((4, 6), (0, 10), 0.2, "the order of the two segments must not matter"),
     ]
@@ -70,6 +65,3 @@ def evenly(attempt: Callable) -> Iterator[str]:
                 f"{case} the picked ones should reach from the first {gap} snippets to the last "
                 f"{gap}; yours cover {int(picked.min())} to {int(picked.max())}."
             )
-
-
-CHECKERS: dict[str, Checker] = {"tiou": tiou, "step_cost": step_cost, "evenly": evenly}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, misfit, wrong_numbers
 
 
 def conv_bytes(attempt: Callable) -> Iterator[str]:
@@ -83,10 +83,3 @@ def encode_batch(attempt: Callable) -> Iterator[str]:
             )
         if features.requires_grad:
             yield f"{case} autograd still keeps activations; encode under torch.no_grad()."
-
-
-CHECKERS: dict[str, Checker] = {
-    "conv_bytes": conv_bytes,
-    "push": push,
-    "encode_batch": encode_batch,
-}

@@ -6,7 +6,7 @@ from itertools import combinations
 import torch
 
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import Checker, answer, misfit
+from etadlite.course.exercises.form import answer, misfit
 from etadlite.sampling.snippets import SnippetContext
 
 
@@ -102,10 +102,3 @@ def stratified(attempt: Callable) -> Iterator[str]:
                 f"{case} each stratum should draw for itself; yours take the same place in all "
                 "strata, which is a grid."
             )
-
-
-CHECKERS: dict[str, Checker] = {
-    "sampling_error": sampling_error,
-    "group_weights": group_weights,
-    "stratified": stratified,
-}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from etadlite.course.exercises.form import Checker, answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, misfit, wrong_numbers
 
 
 def seconds_of(attempt: Callable) -> Iterator[str]:
@@ -46,6 +46,3 @@ def lower(attempt: Callable) -> Iterator[str]:
     other = answer(attempt(scores, overlaps, labels, 0, 0.25))
     if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * 2.718281828**-1, 0.6])):
         yield "with the pick in class 0 and sigma 0.25, only the third score should fall, to 0.26."
-
-
-CHECKERS: dict[str, Checker] = {"seconds_of": seconds_of, "lower": lower}
