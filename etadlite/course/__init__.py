@@ -1,6 +1,6 @@
 """The notebooks' helpers and the exercises' checkers; nothing else imports this room."""
 
-from etadlite.course.checks import check
+from etadlite.course.exercises import check
 from etadlite.course.notebook import RealData, Run, start
 
 __all__ = ["RealData", "Run", "check", "start"]

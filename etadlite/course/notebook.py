@@ -1,8 +1,9 @@
 """What all notebooks of the course share: parameters, pictures, progress, metrics."""
 
-import ast
+import io
 import os
 import platform
+import re
 import shlex
 import threading
 import time
@@ -23,8 +24,7 @@ from PIL import Image as Picture
 from etadlite.base.devices import peak_memory_bytes, resolve_device
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
-from etadlite.config import Settings
-from etadlite.course.pictures import small
+from etadlite.config import Settings, flat
 from etadlite.presets import placed, preset
 from etadlite.stickfigures.dataset import SIZES
 from etadlite.training.recorder import read_metrics
@@ -33,15 +33,6 @@ from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
 
 PARAMETERS = ("profile", "data_root", "out_dir", "seed", "device", "interactive")
-NEEDED = (
-    "data.annotations",
-    "data.videos",
-    "data.features",
-    "data.blocked",
-    "inference.classifier",
-    "encoder.weights",
-)
-"""Settings whose file or folder must exist before a training."""
 DPI = 90
 """Dots per inch of a displayed picture; twelve inches fill a page."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -118,13 +109,13 @@ class Run:
     def show(self, figure: Figure, name: str, alt: str) -> Image:
         """Save a figure as pictures/NAME.png; return a small picture with alternative text."""
         save(figure, self.out / "pictures" / f"{name}.png")
-        return small(pixels(figure, DPI), alt)
+        return _small(Picture.fromarray(pixels(figure, DPI)), alt)
 
     def show_file(self, path: Path, alt: str) -> Image:
         """Return a picture that a run has written, small, with alternative text."""
         picture = Picture.open(path).convert("RGB")
         picture.thumbnail((12 * DPI, 12 * DPI))
-        return small(np.asarray(picture), alt)
+        return _small(picture, alt)
 
     def explore(self, explorer: Explorer, name: str) -> None:
         """Show controls above their picture in a browser, else a grid of examples."""
@@ -187,6 +178,19 @@ class Run:
         print(f"{facts['minutes']:.1f} minutes, {facts['memory_gib']} GiB at most")
 
 
+def _small(picture: Picture.Image, alt: str) -> Image:
+    """Return a picture for display with its alternative text, in few bytes.
+
+    It is the smaller of a PNG of 256 colours, good for charts, and a JPEG, good for frames.
+    """
+    files = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
+    coarse = picture.quantize(256, dither=Picture.Dither.NONE)
+    coarse.save(files["png"], "png", optimize=True)
+    picture.save(files["jpeg"], "jpeg", optimize=True, quality=75)
+    kind = min(files, key=lambda kind: len(files[kind].getvalue()))
+    return Image(files[kind].getvalue(), format=kind, alt=alt)
+
+
 def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], None]:
     """Return a function that prints one line for every new epoch of a training's records."""
     said = 0
@@ -207,7 +211,7 @@ def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
 
     def picture(records: list[dict[str, Any]]) -> Image:
         alt = f"Training loss and average mAP of {name} so far, over epochs"
-        return small(pixels(draw_curves({name: records}), DPI), alt)
+        return _small(Picture.fromarray(pixels(draw_curves({name: records}), DPI)), alt)
 
     place = display(picture([]), display_id=True)
     drawn = 0
@@ -249,7 +253,8 @@ def start(
             or the memory that the profile needs.
     """
     known = PARAMETERS if full is None else (*PARAMETERS, "train")
-    for name in _assigned(cells):
+    given = "\n".join(cell for cell in cells if cell.startswith("# Parameters"))  # by papermill
+    for name in re.findall(r"^(\w+) = ", given, re.MULTILINE):
         if name not in known:
             near = did_you_mean(name, known)
             raise InputError(f'there is no parameter "{name}"{near} (there are {", ".join(known)})')
@@ -305,10 +310,8 @@ def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settin
         if any(change.startswith(f"{own}=") for change in changes):
             raise InputError(f"give {own} as a parameter of the notebook, not within train")
     settings = placed(preset(name), root).changed([*changes, f"device={device}", f"seed={seed}"])
-    for setting in NEEDED:
-        section, _, key = setting.partition(".")
-        path = getattr(getattr(settings, section), key)
-        if isinstance(path, Path) and not path.exists():
+    for setting, path in flat(settings.model_dump()).items():
+        if isinstance(path, Path) and setting != "data.cache" and not path.exists():
             raise InputError(
                 f"{path} ({setting}) is not there: the profile full needs the data set "
                 f"{full.name} in data_root; notebooks/README.md says what belongs where"
@@ -340,16 +343,3 @@ def _introduce(run: Run, asked: str) -> None:
         print("dtype     float32: half precision does not pay for an encoder this small")
     print(f"profile   {run.profile}: {run.contents}")
     print(f"output    {looks}; seed {run.seed}")
-
-
-def _assigned(cells: Sequence[str]) -> list[str]:
-    """Return the names that parameters cells assign; papermill's cell begins with this comment."""
-    return [
-        target.id
-        for cell in cells
-        if cell.startswith("# Parameters")
-        for statement in ast.parse(cell).body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    ]

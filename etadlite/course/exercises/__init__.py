@@ -5,6 +5,8 @@ fault first; only the first is shown. It compares with values that can be comput
 case reveals one likely mistake.
 """
 
+from typing import Any
+
 from etadlite.course.exercises import (
     activitynet,
     features,
@@ -15,7 +17,7 @@ from etadlite.course.exercises import (
     snippets,
     thumos,
 )
-from etadlite.course.exercises.form import Checker
+from etadlite.course.exercises.form import Checker, Unattempted, answer
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
@@ -31,3 +33,26 @@ CHECKERS: dict[str, Checker] = {
     )
 }
 """Exercise -> its checker."""
+
+
+def check(exercise: str, attempt: Any) -> bool:
+    """Print whether a function solves an exercise or what is wrong with it; return True if it does.
+
+    Args:
+        exercise: its name: one of `CHECKERS`.
+        attempt: the student's function; None or ... before the first attempt.
+    """
+    if exercise not in CHECKERS:
+        print(f'There is no exercise "{exercise}"; there are {", ".join(CHECKERS)}.')
+        return False
+    try:
+        if callable(answer(attempt)):
+            wrong = next(CHECKERS[exercise](attempt), None)
+        else:
+            wrong = "write a function and give it to check()."
+    except Unattempted:
+        wrong = "not attempted yet."
+    except Exception as error:  # the student's code may raise anything
+        wrong = f"your function raised {type(error).__name__}: {error}"
+    print(f"{exercise}: {wrong or 'correct!'}")
+    return wrong is None
