@@ -130,7 +130,7 @@ def test_labels_and_subsets_are_checked():
     ("text", "message"),
     [
         (None, "there is no such annotation file"),
-        ("", "is empty"),
+        ("", "is not JSON: .* line 1, column 1"),
         ("database: no", "is not JSON: .* line 1, column 1"),
         ("[]", 'has no "database"'),
         ('{"version": "1"}', 'has no "database"'),
@@ -150,7 +150,7 @@ def test_unreadable_files_are_named(tmp_path, text, message):
 def test_a_folder_and_a_binary_file_are_refused(tmp_path):
     (tmp_path / "video.mp4").write_bytes(b"\xff\xfe\x00\x81")
     for path in (tmp_path, tmp_path / "video.mp4"):
-        with pytest.raises(InputError, match="cannot be read as an annotation file"):
+        with pytest.raises(InputError, match="cannot be read as annotation file"):
             read_annotations(path)
 
 

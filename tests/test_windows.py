@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
-from etadlite.data.datasets import WindowDataset, collate, open_dataset
+from etadlite.data.datasets import collate, open_dataset
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.windows import (
@@ -198,9 +198,8 @@ def video_windows(folder, *, training=True, cut=None, **changes):
 
 def test_a_window_has_its_features_and_its_actions_in_cells(folder):
     data = window_data(folder)
-    assert isinstance(data, WindowDataset)
     # The action, frames 20 to 40, lies in the first window and partly in the second, from frame 32.
-    assert [window.first_frame for _, window, _ in data.windows] == [0]
+    assert [part.window.first_frame for part in data.parts] == [0]
     sample = data[0]
     assert sample.inputs.shape == (CHANNELS, 16)
     assert sample.inputs[0].tolist() == list(range(16))
@@ -269,8 +268,7 @@ def test_training_without_a_window_is_refused(folder):
 
 def test_a_window_of_a_video_holds_the_frames_of_its_snippets(video_folder):
     data = video_windows(video_folder, cut=lambda frames: frames)
-    assert isinstance(data, WindowDataset)
-    assert [window.first_frame for _, window, _ in data.windows] == [0]
+    assert [part.window.first_frame for part in data.parts] == [0]
     shown = data[0].inputs
     assert shown.shape == (16, 3, 5, *SIDE)
     expected = np.arange(16)[:, None] * STRIDE + np.arange(5) * 2

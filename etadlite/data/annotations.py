@@ -1,6 +1,5 @@
 """Annotations: which action happens where in which video, read from ActivityNet JSON."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -8,14 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import read_json
 
 NOT_A_CLASS = frozenset({"Ambiguous"})
-"""What THUMOS-14 labels so should count neither for nor against a detector."""
+"""THUMOS-14's label for what counts neither for nor against a detector."""
 
 TOLERANCE = 1.0
-"""Seconds by which an action may end after its video; it is cut there.
+"""Seconds by which an action may end after its video; its end is moved to the video's end.
 
-211 of ActivityNet-1.3's actions do, by 0.85 s at most: containers and annotators round.
+211 actions of ActivityNet-1.3 do, by 0.85 s at most: containers and annotators round.
 """
 
 
@@ -32,11 +32,11 @@ class VideoAnnotation:
     """All actions of one video.
 
     Attributes:
-        name: name of the video, the key in the annotation file.
-        subset: the part of the data set it belongs to, such as "training".
-        duration: length in seconds; NaN where a published file gives none.
+        name: the video's key in the annotation file.
+        subset: the part of the data set that the video belongs to, such as "training".
+        duration: seconds; NaN if a published file does not give it.
         actions: in the file's order; empty for a video without actions.
-        frames: number of frames ("frame" in the file); None where it is not given.
+        frames: number of frames ("frame" in the file); None if it is not given.
     """
 
     name: str
@@ -62,15 +62,14 @@ def read_annotations(
 
     Published benchmarks contain annotations that a user's own file should not: 12 actions of
     ActivityNet-1.3 have no length, 30 of THUMOS-14 start after the end of their video, and the
-    ground truth that THUMOS-14 is scored on gives no durations. Published numbers count these, so
-    `as_published` takes such files as they are.
+    ground truth that THUMOS-14 is scored on gives no durations. Published results count these.
 
     Args:
-        source: a JSON file, or what it holds.
+        source: a JSON file, or its content.
         subset: keep only the videos of this subset; None keeps all.
         labels: the known classes; None accepts every label.
-        ignore: labels whose annotations are left out, such as THUMOS-14's "Ambiguous".
-        as_published: keep actions without length or beyond the video's end, uncut, and accept
+        ignore: labels whose annotations are left out.
+        as_published: keep actions without length or beyond the video's end as they are, and accept
             videos without a duration (it becomes NaN). Otherwise these are errors, but an action
             that ends up to `TOLERANCE` after the video is cut at its end.
 
@@ -82,8 +81,8 @@ def read_annotations(
             names the file, the video and the annotation.
     """
     file, database = _open(source)
-    chosen: dict[str, VideoAnnotation] = {}
     known = None if labels is None else set(labels)
+    chosen: dict[str, VideoAnnotation] = {}
     subsets: set[str] = set()
     for name, entry in database.items():
         where = f"{file}: video {name}"
@@ -92,11 +91,10 @@ def read_annotations(
         subsets.add(entry["subset"])
         if subset not in (None, entry["subset"]):
             continue
-        duration = _duration(entry, where, as_published)
         items = entry.get("annotations", [])
         if not isinstance(items, list):
             raise InputError(f'{where}: "annotations" must be a list')
-        actions = []
+        duration, actions = _duration(entry, where, as_published), []
         for number, item in enumerate(items):
             place = f"{where}, annotation {number}"
             action = _action(item, place)
@@ -131,35 +129,18 @@ def read_names(path: Path) -> set[str]:
     Raises:
         InputError: the file cannot be read or is no such list.
     """
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a list of videos: {error}") from None
+    names = read_json(path, "list of videos")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{path} is no JSON list of video names, such as ["a", "b"]')
     return set(names)
 
 
 def _open(source: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return how to call the source in messages, and its "database"."""
+    """Return the source's name for messages, and its "database"."""
     if isinstance(source, Mapping):
         file, content = "the given annotations", source
     else:
-        file = str(source)
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(f"{file}: there is no such annotation file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file} cannot be read as an annotation file: {error}") from error
-        if not text.strip():
-            raise InputError(f"{file} is empty; an annotation file is ActivityNet JSON")
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{file} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-            ) from error
+        file, content = str(source), read_json(Path(source), "annotation file")
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
         raise InputError(
@@ -190,7 +171,7 @@ def _frames(entry: Mapping[str, Any], where: str) -> int | None:
 
 
 def _action(item: Any, place: str) -> Action:
-    """Check what holds for every annotation, published or not."""
+    """Check what every annotation must fulfil, published or not."""
     label = item.get("label") if isinstance(item, Mapping) else None
     segment = item.get("segment") if isinstance(item, Mapping) else None
     if not isinstance(label, str) or not label:
@@ -208,7 +189,7 @@ def _action(item: Any, place: str) -> Action:
 
 
 def _inside(action: Action, duration: float, place: str) -> Action:
-    """Check what only a user's own file must keep; cut a small overshoot."""
+    """Check what only a user's own file must fulfil; cut a small overshoot."""
     what = f"{place} ({action.label})"
     remedy = "correct it, or read a published benchmark's file as published"
     if action.end > duration + TOLERANCE or action.start >= duration:

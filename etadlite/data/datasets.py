@@ -1,8 +1,8 @@
 """Annotated videos as a detector sees them: snippets or features, and actions in cells."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,10 +38,10 @@ class Sample(NamedTuple):
         name: the video's name in the annotations.
         inputs: snippets, uint8 [N, 3, F, H, W], or features [C, T].
         actions: [A, 2] start and end in cells.
-        labels: [A] class numbers; all 0 where the detector tells no classes.
+        labels: [A] class numbers; all 0 if the detector predicts no classes.
         grid: converts cells to seconds.
-        duration: length of the whole video in seconds.
-        seed: of everything that training draws for this sample, see `etadlite.base.draws`.
+        duration: seconds of the whole video.
+        seed: seed of every random draw that training makes for this sample.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Sample(NamedTuple):
 
 
 class SampleKey(NamedTuple):
-    """Which sample, and the seed of what is drawn for it."""
+    """Which sample, and the seed of its random draws."""
 
     index: int
     seed: int
 
 
 class Batch(NamedTuple):
-    """B samples, maybe none; `inputs` are stacked, the rest are lists.
+    """B samples; B may be 0. `inputs` are stacked, the other fields are lists.
 
     `failed` names the videos that could not be read, with the reason; `error` ends the work, see
     `etadlite.data.unreadable`.
@@ -86,19 +86,35 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(list(names), torch.stack(inputs), *map(list, rest))
 
 
+class Part(NamedTuple):
+    """What a sample is made of: a video, or a window of it, and the actions in it (seconds)."""
+
+    video: VideoAnnotation
+    actions: Sequence[Action]
+    window: Window | None = None
+
+
 class AnnotatedVideos(Dataset):
-    """Videos of one subset; a subclass says what is read of a video.
+    """The videos of one subset, whole or cut into windows (`data.window_stride`).
+
+    A subclass says what is read of a video. Actions of a whole video are clipped to its cells.
+    Those of a window are not, as published: with an offset, those at the start of a window start
+    before cell 0. In training, windows without actions and actions shorter than `min_action` are
+    left out.
 
     Attributes:
-        channels: C of features; None of snippets.
+        videos: the videos of the subset that have a file.
+        parts: one for each sample.
+        channels: C of features; None for videos.
 
     Args:
         settings: where the data lie and how they are read.
-        classes: names of the classes; empty where the detector tells none.
-        training: augment, and drop actions shorter than `min_action`.
+        classes: names of the classes; empty if the detector predicts none.
+        training: augment, and leave out what is not trained on.
 
     Raises:
-        InputError: the subset is empty, a label is no class, or videos have no file.
+        InputError: the subset is empty, a label is no class, videos have no file, windows are asked
+            for but an annotation gives no number of frames, or training has no window.
     """
 
     channels: int | None = None
@@ -108,8 +124,7 @@ class AnnotatedVideos(Dataset):
         self.classes = tuple(classes)
         self.training = training
         videos = read_split(settings, training=training, classes=classes)
-        # As `etadlite check-data` found them.
-        broken = broken_files(self.folder, self.channels)
+        broken = broken_files(self.folder, self.channels)  # as `etadlite check-data` found them
         paths = {video.name: self.find(video.name) for video in videos}
         missing = {
             name: broken[path.name] if path else ""
@@ -117,6 +132,12 @@ class AnnotatedVideos(Dataset):
             if path is None or path.name in broken
         }
         self.videos = without_missing(videos, missing, self.folder, allow=settings.allow_missing)
+        self.parts = [part for video in self.videos for part in self._parts_of(video)]
+        if not self.parts:
+            raise InputError(
+                f"{settings.annotations}: no window of {settings.snippets} snippets holds a whole "
+                "action; lower data.window_inside or check the annotations"
+            )
 
     @property
     def folder(self) -> Path:
@@ -124,56 +145,71 @@ class AnnotatedVideos(Dataset):
         raise NotImplementedError
 
     def find(self, name: str) -> Path | None:
-        """The file of a video, None if there is none."""
+        """Return the file of a video; None if there is none."""
         raise NotImplementedError
 
-    def read(self, video: VideoAnnotation) -> Tensor:
-        """What the detector is given of a video."""
+    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+        """Return the detector's input for a video or for a window of it."""
         raise NotImplementedError
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.parts)
 
     def name(self, index: int) -> str:
-        """The video of a sample."""
-        return self.videos[index].name
+        """Return the video's name of a sample."""
+        return self.parts[index].video.name
 
-    def __getitem__(self, key: "int | SampleKey") -> Sample:
-        """A sample by its index; in training also by a `SampleKey`, whose seed rules all draws."""
-        index, seed = key if isinstance(key, SampleKey) else (key, None)
-        if seed is None:
-            return self.get(index)
+    def __getitem__(self, key: int | SampleKey) -> Sample:
+        """Return a sample; training gives a `SampleKey`, whose seed decides all random draws."""
+        if not isinstance(key, SampleKey):
+            return self._sample(self.parts[key])
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            return self.get(index)._replace(seed=seed)
+            torch.manual_seed(key.seed)
+            return self._sample(self.parts[key.index])._replace(seed=key.seed)
 
-    def get(self, index: int) -> Sample:
-        """A sample by its index, with draws from torch's global random state."""
-        video = self.videos[index]
-        grid = TimeGrid.over_video(video.duration, self.settings.snippets)
-        shortest = self.settings.min_action * video.duration if self.training else -1.0
-        actions = [a for a in video.actions if a.end - a.start > shortest]
-        sample = self.sample(video, self.read(video), actions, grid)
-        return sample._replace(actions=sample.actions.clamp(0, grid.cells))
+    def _parts_of(self, video: VideoAnnotation) -> Iterator[Part]:
+        settings = self.settings
+        if settings.window_stride is None:
+            shortest = settings.min_action * video.duration if self.training else -1.0
+            yield Part(video, [a for a in video.actions if a.end - a.start > shortest])
+            return
+        actions = action_frames(video)
+        for window in windows_of(
+            video.frames,
+            size=settings.snippets,
+            stride=settings.window_stride,
+            overlap=settings.window_overlap,
+        ):
+            inside = actions_inside(actions, window, settings.window_inside)
+            if inside or not self.training:
+                fps = video.frames / video.duration
+                yield Part(video, [Action(a / fps, b / fps, c) for a, b, c in inside], window)
 
-    def sample(
-        self, video: VideoAnnotation, inputs: Tensor, actions: Sequence[Action], grid: TimeGrid
-    ) -> Sample:
-        """The sample of a video, or of a part of it, with these actions."""
-        segments = torch.tensor([(a.start, a.end) for a in actions], dtype=torch.float64)
-        labels = [self.classes.index(a.label) if self.classes else 0 for a in actions]
-        return Sample(
-            video.name,
-            inputs,
-            grid.to_cells(segments.reshape(-1, 2)).float(),
-            torch.tensor(labels, dtype=torch.long),
-            grid,
-            video.duration,
-        )
+    def _sample(self, part: Part) -> Sample:
+        """Return the sample of a part, with draws from torch's global random state."""
+        video, settings = part.video, self.settings
+        if part.window is None:
+            grid = TimeGrid.over_video(video.duration, settings.snippets)
+        else:
+            fps, stride = video.frames / video.duration, settings.window_stride
+            first, offset = part.window.first_frame, settings.window_offset
+            grid = TimeGrid.window(first, settings.snippets, stride, fps, offset)
+        inputs = self.read(video, part.window)
+        seconds = torch.tensor([(a.start, a.end) for a in part.actions], dtype=torch.float64)
+        actions = grid.to_cells(seconds.reshape(-1, 2)).float()
+        if part.window is None:
+            actions = actions.clamp(0, grid.cells)
+        labels = [self.classes.index(a.label) if self.classes else 0 for a in part.actions]
+        classes = torch.tensor(labels, dtype=torch.long)
+        return Sample(video.name, inputs, actions, classes, grid, video.duration)
 
 
 class FeatureDataset(AnnotatedVideos):
-    """Features [C, T] from files [T', C]; see `AnnotatedVideos` and `etadlite.data.features`."""
+    """Features [C, T] from files [T', C]; see `etadlite.data.features`.
+
+    Features of a whole video are resampled to T cells. In a window, missing features at the end
+    are zeros, as published.
+    """
 
     def __init__(
         self, settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
@@ -188,22 +224,41 @@ class FeatureDataset(AnnotatedVideos):
     def find(self, name: str) -> Path | None:
         return find_features(self.folder, name)
 
-    def draw(self, video: VideoAnnotation) -> Path:
-        """The file of one of the video's views, drawn in training."""
+    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+        path, cells = self._draw_view(video), self.settings.snippets
+        if window is None:
+            features = read_features(path, self.channels)
+            return features if features.shape[1] == cells else resize_features(features, cells)
+        stored, stride = (
+            open_features(path, self.channels, on_disk=True),
+            self.settings.window_stride,
+        )
+        expected = -(-video.frames // stride)
+        # Files end a few features early, because the last clip must fit; a wrong stride doubles
+        # or halves their number.
+        if abs(len(stored) - expected) > max(16, expected / 3):
+            raise InputError(
+                f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
+                f"about {expected} at data.window_stride={stride}; correct the stride"
+            )
+        first = window.first_frame // stride
+        features = as_features(stored[first : first + window.snippets], path)
+        return torch.nn.functional.pad(features, (0, cells - features.shape[1]))
+
+    def _draw_view(self, video: VideoAnnotation) -> Path:
+        """Return the file of one of the video's views, which is drawn in training."""
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
         path = self.find(video.name) or feature_file(self.folder, video.name)
         return feature_file(self.folder, path.stem, view)
 
-    def read(self, video: VideoAnnotation) -> Tensor:
-        features = read_features(self.draw(video), self.channels)
-        if features.shape[1] == self.settings.snippets:
-            return features
-        return resize_features(features, self.settings.snippets)
-
 
 class VideoDataset(AnnotatedVideos):
-    """Snippets, uint8 [N, 3, F, H, W], from video files; see `AnnotatedVideos`."""
+    """Snippets, uint8 [N, 3, F, H, W], from video files.
+
+    Windows count the frames that the annotations count. A file that was converted to another rate
+    has another number of frames; it is read at the same moments.
+    """
 
     @property
     def folder(self) -> Path:
@@ -212,18 +267,27 @@ class VideoDataset(AnnotatedVideos):
     def find(self, name: str) -> Path | None:
         return video_file(self.folder, name)
 
-    def read(self, video: VideoAnnotation) -> Tensor:
-        return self.cut(self.decode(video))
+    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+        if window is None:
+            return self.cut(self.decode(video))
+        file = Video(self.find(video.name))
+        duration = file.info.duration
+        if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
+            raise InputError(
+                f"{file.path} lasts {duration:.1f} s, but {video.duration:.1f} s by "
+                f"{self.settings.annotations}; copy or convert the video again"
+            )
+        return decode_window(file, window, self.settings, self.cut, frames=video.frames)
 
     def cut(self, frames: Tensor) -> Tensor:
-        """The square that is shown of frames [N, 3, F, H, W]; in training an augmented one."""
+        """Cut a square out of frames [N, 3, F, H, W]; in training, augment it."""
         settings = self.settings
         if not self.training:
             return centre_crop(frames, settings.crop)
         return augment(frames, settings.crop, flip=settings.flip, jitter=settings.jitter)
 
     def decode(self, video: VideoAnnotation) -> Tensor:
-        """Snippets of a video at the decoding size, from the cache where there is one."""
+        """Return the snippets of a video at the decoding size, from the cache if there is one."""
         path, settings = self.find(video.name), self.settings
         if settings.cache is None:
             return decode_snippets(Video(path), settings)
@@ -238,111 +302,8 @@ class VideoDataset(AnnotatedVideos):
         return torch.from_numpy(np.load(cached))
 
 
-class WindowDataset(AnnotatedVideos):
-    """Windows of videos; see `etadlite.data.windows`. A subclass says what is read of a window.
-
-    In training there are only windows with actions. Actions are not cut to the cells: with an
-    offset those at the start of a window start before cell 0, as published.
-
-    Attributes:
-        windows: the video, the window and its actions of every sample.
-
-    Raises:
-        InputError: also where an annotation gives no number of frames, or training is left without
-            a window.
-    """
-
-    def __init__(
-        self, settings: DataSettings, classes: Sequence[str], *rest: Any, training: bool
-    ) -> None:
-        super().__init__(settings, classes, *rest, training=training)
-        cut = (settings.snippets, settings.window_stride, settings.window_overlap)
-        self.windows = []
-        for video in self.videos:
-            actions = action_frames(video)
-            for window in windows_of(video.frames, size=cut[0], stride=cut[1], overlap=cut[2]):
-                inside = actions_inside(actions, window, settings.window_inside)
-                if inside or not training:
-                    self.windows.append((video, window, inside))
-        if not self.windows:
-            raise InputError(
-                f"{settings.annotations}: no window of {settings.snippets} snippets holds a whole "
-                "action; lower data.window_inside or check the annotations"
-            )
-
-    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
-        """What the detector is given of a window."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def name(self, index: int) -> str:
-        return self.windows[index][0].name
-
-    def get(self, index: int) -> Sample:
-        video, window, inside = self.windows[index]
-        settings, fps = self.settings, video.frames / video.duration
-        actions = [Action(start / fps, end / fps, label) for start, end, label in inside]
-        grid = TimeGrid.window(
-            window.first_frame,
-            settings.snippets,
-            settings.window_stride,
-            fps,
-            settings.window_offset,
-        )
-        return self.sample(video, self.read_window(video, window), actions, grid)
-
-
-class FeatureWindows(WindowDataset, FeatureDataset):
-    """Windows of features [C, T]; what is shorter than T ends with zeros, as published."""
-
-    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
-        """Features [C, T] of a window.
-
-        Raises:
-            InputError: the file is not usable, or far shorter or longer than the video.
-        """
-        path, stride = self.draw(video), self.settings.window_stride
-        stored = open_features(path, self.channels, on_disk=True)
-        expected = -(-video.frames // stride)
-        # Files end some features early, as the last clip must fit; a wrong stride shows as 2 times.
-        if abs(len(stored) - expected) > max(16, expected / 3):
-            raise InputError(
-                f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
-                f"about {expected} at data.window_stride={stride}; correct the stride"
-            )
-        first = window.first_frame // stride
-        features = as_features(stored[first : first + window.snippets], path)
-        missing = self.settings.snippets - features.shape[1]
-        return torch.nn.functional.pad(features, (0, missing))
-
-
-class VideoWindows(WindowDataset, VideoDataset):
-    """Windows of snippets, uint8 [N, 3, F, H, W]; what is shorter than N repeats the last frame.
-
-    Windows count the frames that the annotations count. A file that holds another number of them,
-    since it was converted to another rate, is read at the same moments.
-    """
-
-    def read_window(self, video: VideoAnnotation, window: Window) -> Tensor:
-        """Snippets of a window, see `decode_window`.
-
-        Raises:
-            InputError: the file is no video, or of another length than the annotations say.
-        """
-        settings, file = self.settings, Video(self.find(video.name))
-        duration = file.info.duration
-        if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
-            raise InputError(
-                f"{file.path} lasts {duration:.1f} s, but {video.duration:.1f} s by "
-                f"{settings.annotations}; copy or convert the video again"
-            )
-        return decode_window(file, window, settings, self.cut, frames=video.frames)
-
-
 def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
-    """Read the snippets of a video that the settings ask for: uint8 [N, 3, F, H, W]."""
+    """Read the snippets of a whole video: uint8 [N, 3, F, H, W]."""
     return video.snippets(
         settings.snippets,
         settings.frames,
@@ -361,16 +322,16 @@ def decode_window(
     *,
     frames: int,
 ) -> Tensor:
-    """Snippets of a window, uint8 [N, 3, F, h, w]; what lies beyond the video repeats its end.
+    """Read the snippets of a window, uint8 [N, 3, F, h, w]; beyond the video its end is repeated.
 
-    Every frame is decoded and cut once, however many snippets share it.
+    Every frame is decoded and cut once, even if several snippets share it.
 
     Args:
         video: the video.
         window: where the snippets start.
         settings: how many there are, and how they are read.
-        cut: the square that is shown of frames [1, 3, U, H, W].
-        frames: how many frames the video has where the window was counted.
+        cut: cuts a square out of frames [1, 3, U, H, W].
+        frames: number of frames of the video that the window counts.
     """
     wanted = window_frames(
         window.first_frame,
@@ -390,17 +351,15 @@ def decode_window(
 def open_dataset(
     settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
 ) -> AnnotatedVideos:
-    """The training or test data that the settings name: features where given, else videos.
+    """Open the training or test data of the settings: features if they are given, else videos.
 
     Raises:
-        InputError: neither is given, or what is there is not usable.
+        InputError: neither is given, or the data cannot be used.
     """
-    windows = settings.window_stride is not None
     if settings.features is not None:
-        kind = FeatureWindows if windows else FeatureDataset
-        return kind(settings, classes, channels, training=training)
+        return FeatureDataset(settings, classes, channels, training=training)
     if settings.videos is None:
         raise InputError("the settings name no data: give data.videos or data.features")
-    if windows and settings.cache is not None:
+    if settings.window_stride is not None and settings.cache is not None:
         raise InputError("data.cache keeps whole videos, not windows: leave it out")
-    return (VideoWindows if windows else VideoDataset)(settings, classes, training=training)
+    return VideoDataset(settings, classes, training=training)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from etadlite.base.distributed import torchrun_rank
+from etadlite.base.devices import resolve_device
+from etadlite.base.distributed import local_device, torchrun_rank
 from etadlite.base.errors import InputError
 from etadlite.base.files import claim_folder
 from etadlite.base.weights import fingerprint
@@ -23,6 +24,7 @@ from etadlite.data.snippets import clip_frames
 from etadlite.data.unreadable import Readable, collate_readable, raise_errors
 from etadlite.data.video import Video
 from etadlite.data.video_files import videos_in
+from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks
 
 BLOCK = 1024
@@ -55,6 +57,41 @@ class Extracted(NamedTuple):
     reason: str = ""
 
 
+def extract(
+    settings: Settings,
+    folder: Path | None = None,
+    *,
+    stride: int | None = None,
+    fps: float | None = None,
+    progress: bool = True,
+) -> tuple[int, Path]:
+    """Write features with the settings' encoder, on the device of this process.
+
+    Args:
+        settings: which videos, and which encoder.
+        folder: where the files are written; None: `data.features`.
+        stride: None for the features of a training, see `extract_features`; else `extract_dense`.
+        fps: see `extract_dense`.
+        progress: show a bar, in the first process.
+
+    Returns:
+        The number of files that this process wrote, and their folder.
+    """
+    folder = folder or settings.data.features
+    if folder is None or settings.data.videos is None:
+        raise InputError(
+            f"{settings.name} needs both data.videos and data.features to extract; "
+            "give the missing one as data.videos=FOLDER or data.features=FOLDER"
+        )
+    if fps is not None and stride is None:
+        raise InputError("--fps needs --stride, the frames between two features")
+    encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
+    if stride is None:
+        return extract_features(settings, encoder, folder, progress=progress), folder
+    written = extract_dense(settings, encoder, folder, stride=stride, fps=fps, progress=progress)
+    return written, folder
+
+
 def extract_features(
     settings: Settings, encoder: nn.Module, folder: Path, *, progress: bool = True
 ) -> int:
@@ -83,13 +120,14 @@ def extract_features(
     manifest = {"data": data.model_dump(mode="json", exclude=ignored)}
     claim_folder(folder, manifest | _origin(settings, encoder), "features")
     rank, world = torchrun_rank()
+    whole = settings.changed({"data.window_stride": None}).data
     work: list[tuple[int, VideoDataset]] = []
     for training, view in [(False, 0), *((True, view) for view in range(data.feature_views))]:
-        videos = VideoDataset(data, settings.detector.classes, training=training)
+        videos = VideoDataset(whole, settings.detector.classes, training=training)
         videos.training = view > 0  # whether they are augmented
-        mine = videos.videos[rank::world]
-        videos.videos = [v for v in mine if not feature_file(folder, v.name, view).exists()]
-        if videos.videos:
+        mine = videos.parts[rank::world]
+        videos.parts = [p for p in mine if not feature_file(folder, p.video.name, view).exists()]
+        if videos.parts:
             work.append((view, videos))
 
     def extracted() -> Iterator[Extracted]:
@@ -219,7 +257,7 @@ def _write(extracted: Iterable[Extracted], total: int, progress: bool) -> int:
     if failed:
         raise InputError(
             f"{len(failed)} of {total} feature files cannot be written, the first because "
-            f"{failed[0]}; the others are written; repair the videos and run the same command again",
+            f"{failed[0]}; the others are written; repair the videos and run this command again",
             everywhere=True,
         )
     return total
