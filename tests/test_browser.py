@@ -14,6 +14,8 @@ from nbformat.v4 import new_code_cell
 from etadlite.course.build import notebooks_folder
 from etadlite.course.source import build, read_source
 
+pytestmark = pytest.mark.slow
+
 FOLDER = notebooks_folder()
 NAME = "00_quickstart"
 SLIDER = """from matplotlib.figure import Figure

@@ -141,6 +141,7 @@ def test_make_data_writes_videos_and_annotations(tmp_path, monkeypatch, etadlite
     )
 
 
+@pytest.mark.slow
 def test_demo_compares_three_systems_and_draws_them(tiny, tmp_path, monkeypatch, etadlite):
     def copied(root, size, **options):
         shutil.copytree(tiny.data, root, dirs_exist_ok=True)
@@ -216,6 +217,7 @@ def test_the_command_is_installed_under_its_name():
     assert entry.load() is main
 
 
+@pytest.mark.slow
 def test_as_its_own_process_it_ends_with_code_2_and_no_traceback(trained, tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("a film of words\n" * 100)

@@ -163,6 +163,7 @@ def test_a_checkpoint_with_encoder_gives_both(published, tmp_path, small_encoder
         assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_whole_training_checkpoint_becomes_a_system_that_computes_the_same(shared, tmp_path):
     """The largest that was published: detector and R(2+1)D-34, optimiser and schedule."""
     tsp = published_weights(shared, "tsp_r2plus1d34_keys.json")

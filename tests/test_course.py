@@ -148,6 +148,7 @@ def nbgrader(folder, *words):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's use of its database
 def test_a_right_and_a_wrong_submission_are_graded(tmp_path):
     """What is handed out holds no solution; solved, it gets all points; a mistake loses some."""

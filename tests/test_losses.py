@@ -112,7 +112,7 @@ def test_a_draw_balances_the_groups():
     assert 400 < int(drawn.sum()) < 600
 
 
-@settings(max_examples=2000)
+@settings(max_examples=500)
 @given(
     iou=st.lists(
         st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.95, 1.0]), min_size=1, max_size=6

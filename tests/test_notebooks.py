@@ -197,6 +197,7 @@ def smoke(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @every_notebook
 def test_a_notebook_runs(name, smoke, capsys):
     executed, metrics, root = smoke(name)
@@ -220,6 +221,7 @@ def test_a_notebook_runs(name, smoke, capsys):
     assert len(nbformat.writes(executed)) < LARGEST
 
 
+@pytest.mark.slow
 def test_the_quickstart_measures_what_it_claims(smoke):
     executed, metrics, root = smoke("00_quickstart")
     out = root / "00_quickstart"
@@ -283,6 +285,7 @@ def minimal(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_leaves_notebook_page_and_metrics_and_is_recorded(minimal, tmp_path, capfd):
     done = run_notebook("00_minimal", {}, folder=minimal, record=True)
     assert done.notebook.parent == tmp_path / "runs" / "minimal"
@@ -310,6 +313,7 @@ def test_a_run_leaves_notebook_page_and_metrics_and_is_recorded(minimal, tmp_pat
     assert "etadlite" not in changed.metadata
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named(minimal):
     for how, complaint in (
         ("badly", "00_minimal, cell work: ZeroDivisionError: division by zero"),
@@ -319,6 +323,7 @@ def test_a_failing_cell_is_named(minimal):
             run_notebook("00_minimal", {"how": how}, folder=minimal, cell_limit=2)
 
 
+@pytest.mark.slow
 def test_what_a_notebook_refuses_is_one_sentence(minimal):
     with pytest.raises(InputError, match="^how is wrong; say well$"):
         run_notebook("00_minimal", {"how": "wrong"}, folder=minimal)

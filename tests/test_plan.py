@@ -72,6 +72,7 @@ def test_the_prediction_for_the_tiny_encoder_is_what_a_step_takes(batch, chunk, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "batch", "chunk", "ratio", "keep"),
     [(2, 1, 4, 1, "device"), (0, 2, 3, 0.3, "nothing")],
@@ -95,6 +96,7 @@ def test_late_strategies_keep_the_prefix_of_all_snippets(strategy):
     assert kept == pytest.approx(1 if strategy == "boundary" else 16 / 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stickfigures", "anet_tsp"])
 def test_the_prediction_on_features_is_what_a_step_takes(name):
     settings = preset(name, ("device=cpu", "training.batch_size=2", "sampling.proposal_ratio=0.06"))
@@ -109,6 +111,7 @@ def test_rows_add_up_to_the_total():
         assert rows.total == rows.lasting + max(rows.pass_1, rows.pass_2, rows.pass_3, rows.update)
 
 
+@pytest.mark.slow
 def test_on_a_gpu_frames_wait_in_host_memory_and_the_prefix_where_the_setting_says():
     on_gpu = ("device=cuda", "training.batch_size=4")
     on_device = plan(r2plus1d(*on_gpu)).rows
@@ -121,6 +124,7 @@ def test_on_a_gpu_frames_wait_in_host_memory_and_the_prefix_where_the_setting_sa
     assert on_host.total <= on_device.total
 
 
+@pytest.mark.slow
 def test_the_largest_values_fit_and_the_next_do_not():
     settings = tiny("training.batch_size=2", "sampling.snippet_ratio=0.25")
     budget = plan(settings).rows.total + 2**21
@@ -203,6 +207,7 @@ def test_a_measured_module_is_left_as_it_was():
     assert not {"first_pass", "third_pass", "encode"} & set(vars(encoder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [None, 1])
 def test_the_peak_grows_with_the_length_only_by_frames_features_and_prefix(frozen):
     encoder = SequentialEncoder(freeze(tiny_encoder(pretrained=False), frozen), 4, ratio=0.3)

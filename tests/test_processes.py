@@ -114,6 +114,7 @@ def one_step(settings, indices):
     return record, gradients, system.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "boundary"])
 @pytest.mark.parametrize(("count", "indices"), [(2, [0, 1, 0]), (2, [1])])
 def test_a_step_of_two_processes_is_one_on_the_joined_batch(
@@ -163,6 +164,7 @@ def odd_one_fails(settings, indices):
     return said, record["gradient_norm"], same
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_the_step_in_all(tiny, tmp_path):
     found = in_processes(2, tmp_path, odd_one_fails, settings_of(tiny), [0, 1])
     for said, norm, same in found:
@@ -189,6 +191,7 @@ def refused(tiny_data):
     )
 
 
+@pytest.mark.slow
 def test_one_process_that_refuses_speaks_for_all(tmp_path):
     first, second = in_processes(2, tmp_path, refused, None)
     assert first == (["the folder is not on this machine"], 3.0, 0, ["x", "x"])
@@ -207,6 +210,7 @@ def predictions_of(settings):
     return found and found[0]["results"]
 
 
+@pytest.mark.slow
 def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
     annotations = tmp_path / "swapped.json"
     text = (tiny.data / "annotations.json").read_text()
@@ -269,6 +273,7 @@ def one_command(arguments, folder, dies):
         sys.stdout.flush()
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     changes = ("training.epochs=6", "training.batch_size=2", "training.checkpoint_minutes=10")
     arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)

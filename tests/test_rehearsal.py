@@ -123,6 +123,7 @@ def test_features_tell_actions_starts_and_ends_of_unseen_videos_but_not_surely(
         assert 0.6 < area < 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -160,6 +161,7 @@ def test_files_lie_and_look_as_published(script, shared, tmp_path):
     assert len(json.loads((root / "annotations" / "blocked.json").read_text())) == 79
 
 
+@pytest.mark.slow
 def test_films_last_as_long_as_annotated_at_the_published_rate(script, shared, tmp_path):
     for name, rate in (("e2e_anet_tsp", 15), ("e2e_thumos_tsp", 30)):
         settings = make(script, shared, name, tmp_path / name, 4)
@@ -203,6 +205,7 @@ def test_what_is_there_is_kept_and_another_rehearsal_is_refused(script, shared, 
         script.make("stickfigures", tmp_path / "new", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("notebook", "name", "changes"),
     [

@@ -102,6 +102,7 @@ def killed_at(moment, settings, folder):
     run_training(settings, folder, resume=True, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks processes from a server")
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
@@ -363,6 +364,7 @@ def test_a_refused_training_leaves_no_folder(tiny, tmp_path, monkeypatch, capsys
     assert not list((tmp_path / "runs").rglob("001"))
 
 
+@pytest.mark.slow
 def test_a_budget_chooses_the_chunk_of_a_training(tiny, tmp_path):
     budget = ("encoder.chunk_size=null", "training.memory=1GB", "training.epochs=1")
     settings = e2e(tiny, *budget, "training.test_every=0")

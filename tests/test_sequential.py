@@ -318,6 +318,7 @@ def test_a_strategy_that_needs_labels_says_so():
         SequentialEncoder(Pixels(), 2, by_labels, rescale=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [None, 1])
 def test_a_compiled_encoder_gives_the_same_gradient(stages):
     encoder, frames = Small(stages).double(), torch.randint(0, 256, (1, 3, 3, 4, 8, 8)).byte()

@@ -53,6 +53,7 @@ def accuracy(features: Tensor, labels: Tensor, test: int) -> float:
         return float((network(features[-test:]).argmax(1) == labels[-test:]).float().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scene", "from_motion"), [(STUDIO, 0.6), (TARGET, 0.22)])
 def test_only_motion_tells_the_classes_apart(scene, from_motion):
     torch.set_num_threads(1)
@@ -211,6 +212,7 @@ def content(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(root.rglob("*.*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_dataset_is_the_same_for_any_number_of_processes(tmp_path):
     path = make_dataset(tmp_path / "one", TINY, seed=2, workers=1, progress=False)
     make_dataset(tmp_path / "two", TINY, seed=2, workers=2, progress=False)
