@@ -183,11 +183,11 @@ def without(data, key):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"guess": change(GUESS, "score", float("nan"))}, "'v', prediction 0 .*score nan"),
+        ({"guess": change(GUESS, "score", float("nan"))}, "'v', prediction 0 .*'score': nan"),
         ({"guess": change(GUESS, "score", "high")}, "'v', prediction 0 .*malformed.*high"),
         (
             {"guess": change(GUESS, "segment", [10, 0])},
-            r"'v', prediction 0 .*segment \[10.0, 0.0\]",
+            r"'v', prediction 0 .*'segment': \[10, 0\]",
         ),
         ({"guess": change(GUESS, "segment", [1, 2, 3])}, "'v'.*malformed"),
         ({"guess": change(GUESS, "segment", 7)}, "'v'.*malformed"),

@@ -142,23 +142,16 @@ def read_predictions(
         segments = np.array([item["segment"] for item in flat], dtype=np.float64).reshape(-1, 2)
         scores = np.array([item["score"] for item in flat], dtype=np.float64)
         labels = [item["label"] for item in flat] if with_labels else []
-        fits = len(segments) == len(flat) and scores.ndim == 1 and _are_texts(set(labels))
+        start, end = segments.T
+        good = np.isfinite(np.column_stack((segments, scores))).all() and (start <= end).all()
+        good = good and _are_texts(set(labels))
     except (KeyError, TypeError, ValueError, IndexError):
-        fits = False
-    if not fits:
+        good = False
+    if not good:
         _refuse_malformed(name, results, with_labels)
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
 
-    start, end = segments.T
-    good = np.isfinite(scores) & np.isfinite(segments).all(axis=1) & (start <= end)
-    if not good.all():
-        row = int(good.argmin())
-        raise InputError(
-            f"{name}: video {owners[row]!r}, prediction {row - np.argmax(video == video[row])} has"
-            f" segment {segments[row].tolist()} and score {scores[row]}; both must be finite and"
-            " start must not come after end."
-        )
     empty = np.flatnonzero(start == end)
     if empty.size:
         warnings.warn(
@@ -283,24 +276,21 @@ def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTru
 
 
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
-    """Name the first prediction that cannot be read."""
+    """Name the first prediction that cannot be used."""
     for video, items in results.items():
-        if not isinstance(items, list | tuple):
-            raise InputError(
-                f"{name}: video {video!r} is malformed; it needs a list of predictions."
-            )
-        for number, item in enumerate(items):
+        for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:
-                start, end = item["segment"]
-                float(start), float(end), float(item["score"])
-                if with_labels and not isinstance(item["label"], str):
-                    raise TypeError("label is no text")
-            except (KeyError, TypeError, ValueError) as error:
+                start, end = map(float, item["segment"])
+                good = np.isfinite([start, end, float(item["score"])]).all() and start <= end
+                good = good and (not with_labels or isinstance(item["label"], str))
+            except (KeyError, TypeError, ValueError):
+                good = False
+            if not good:
                 raise InputError(
-                    f"{name}: video {video!r}, prediction {number} is malformed ({error!r}); each"
-                    " needs a segment of two numbers, a score and a label."
-                ) from error
-    raise InputError(f"{name}: predictions need a segment of two numbers, a score and a label.")
+                    f"{name}: video {video!r}, prediction {number} is malformed: {item!r}; it needs"
+                    " a segment of two numbers, start before end, a score and a label."
+                )
+    raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 
 
 def _are_texts(values: Iterable[Any]) -> bool:

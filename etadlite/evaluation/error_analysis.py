@@ -66,13 +66,8 @@ def breakdown(
     ignores the ground truths of other lengths, the predictions that take these, and predictions of
     other lengths that take none.
 
-    Args:
-        ground_truth: see `mean_average_precision`.
-        predictions: see `mean_average_precision`.
-        subset: see `mean_average_precision`.
-        tiou: see `mean_average_precision`.
-        edges: four ascending lengths in seconds.
-        blocked: see `mean_average_precision`.
+    `edges` are four ascending lengths in seconds. The other arguments are those of
+    `mean_average_precision`.
 
     Raises:
         InputError: as `mean_average_precision`, or ``edges`` are malformed.

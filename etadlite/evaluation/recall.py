@@ -55,13 +55,8 @@ def average_recall(
     task (`eval_proposal`). The official code takes the same share of every video's proposals, which
     is the same if all videos have equally many.
 
-    Args:
-        ground_truth: see `mean_average_precision`.
-        predictions: see `mean_average_precision`; labels may be missing.
-        subset: see `mean_average_precision`.
-        tiou: see `mean_average_precision`.
-        proposals: numbers of proposals per video, each at least 1.
-        blocked: see `mean_average_precision`.
+    `proposals` are the numbers AN, each at least 1. The other arguments are those of
+    `mean_average_precision`, but predictions need no labels.
 
     Raises:
         InputError: as `mean_average_precision`, or ``proposals`` are malformed.
