@@ -11,7 +11,7 @@ from PIL import Image
 from etadlite.base.errors import InputError
 from etadlite.cli import main, read_numbers
 from etadlite.evaluation.error_analysis import breakdown
-from etadlite.viz import draw_breakdown
+from etadlite.viz.breakdown import draw_breakdown
 
 TRUTH = {
     "version": "1",

@@ -178,7 +178,8 @@ def test_code_lines_are_counted_without_blank_lines_comments_and_docstrings():
     assert code_lines(source) == 2
 
 
-@pytest.mark.parametrize(("code", "limit"), [(FUNCTIONS, 4200), (COMMANDS, 5500)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "limit"), [(FUNCTIONS, 4200), (COMMANDS, 5600)])
 def test_train_predict_and_evaluate_load_little_code(tiny, tmp_path, code, limit):
     truth = tiny.data / "annotations.json"
     database = json.loads(truth.read_text())["database"]

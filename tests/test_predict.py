@@ -14,11 +14,11 @@ from etadlite.base.errors import InputError
 from etadlite.data.video import Video, VideoWarning, read_frames
 from etadlite.data.video_files import videos_in
 from etadlite.inference.detect import predict_batches
-from etadlite.inference.predict import longest_trained, predict
+from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import load_checkpoint, save_checkpoint
 from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs.predictions import predict_videos
+from etadlite.runs.predictions import longest_trained, predict_videos
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
 from etadlite.viz.annotated import write_annotated

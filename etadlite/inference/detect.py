@@ -102,26 +102,23 @@ def predict_batches(
         InputError: no video could be read.
     """
     system.eval()
+    found: list[tuple[str, float, list[dict[str, Any]]]] = []
+    failed: dict[str, str] = {}
+    shown = progress and distributed.is_first()
+    for batch in tqdm(batches, desc="test", unit="batch", disable=not shown):
+        failed |= batch.failed
+        if batch.names:
+            given = None if classes is None else [classes[name] for name in batch.names]
+            detected = detections_of(system(batch.inputs), batch.grids, settings, given)
+            found += zip(batch.names, batch.durations, detected, strict=True)
     results: dict[str, list[dict[str, Any]]] = {}
     durations: dict[str, float] = {}
     unreadable: dict[str, str] = {}
-    shown = progress and distributed.is_first()
-    for batch in tqdm(batches, desc="test", unit="batch", disable=not shown):
-        unreadable |= batch.failed
-        if not batch.names:
-            continue
-        given = None if classes is None else [classes[name] for name in batch.names]
-        found = detections_of(system(batch.inputs), batch.grids, settings, given)
-        for name, detections in zip(batch.names, found, strict=True):
+    for part, reasons in distributed.gather((found, failed)):
+        unreadable |= reasons
+        for name, duration, detections in part:  # several processes may have windows of one video
             results.setdefault(name, []).extend(detections)
-        durations.update(zip(batch.names, batch.durations, strict=True))
-    parts = distributed.gather((results, durations, unreadable))
-    results, durations, unreadable = {}, {}, {}
-    for own, lengths, failed in parts:
-        for name, detections in own.items():  # several processes may have windows of one video
-            results.setdefault(name, []).extend(detections)
-        durations |= lengths
-        unreadable |= failed
+            durations[name] = duration
     if unreadable and not results:
         name, reason = next(iter(unreadable.items()))
         raise InputError(f"none of the {len(unreadable)} test videos can be read; {name}: {reason}")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
-from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import centre_crop
 from etadlite.data.datasets import decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
@@ -87,13 +86,3 @@ def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, Time
     for window in windows_of(info.frames, size=cells, stride=stride, overlap=overlap):
         frames = decode_window(video, window, settings, cut, frames=info.frames)
         yield frames, TimeGrid.window(window.first_frame, cells, stride, info.fps, offset)
-
-
-def longest_trained(settings: Settings) -> float | None:
-    """Return the seconds of the longest training video; None if the annotations are not here."""
-    data = settings.data
-    try:
-        videos = read_annotations(data.annotations, data.train_subset, as_published=True)
-    except InputError:
-        return None
-    return max(video.duration for video in videos.values())

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from etadlite.base.devices import resolve_device
 from etadlite.base.files import read_json
 from etadlite.config import Settings
-from etadlite.encoders.build import build_encoder
-from etadlite.prepare.extract import extract_features
+from etadlite.prepare.extract import extract
 from etadlite.presets import preset
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.run import finished, run_training
@@ -79,8 +77,7 @@ def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -
     """
     if not finished(settings, folder):
         if settings.data.features is not None:
-            encoder = build_encoder(settings.encoder).to(resolve_device(settings.device))
-            extract_features(settings, encoder, settings.data.features, progress=progress)
+            extract(settings, progress=progress)
         run_training(settings, folder, progress=progress)
     report = read_report(folder)
     score = 100 * report.average

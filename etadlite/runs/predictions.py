@@ -13,9 +13,11 @@ from tqdm import tqdm
 from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
+from etadlite.config import Settings
+from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_files import videos_in
-from etadlite.inference.predict import longest_trained, predict
+from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment
 from etadlite.viz.style import save
@@ -90,6 +92,16 @@ def predict_videos(
             f"{len(failed)} of {len(files)} videos could not be read: {names}; the others are done"
         )
     return found
+
+
+def longest_trained(settings: Settings) -> float | None:
+    """Return the seconds of the longest training video; None if the annotations are not here."""
+    data = settings.data
+    try:
+        videos = read_annotations(data.annotations, data.train_subset, as_published=True)
+    except InputError:
+        return None
+    return max(video.duration for video in videos.values())
 
 
 def _write_csv(path: Path, found: dict[str, Detections]) -> None:

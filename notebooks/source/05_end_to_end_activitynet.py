@@ -533,7 +533,7 @@ run.show_file(pictures[0], "Detections of the trained system below the true acti
 # %% breakdown tags=["slide-more"]
 from etadlite.evaluation.error_analysis import breakdown
 from etadlite.runs.testing import of_annotated_classes
-from etadlite.viz import draw_breakdown
+from etadlite.viz.breakdown import draw_breakdown
 
 written = json.loads((folder / "predictions.json").read_text())
 predictions = of_annotated_classes(written, settings.data.annotations)
