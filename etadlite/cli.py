@@ -134,27 +134,11 @@ def extract(
     With --stride: dense features of all video files in data.videos, at the files' own frame rate
     or at --fps.
     """
-    from etadlite.base.devices import resolve_device
-    from etadlite.base.distributed import local_device
-    from etadlite.encoders.build import build_encoder
-    from etadlite.prepare.extract import extract_dense, extract_features
+    from etadlite.prepare.extract import extract as extract_to_files
     from etadlite.presets import preset as preset_of
 
-    settings = preset_of(preset, changes or ())
-    folder = out or settings.data.features
-    if folder is None or settings.data.videos is None:
-        raise InputError(
-            f"{preset} needs both data.videos and data.features to extract; "
-            "give the missing one as data.videos=FOLDER or data.features=FOLDER"
-        )
-    if fps is not None and stride is None:
-        raise InputError("--fps needs --stride, the frames between two features")
-    encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
-    if stride is None:
-        written = extract_features(settings, encoder, folder, progress=not quiet)
-    else:
-        rate = {"stride": stride, "fps": fps}
-        written = extract_dense(settings, encoder, folder, **rate, progress=not quiet)
+    settings, rate = preset_of(preset, changes or ()), {"stride": stride, "fps": fps}
+    written, folder = extract_to_files(settings, out, **rate, progress=not quiet)
     print(f"{written} feature files written to {folder}")
 
 
