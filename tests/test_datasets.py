@@ -18,8 +18,8 @@ from etadlite.data.annotations import read_annotations
 from etadlite.data.augment import augment, centre_crop
 from etadlite.data.datasets import FeatureDataset, VideoDataset, collate, open_dataset
 from etadlite.data.features import feature_file, read_features, resize_features, write_features
-from etadlite.model.chunks import encode_in_chunks
 from etadlite.encoders.build import build_encoder
+from etadlite.model.chunks import encode_in_chunks
 from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
 
@@ -369,7 +369,7 @@ def test_a_video_that_cannot_be_read_costs_no_other_its_features(tiny, tmp_path)
     changes = (f"data.videos={tmp_path / 'videos'}", "data.cache=null")
     chosen = preset("stickfigures", [*tiny.assignments, *changes])
     out, encoder = tmp_path / "features", build_encoder(chosen.encoder)
-    words = r"1 of 3 feature files cannot be written, .*training_00000\.mp4 cannot be .*others are written"
+    words = r"4 of 9 feature files cannot .*training_00000\.mp4 cannot be .*others are written"
     with pytest.raises(InputError, match=words) as error:
         extract_features(chosen, encoder, out, progress=False)
     assert error.value.everywhere

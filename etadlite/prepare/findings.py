@@ -52,18 +52,6 @@ class Finding(NamedTuple):
 class DataFolder:
     """The folder of features or of videos that settings name, beside the annotations.
 
-    Attributes:
-        folder: where the files lie.
-        is_features: True for features, False for videos.
-        suffixes: what the names of its files end with, in lower case.
-        splits: the videos of the splits "training" and "test".
-        videos: name -> video, of both splits.
-        paths: name of a video -> its file; videos without a file are absent.
-        names: names of everything in the folder, in order.
-        present: names of the finished files with one of the suffixes.
-        used: names of the files of annotated videos, with further views of features.
-        protocol: the published one that the preset follows; None if there is none.
-
     Raises:
         InputError: the annotations cannot be read, or there is no such folder.
     """
@@ -80,39 +68,52 @@ class DataFolder:
         self.folder, self.is_features = folder, data.features is not None
         self.suffixes = (".npy",) if self.is_features else VIDEO_SUFFIXES
         self.protocol = PROTOCOLS.get(settings.name)
-        self.splits = {
-            "training": read_split(data, training=True),
-            "test": read_split(data, training=False),
-        }
+        splits = {"training": True, "test": False}
+        self.splits = {name: read_split(data, training=flag) for name, flag in splits.items()}
         self.videos = {video.name: video for split in self.splits.values() for video in split}
         find = find_features if self.is_features else video_file
-        paths = {name: find(folder, name) for name in self.videos}
-        self.paths = {name: path for name, path in paths.items() if path is not None}
+        # name of a video of a split -> its file
+        self.paths = {name: path for name in self.videos if (path := find(folder, name))}
         self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
-        self.present = [
-            n for n in self.names if n.lower().endswith(self.suffixes) and not is_draft(n)
-        ]
-        self.used = {path.name for path in self.paths.values()}
-        if self.is_features:
+        finished = (name for name in self.names if not is_draft(name))
+        self.present = [name for name in finished if name.lower().endswith(self.suffixes)]
+        self.used = {path.name for path in self.paths.values()}  # by annotated videos
+        if self.is_features:  # further views lie beside the first
             stems = {path.stem for path in self.paths.values()}
             self.used |= {name for name in self.present if without_view(name) in stems}
 
 
 def find_all(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
     """Return what is found about a folder and its opened files (by file name), except lengths."""
-    return [
-        *other_data_set(data),
-        *files_further_below(data),
-        *wrong_counts(data),
-        *missing_files(data),
-        *unusable_files(files),
-        *wrong_names(data),
-        *unfinished_files(data),
-        *half_converted(data, files),
-        *double_files(data),
-        *equal_files(data, files),
-        *damaged_files(files),
-    ]
+    broken = [file for file in files.values() if file.problem and not file.frames]
+    found = [*other_data_set(data), *files_further_below(data), *wrong_counts(data)]
+    for split, videos in data.splits.items():
+        found += _finding(
+            f"{split} videos without a file",
+            [video.name for video in videos if video.name not in data.paths],
+            f"complete {data.folder}, or leave them out with data.allow_missing=true",
+        )
+    found += _finding(
+        "unusable files",
+        [file.problem for file in broken if not file.wrong_shape],
+        "get or make them again, or leave them out with data.allow_missing=true",
+    )
+    found += _finding(
+        "features of another shape",
+        [file.problem for file in broken if file.wrong_shape],
+        "take the features that the preset is made for, set detector.in_channels to their width, "
+        "or transpose them",
+    )
+    found += wrong_names(data)
+    found += _finding(
+        "unfinished files",
+        filter(is_draft, data.names),
+        "run what wrote them again; delete those that stay when nothing is running",
+    )
+    found += [*half_converted(data, files), *double_files(data), *equal_files(data, files)]
+    notes = (f"{n}: {f.note}" for n, f in files.items() if f.note and not f.problem)
+    remedy = "training uses what can be decoded of them"
+    return found + _finding("damaged files", notes, remedy, problem=False)
 
 
 def _finding(
@@ -169,34 +170,6 @@ def wrong_counts(data: DataFolder) -> list[Finding]:
     )
 
 
-def missing_files(data: DataFolder) -> list[Finding]:
-    """Find annotated videos without a file."""
-    remedy = f"complete {data.folder}, or leave them out with data.allow_missing=true"
-    found = []
-    for split, videos in data.splits.items():
-        names = [video.name for video in videos if video.name not in data.paths]
-        found += _finding(f"{split} videos without a file", names, remedy)
-    return found
-
-
-def unusable_files(files: Mapping[str, CheckedFile]) -> list[Finding]:
-    """Find files that cannot be opened, and features with another shape than the detector takes."""
-    broken = [file for file in files.values() if file.problem and not file.frames]
-    return [
-        *_finding(
-            "unusable files",
-            [file.problem for file in broken if not file.wrong_shape],
-            "get or make them again, or leave them out with data.allow_missing=true",
-        ),
-        *_finding(
-            "features of another shape",
-            [file.problem for file in broken if file.wrong_shape],
-            "take the features that the preset is made for, set detector.in_channels to their "
-            "width, or transpose them",
-        ),
-    ]
-
-
 def wrong_names(data: DataFolder) -> list[Finding]:
     """Find files without an annotated video; some may belong to a video without a file."""
     annotations, as_published = data.settings.annotations, data.settings.as_published
@@ -218,12 +191,6 @@ def wrong_names(data: DataFolder) -> list[Finding]:
         *_finding("files of another name", near, "rename them to NAME + suffix"),
         *_finding("files nobody annotated", far, "they are not used", problem=False),
     ]
-
-
-def unfinished_files(data: DataFolder) -> list[Finding]:
-    """Find what an interrupted download or conversion left."""
-    remedy = "run what wrote them again; delete those that stay when nothing is running"
-    return _finding("unfinished files", filter(is_draft, data.names), remedy)
 
 
 def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
@@ -334,13 +301,6 @@ def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Find
     items = (" = ".join(group) for group in groups)
     remedy = "one of them may be wrong"
     return _finding("equal files under several names", items, remedy, problem=False)
-
-
-def damaged_files(files: Mapping[str, CheckedFile]) -> list[Finding]:
-    """Find files that can only partly be read."""
-    notes = (f"{n}: {f.note}" for n, f in files.items() if f.note and not f.problem)
-    remedy = "training uses what can be decoded of them"
-    return _finding("damaged files", notes, remedy, problem=False)
 
 
 def is_draft(name: str) -> bool:

@@ -131,14 +131,13 @@ def init_dataset(
         seed,
     )
     videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
-    for note in _repetitions(found, actions):
-        log(f"note: {note}")
+    notes = [*_repetitions(found, actions), *_notes(videos, files)]
     if not given and any(row.subset for row in rows if row.video in actions):
-        log(
-            "note: the subsets of the annotations are not used: they do not put every video into "
-            "either training or validation"
+        notes.append(
+            "the subsets of the annotations are not used: they do not put every video into either "
+            "training or validation"
         )
-    for note in _notes(videos, files):
+    for note in notes:
         log(f"note: {note}")
     settings, reasons = settings_for(folder, videos, targets[0])
     write_json(targets[0], {"version": "etadlite 1", "database": _database(videos)})
@@ -321,8 +320,7 @@ def _repetitions(
     for name, actions in kept.items():
         if surplus := len(found[name]) - len(actions):
             yield f"{name}: {surplus} annotations occur twice; one of each is kept"
-        ordered = sorted(actions, key=lambda action: action.label)
-        for one, other in pairwise(ordered):
+        for one, other in pairwise(sorted(actions, key=lambda action: action.label)):
             if one.label == other.label and other.start < one.end:
                 yield (
                     f"{name}: {one.label} at {one.start:g}-{one.end:g} s and at "

@@ -25,14 +25,14 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class ImportedAction:
-    """One annotation as a file gives it, or a video without annotations.
+    """One annotation as a file gives it, or a video without annotations, which has no label.
 
     Attributes:
         where: file and line or item, for messages.
-        video: the video's name, without folder and suffix.
+        video: its name, without folder and suffix.
         start: in seconds, or in frames; NaN if the text is no time.
         end: as the start.
-        label: the class; empty for a video without annotations.
+        label: the class.
         in_frames: True if start and end count frames.
         subset: the split that the file gives, such as "training"; empty if none.
         problem: why this is no annotation, in words; empty if it is one.
@@ -107,10 +107,8 @@ def seconds_of(text: Any) -> float:
         values = [*map(float, clock), float(last)]
     except ValueError:
         return nan
-    if not all(0 <= value < 60 for value in values[1:]):
-        return nan
-    total = sum(value * 60**power for power, value in enumerate(reversed(values)))
-    return total if isfinite(total) else nan
+    sound = all(0 <= value < 60 for value in values[1:]) and isfinite(values[-1])
+    return sum(value * 60**n for n, value in enumerate(reversed(values))) if sound else nan
 
 
 def plain_name(written: str) -> str:

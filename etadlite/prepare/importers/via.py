@@ -56,13 +56,9 @@ def read_via_csv(path: Path, lines: Sequence[str], tier: str | None) -> list[Imp
 def _actions(
     path: Path, segments: Iterable[Segment], listed: Mapping[str, Any], tier: str | None
 ) -> list[ImportedAction]:
-    """Return the annotations of temporal segments.
+    """Return the annotations of temporal segments; the attribute `tier` holds their labels.
 
-    Args:
-        path: the file, for messages.
-        segments: those of still pictures too.
-        listed: attribute number -> its description; older exports give only its name.
-        tier: name of the attribute that holds the labels.
+    `listed` describes each attribute by its number; older exports give only its name.
     """
     attributes = {
         number: entry if isinstance(entry, dict) else {"aname": str(entry)}
