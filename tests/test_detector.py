@@ -16,7 +16,7 @@ def close(actual: torch.Tensor, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "base_detector.", "module.base_detector."])
-def test_released_layout_computes_what_the_published_code_computes(shared, prefix):
+def test_the_released_layout_computes_what_the_published_code_computes(shared, prefix):
     weights = published_weights(shared, "etad_detector_keys.json")
     expected = fixture(shared, "etad_detector_forward.npz")
     detector = ETADDetector.from_published({prefix + name: w for name, w in weights.items()}).eval()
@@ -38,7 +38,7 @@ def test_released_layout_computes_what_the_published_code_computes(shared, prefi
 @pytest.mark.parametrize(
     ("name", "longest"), [("opentad_anet_tsp", 128), ("opentad_thumos_i3d", 64)]
 )
-def test_opentad_layout_computes_what_the_published_code_computes(shared, name, longest):
+def test_the_opentad_layout_computes_what_the_published_code_computes(shared, name, longest):
     detector = ETADDetector.from_published(published_weights(shared, f"{name}_keys.json")).eval()
     expected = fixture(shared, f"{name}_forward.npz")
     draw = np.random.RandomState(expected["seed"]).standard_normal(expected["feature_shape"])
@@ -48,12 +48,12 @@ def test_opentad_layout_computes_what_the_published_code_computes(shared, name, 
         output = detector(torch.from_numpy(draw.astype("float32")), proposals[None])
     refined, iou = output.refined()
     close(output.boundaries, expected["tem_score"])
-    # In cells a position holds 128 times the rounding of one in units of the video.
+    # The rounding error is 128 times larger in cells than in units of the video.
     close(refined[:, ::4] / 128, expected["proposals"] / 128)
     close(iou[:, ::4], expected["pred_iou"])
 
 
-def test_foreign_or_damaged_weights_are_named(shared):
+def test_an_error_names_foreign_or_damaged_weights(shared):
     weights = published_weights(shared, "etad_detector_keys.json")
     with pytest.raises(InputError, match="no published ETAD detector"):
         ETADDetector.from_published({"conv1.weight": torch.zeros(1)})
@@ -82,12 +82,12 @@ def test_roi_align_equals_torchvision(cells, roi_size, aligned, spans):
     torch.testing.assert_close(actual, expected[..., 0], atol=1e-5, rtol=0)
 
 
-def test_roi_align_of_a_runaway_or_reversed_proposal_stays_finite():
+def test_roi_align_is_finite_for_huge_reversed_and_empty_proposals():
     proposals = torch.tensor([[[-1e9, 1e9], [5.0, 2.0], [3.0, 3.0]]])
     assert roi_align(torch.randn(1, 3, 16), proposals, 8, aligned=True).isfinite().all()
 
 
-def test_roi_align_carries_the_gradient_of_torchvision():
+def test_the_gradient_of_roi_align_equals_that_of_torchvision():
     features = torch.randn(2, 4, 16, dtype=torch.float64, requires_grad=True)
     proposals = torch.tensor([[[1.0, 7.3], [3.2, 18.0]], [[-4.0, 2.0], [0.0, 16.0]]])
     push = torch.randn(2, 2, 4, 6, dtype=torch.float64)
@@ -102,14 +102,14 @@ def test_roi_align_carries_the_gradient_of_torchvision():
 
 
 @given(cells=st.integers(1, 20), longest=st.integers(1, 20))
-def test_proposal_map_holds_every_proposal_once(cells, longest):
+def test_the_proposal_map_holds_every_proposal_once(cells, longest):
     proposals, valid = proposal_map(cells, longest)
     wanted = {(s, s + d) for d in range(1, longest + 1) for s in range(cells) if s + d <= cells}
     assert {tuple(p) for p in proposals[valid].tolist()} == wanted
     assert int(valid.sum()) == len(wanted)
 
 
-def test_published_map_is_ours(shared):
+def test_the_proposal_map_equals_the_published_one(shared):
     expected = fixture(shared, "etad_targets.npz")
     proposals, valid = proposal_map(128, 128)
     np.testing.assert_array_equal(valid.numpy(), expected["valid_mask"] > 0)
@@ -117,14 +117,14 @@ def test_published_map_is_ours(shared):
     assert int(valid.sum()) == 8256
 
 
-def test_offsets_that_name_the_action_move_the_proposal_onto_it():
+def test_exact_offsets_move_a_proposal_onto_its_action():
     proposal, action = torch.tensor([10.0, 20.0]), torch.tensor([13.0, 19.0])
     by_ends = (action - proposal) / 10
     offsets = torch.cat((by_ends, by_ends.mean()[None], torch.tensor([0.6]).log()))
     torch.testing.assert_close(refine(proposal, offsets), action)
 
 
-def test_classes_are_told_by_cell():
+def test_the_detector_classifies_cells():
     detector = ETADDetector(48, width=32, roi_size=8, hidden=32, head=16, num_classes=8)
     output = detector(torch.randn(2, 48, 64), valid_proposals(64, 4)[None].expand(2, -1, -1))
     assert output.classes.shape == (2, 9, 64)
@@ -136,9 +136,7 @@ def test_classes_are_told_by_cell():
     first=st.integers(0, 3),
     spans=st.lists(st.tuples(st.floats(-5, 25), st.floats(-2, 30)), min_size=1, max_size=5),
 )
-def test_a_layer_on_rois_that_are_never_formed_gives_what_it_gives_on_formed_ones(
-    cells, aligned, first, spans
-):
+def test_a_layer_gives_the_same_whether_rois_are_computed_or_not(cells, aligned, first, spans):
     torch.manual_seed(cells)
     proposals = torch.tensor([[start, start + length] for start, length in spans])
     proposals = torch.stack((proposals, proposals.flip(0) + 0.3))  # [B, P, 2]
@@ -155,7 +153,7 @@ def test_a_layer_on_rois_that_are_never_formed_gives_what_it_gives_on_formed_one
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
-def test_proposals_that_are_no_numbers_do_not_stop_the_detector():
+def test_proposals_with_nan_and_infinity_give_finite_outputs():
     proposals = torch.tensor([[[float("nan"), 3.0], [1.0, float("inf")], [0.0, 4.0]]])
     rois = RoIs(torch.randn(1, 3, 8), proposals, 4, aligned=True)
     assert rois.linear(torch.nn.Linear(12, 5)).isfinite().all()

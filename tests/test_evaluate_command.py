@@ -1,4 +1,4 @@
-"""`etadlite evaluate`: the numbers, the JSON, the picture, and what is refused."""
+"""`etadlite evaluate`: its numbers, its JSON, its picture, and the input that it refuses."""
 
 import json
 import sys
@@ -45,7 +45,7 @@ GUESS = {
 
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch, capsys):
-    """Runs `etadlite evaluate` on the files above: arguments -> exit code, output, errors."""
+    """Run `etadlite evaluate` on these files: arguments -> exit code, output, errors."""
     (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
     (tmp_path / "guess.json").write_text(json.dumps(GUESS))
     files = ("--ground-truth", tmp_path / "truth.json", "--predictions", tmp_path / "guess.json")
@@ -53,7 +53,7 @@ def evaluate(tmp_path, monkeypatch, capsys):
     def run(*arguments):
         command = ["etadlite", "evaluate", *files, "--subset", "test", *arguments]
         monkeypatch.setattr(sys, "argv", list(map(str, command)))
-        monkeypatch.setattr(warnings, "showwarning", None)  # so that it is set back
+        monkeypatch.setattr(warnings, "showwarning", None)  # pytest restores it at the end
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code or 0, *capsys.readouterr()
@@ -64,7 +64,7 @@ def evaluate(tmp_path, monkeypatch, capsys):
 def test_every_threshold_and_the_average_are_printed(evaluate):
     code, out, err = evaluate("--tiou", "0.5,0.7")
     assert (code, err) == (0, "")
-    # One of two jumps is found exactly, the run with tIoU 24 / 40.
+    # One of two jumps is found exactly; the run is found with tIoU 24 / 40.
     assert [line.split() for line in out.splitlines()] == [
         ["mAP@0.50", "75.00"],
         ["mAP@0.70", "25.00"],
@@ -72,7 +72,7 @@ def test_every_threshold_and_the_average_are_printed(evaluate):
     ]
 
 
-def test_ten_thresholds_by_default_and_recall_when_asked_for(evaluate):
+def test_ten_thresholds_by_default_and_recall_on_request(evaluate):
     code, out, _ = evaluate("--json", "--proposals", "1,5")
     assert code == 0
     scores = json.loads(out)
@@ -88,7 +88,7 @@ def test_blocked_videos_are_left_out(evaluate, tmp_path):
     assert json.loads(out)["mAP"] == [1.0]
 
 
-def test_the_numbers_of_the_official_evaluation(shared, evaluate):
+def test_the_command_prints_the_numbers_of_the_official_evaluation(shared, evaluate):
     expected = json.loads((shared / "parity" / "evaluation.json").read_text())["thumos14"]
     code, out, _ = evaluate(
         *("--ground-truth", shared / "realdata" / "thumos-14" / "thumos_gt.json"),
@@ -99,7 +99,7 @@ def test_the_numbers_of_the_official_evaluation(shared, evaluate):
     assert json.loads(out)["mAP"] == pytest.approx(expected["mAP"], abs=1e-6)
 
 
-def test_the_breakdown_is_a_picture(evaluate, tmp_path):
+def test_the_breakdown_is_written_as_a_picture(evaluate, tmp_path):
     picture = tmp_path / "pictures" / "where.png"
     code, out, _ = evaluate("--breakdown", picture, "--lengths", "3,6,12,18")
     assert code == 0
@@ -119,7 +119,7 @@ def test_the_breakdown_is_a_picture(evaluate, tmp_path):
         (("--lengths", "1,2", "--breakdown", "x.png"), ("edges", "four")),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(evaluate, arguments, words):
+def test_an_error_is_one_sentence(evaluate, arguments, words):
     code, out, err = evaluate(*arguments)
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
@@ -137,7 +137,7 @@ def test_what_is_wrong_is_said_in_one_sentence(evaluate, arguments, words):
         ("0.5, 0.75", [0.5, 0.75]),
     ],
 )
-def test_numbers_are_read_as_they_would_be_written_down(text, numbers):
+def test_numbers_are_read_without_rounding_errors(text, numbers):
     assert read_numbers(text, "numbers") == numbers
 
 
@@ -154,9 +154,9 @@ def test_bars_are_the_means_over_the_thresholds():
     found = breakdown(TRUTH, GUESS, subset="test", tiou=[0.5, 0.7], edges=edges)
     figure = draw_breakdown(found, edges)
     classes, lengths = figure.axes
-    # Best first: the run counts at 0.5 alone, of the jumps one is found.
+    # Best class first. The run is found at 0.5 only; one of two jumps is found.
     assert [bar.get_width() for bar in classes.patches] == pytest.approx([50, 50])
-    # Two jumps of 10 s, one found; the run of 40 s is taken at 0.5 by a guess of 24 s.
+    # One of two jumps of 10 s is found. A prediction of 24 s takes the run of 40 s at 0.5.
     assert [bar.get_height() for bar in lengths.patches] == pytest.approx([0, 0, 50, 0, 50])
     (recall,) = lengths.lines
     assert recall.get_xdata().tolist() == [2, 4]
@@ -169,7 +169,7 @@ def test_bars_are_the_means_over_the_thresholds():
     ]
 
 
-def test_many_classes_are_shown_in_columns():
+def test_many_classes_are_drawn_in_columns():
     rng = np.random.default_rng(0)
     annotations = [{"segment": [i, i + 1.0], "label": f"class {i:03}"} for i in range(120)]
     truth = {"database": {"v": {"subset": "t", "duration": 200.0, "annotations": annotations}}}

@@ -1,4 +1,4 @@
-"""Average precision against the official results and a second, sequential formulation."""
+"""Average precision compared with official results and with a plain sequential version."""
 
 import json
 from copy import deepcopy
@@ -18,7 +18,7 @@ FOLDER = {"thumos14": "thumos-14", "anet13": "activitynet-1.3"}
 
 @pytest.mark.filterwarnings("ignore::etadlite.evaluation.PredictionWarning")
 @pytest.mark.parametrize("name", ["thumos14", "anet13"])
-def test_equals_the_official_evaluation(shared, name):
+def test_average_precision_equals_the_official_evaluation(shared, name):
     expected = json.loads((shared / "parity" / "evaluation.json").read_text())[name]
     result = mean_average_precision(
         shared / "realdata" / FOLDER[name] / expected["ground_truth"],
@@ -31,7 +31,7 @@ def test_equals_the_official_evaluation(shared, name):
     assert result.per_class.shape == (len(result.labels), len(expected["tiou"]))
 
 
-def test_published_files_hold_predictions_without_length(shared):
+def test_predictions_of_no_length_in_a_published_file_are_warned_of(shared):
     with pytest.warns(PredictionWarning, match=r"thumos14_noisy\S+json: 1 of 26488 .*'video_test_"):
         mean_average_precision(
             shared / "realdata" / "thumos-14" / "thumos_gt.json",
@@ -41,15 +41,15 @@ def test_published_files_hold_predictions_without_length(shared):
         )
 
 
-def test_published_numbers_are_of_4728_videos(shared):
-    """Their file holds no other; the list of blocked videos would take 31 more away."""
+def test_the_validation_subset_has_4728_videos_as_published(shared):
+    """The file holds these videos; the list of blocked videos would remove 31 more."""
     folder = shared / "realdata" / "activitynet-1.3"
     file = folder / "activity_net.v1-3.available.min.json"
     assert len(read_ground_truth(file, "validation").videos) == 4728
     assert len(read_ground_truth(file, "validation", folder / "blocked.json").videos) == 4697
 
 
-# Few videos, labels, places and scores: ties and competition for one ground truth are common.
+# With few videos, labels, positions and scores, ties and competition are common.
 segment = st.tuples(st.integers(0, 6), st.integers(0, 4)).map(lambda x: (x[0], x[0] + x[1]))
 actions = st.lists(st.tuples(segment, st.sampled_from("ab")), max_size=5)
 guesses = st.lists(
@@ -86,7 +86,7 @@ def as_predictions(predictions):
     st.fixed_dictionaries({"v": guesses, "w": guesses}),
     st.sampled_from([0.25, 0.5, 0.75]),
 )
-def test_equals_the_sequential_rule(truth, predictions, threshold):
+def test_average_precision_equals_the_sequential_version(truth, predictions, threshold):
     truth["u"] = [((0, 1), "a"), ((2, 3), "b")]
     result = mean_average_precision(
         as_truth(truth), as_predictions(predictions), subset="test", tiou=[threshold]
@@ -105,7 +105,7 @@ def scored(truth=TRUTH, guess=GUESS, **settings):
     return mean_average_precision(truth, guess, **settings)
 
 
-def test_a_case_by_hand():
+def test_average_precision_of_a_case_by_hand():
     result = scored()
     assert result.labels == ["run", "jump"]
     assert result.per_class.tolist() == [[1.0, 0.5], [0.0, 0.0]]
@@ -121,8 +121,8 @@ def test_thresholds_keep_their_order():
     assert scored(tiou=[0.95, 0.5]).per_tiou.tolist() == [0.25, 0.5]
 
 
-def test_even_thresholds_are_those_of_linspace():
-    # 0.009 / 0.01 falls one rounding step below 0.9, and so does the official threshold.
+def test_evenly_spaced_thresholds_equal_those_of_linspace():
+    # 0.009 / 0.01 lies one rounding step below 0.9, like the official threshold.
     truth = as_truth({"v": [((0.01, 0.02), "run")]})
     guess = as_predictions({"v": [((0.011, 0.02), "run", 1.0)]})
     tiou = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
@@ -135,25 +135,25 @@ def test_blocked_videos_count_on_neither_side(tmp_path):
     path = tmp_path / "blocked.json"
     path.write_text('["w"]')
     assert scored(blocked=path).per_tiou.tolist() == [1.0, 0.5]
-    # Also where the prediction would be refused otherwise.
+    # A blocked video is ignored even if its prediction would be refused otherwise.
     extra = deepcopy(GUESS)
     extra["results"]["gone"] = [{"segment": [0, 1], "label": "?", "score": 1}]
     assert scored(guess=extra, blocked=["gone"]).average == 0.375
 
 
-def test_zero_length_matches_nothing():
+def test_a_segment_of_no_length_matches_nothing():
     truth = as_truth({"v": [((4, 4), "run"), ((0, 2), "run")]})
     guess = as_predictions({"v": [((4, 4), "run", 0.9), ((0, 2), "run", 0.8)]})
     with pytest.warns(PredictionWarning, match=r"1 of 2 predictions have no length.* 'v', at 4 s"):
         assert scored(truth, guess, tiou=[0.5]).average == pytest.approx(0.25)
 
 
-def test_ambiguous_is_no_class():
+def test_ambiguous_is_not_a_class():
     truth = as_truth({"v": [((0, 10), "run"), ((20, 30), "Ambiguous")]})
     assert scored(truth, tiou=[0.5], guess={"results": {}}).labels == ["run"]
 
 
-def test_a_class_of_another_subset_does_not_enter_the_mean():
+def test_a_class_of_another_subset_does_not_count_in_the_mean():
     truth = deepcopy(TRUTH)
     truth["database"]["t"] = as_truth({"t": [((0, 1), "swim")]}, "training")["database"]["t"]
     guess = deepcopy(GUESS)
@@ -161,14 +161,14 @@ def test_a_class_of_another_subset_does_not_enter_the_mean():
     assert scored(truth, guess).average == 0.375
 
 
-def test_paths_and_dicts_agree(tmp_path):
+def test_paths_and_dicts_give_the_same(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
     (tmp_path / "guess.json").write_text(json.dumps(GUESS))
     assert scored(str(tmp_path / "truth.json"), tmp_path / "guess.json").average == 0.375
 
 
 def change(data, key, value):
-    """GUESS with one field of its first prediction replaced."""
+    """Return predictions with one field of the first one replaced."""
     data = deepcopy(data)
     data["results"]["v"][0][key] = value
     return data
@@ -217,12 +217,12 @@ def without(data, key):
         ({"blocked": [3]}, "not a list of video names"),
     ],
 )
-def test_bad_input_is_named(arguments, message):
+def test_an_error_names_what_is_wrong(arguments, message):
     with pytest.raises(InputError, match=message):
         scored(**arguments)
 
 
-def test_predictions_for_another_subset_name_it():
+def test_an_error_names_the_subset_of_a_foreign_video():
     truth = deepcopy(TRUTH)
     truth["database"]["t"] = {"subset": "training", "annotations": []}
     with pytest.raises(InputError, match=r"'t' is in subset 'training'.*\(1 such videos\)"):
@@ -230,7 +230,7 @@ def test_predictions_for_another_subset_name_it():
 
 
 @pytest.mark.parametrize("content", [None, "{", b"\xff\xfe\x00"])
-def test_unreadable_files_are_named(tmp_path, content):
+def test_an_error_names_an_unreadable_file(tmp_path, content):
     path = tmp_path / "broken.json"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,4 +1,4 @@
-"""Average recall and breakdowns against plain counting."""
+"""Average recall and breakdowns compared with plain counting."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_recall_equals_counting(first, second, guesses, more):
     assert found.average == pytest.approx(found.per_tiou.mean(0))
 
 
-def test_recall_on_real_annotations(shared):
+def test_recall_on_real_annotations_grows_with_the_number_of_proposals(shared):
     def recall(**settings):
         return average_recall(
             shared / "realdata" / "activitynet-1.3" / "activity_net.v1-3.available.min.json",
@@ -99,13 +99,13 @@ def test_breakdown_by_hand():
     assert parts.lengths == ("XS", "S", "M", "L", "XL")
     assert parts.length_count.tolist() == [1, 1, 1, 1, 1]
     assert parts.length_recall.tolist() == [[1, 1], [0, 0], [1, 1], [0, 0], [1, 0]]
-    # At 0.5 the guess of 100 s takes an action of 200 s; at 0.75 none, and then counts against its
-    # own length.
+    # At 0.5 the prediction of 100 s takes an action of 200 s. At 0.75 it takes none, and counts as
+    # a false positive of its own length.
     assert parts.length_precision.tolist() == [[1, 1], [0, 0], [1, 0.5], [0, 0], [1, 0]]
 
 
 def precision_of_length(truth, results, threshold, edges, group):
-    """Average precision of one length group, told step by step; None without ground truth."""
+    """Compute average precision of a length group step by step; None without ground truth."""
 
     def group_of(segment):
         return sum(segment[1] - segment[0] > edge for edge in edges)
@@ -118,7 +118,7 @@ def precision_of_length(truth, results, threshold, edges, group):
             continue
         ranked = [(v, p) for v, items in results.items() for p in items if p["label"] == label]
         ranked.sort(key=lambda item: -item[1]["score"])
-        outcomes = []  # of the predictions that concern the group
+        outcomes = []  # of the predictions that count in the group
         for video, prediction in ranked:
             best = max(
                 range(len(own[video])),
@@ -141,7 +141,7 @@ labelled_guess = st.tuples(guess, st.sampled_from("ab")).map(lambda x: x[0] | {"
 
 @settings(max_examples=150)
 @given(labelled, labelled, *[st.lists(labelled_guess, max_size=8)] * 2)
-def test_precision_by_length_equals_telling_it_step_by_step(first, second, guesses, more):
+def test_precision_by_length_equals_a_step_by_step_version(first, second, guesses, more):
     both = [([0, 1], "a"), ([2, 4], "b")]
     truth = {"v": first, "w": second, "u": both}
     results = {"v": guesses, "w": more}
@@ -167,7 +167,7 @@ def test_breakdown_agrees_with_average_precision(shared):
     parts = breakdown(*files, **settings, edges=(3, 6, 12, 18))
     result = mean_average_precision(*files, **settings)
     np.testing.assert_array_equal(parts.class_precision, result.per_class)
-    # Both ways of grouping count the same ground truths and the same found ones.
+    # Both groupings count the same ground truths, and the same found ones.
     by_class = (parts.class_recall * parts.class_count[:, None]).sum(0)
     by_length = (parts.length_recall * parts.length_count[:, None]).sum(0)
     np.testing.assert_allclose(by_class, by_length)
@@ -176,12 +176,12 @@ def test_breakdown_agrees_with_average_precision(shared):
 
 
 @pytest.mark.parametrize("proposals", [[], [0, 5], [1.5], 3, ["1"]])
-def test_malformed_amounts_are_named(proposals):
+def test_malformed_numbers_of_proposals_are_refused(proposals):
     with pytest.raises(InputError, match="proposals is"):
         average_recall(TRUTH, GUESS, subset="test", tiou=[0.5], proposals=proposals)
 
 
 @pytest.mark.parametrize("edges", [(1, 2, 3), (1, 3, 2, 4), (1, 1, 2, 3), "abcd", 3])
-def test_malformed_edges_are_named(edges):
+def test_malformed_edges_are_refused(edges):
     with pytest.raises(InputError, match="edges are"):
         breakdown(TRUTH, GUESS, subset="test", tiou=[0.5], edges=edges)

@@ -1,4 +1,4 @@
-"""Every snippet and proposal strategy: what it promises, and that its chances are what it says."""
+"""Every snippet and proposal strategy keeps its promises, and its probabilities are exact."""
 
 from itertools import combinations
 from typing import get_args
@@ -27,13 +27,13 @@ UNBIASED = [name for name, strategy in SNIPPET_STRATEGIES.items() if strategy.un
 
 
 def some_actions(seed: int, cells: int) -> torch.Tensor:
-    """None to three actions [A, 2] that follow from the seed."""
+    """Return none to three actions [A, 2], which depend on the seed."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.rand(seed % 4, 2, generator=generator) * cells).sort(dim=1).values
 
 
 def snippet_context(seeds, snippets, channels=5) -> SnippetContext:
-    """Each video's content follows from its seed; some snippets repeat, some have no gradient."""
+    """Make videos that depend on their seeds; some snippets are equal, some have no gradient."""
     features, gradients = [], []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -57,7 +57,7 @@ def proposal_context(seeds, cells, max_duration) -> ProposalContext:
 
 
 def repeated(context: SnippetContext, times: int) -> SnippetContext:
-    """The first video again and again, each time with draws of its own."""
+    """Repeat the first video, each time with other draws."""
     return SnippetContext(
         Draws(range(times)),
         context.snippets,
@@ -71,13 +71,13 @@ def frequencies(picked: torch.Tensor, size: int) -> torch.Tensor:
     return picked.flatten().bincount(minlength=size) / len(picked)
 
 
-def assert_frequent(measured: torch.Tensor, chance: torch.Tensor, times: int) -> None:
-    """Equal up to five standard deviations of a frequency."""
-    bound = 5 * (chance * (1 - chance) / times).clamp(min=1e-9).sqrt() + 1 / times
-    assert ((measured - chance).abs() <= bound).all(), (measured, chance)
+def assert_frequent(measured: torch.Tensor, probability: torch.Tensor, times: int) -> None:
+    """Check that frequencies lie within five standard deviations of their probabilities."""
+    bound = 5 * (probability * (1 - probability) / times).clamp(min=1e-9).sqrt() + 1 / times
+    assert ((measured - probability).abs() <= bound).all(), (measured, probability)
 
 
-def test_settings_name_all_strategies():
+def test_the_settings_list_all_strategies():
     fields = SamplingSettings.model_fields
     assert get_args(fields["snippet_strategy"].annotation) == tuple(SNIPPET_STRATEGIES)
     assert get_args(fields["proposal_strategy"].annotation) == tuple(PROPOSAL_STRATEGIES)
@@ -90,7 +90,7 @@ def test_settings_name_all_strategies():
     snippets=st.integers(1, 30),
     share=st.floats(0, 1),
 )
-def test_snippets_are_distinct_in_order_and_follow_from_their_video_alone(
+def test_snippets_are_distinct_and_sorted_and_do_not_depend_on_other_videos(
     name, seeds, snippets, share
 ):
     pick, count = SNIPPET_STRATEGIES[name].pick, max(1, round(share * snippets))
@@ -101,37 +101,37 @@ def test_snippets_are_distinct_in_order_and_follow_from_their_video_alone(
     assert int(picked.min()) >= 0
     assert int(picked.max()) < snippets
     if name == "kdpp" and seeds[-1] % 2:
-        return  # which of several equal snippets it picks hangs on the last bit
+        return  # rounding decides which of several equal snippets it picks
     alone = pick(snippet_context(seeds[-1:], snippets), count)
     torch.testing.assert_close(alone[0], picked[-1], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
 @pytest.mark.parametrize("name", UNBIASED)
-def test_snippets_are_picked_as_often_as_said(name, count):
+def test_snippets_are_picked_with_their_probabilities(name, count):
     strategy, times = SNIPPET_STRATEGIES[name], 1000
-    for seed in (1, 2, 3, 4):  # none, some and all without a gradient; none to three actions
+    for seed in (1, 2, 3, 4):  # none, some or all have no gradient; none to three actions
         context = repeated(snippet_context([seed], 12), times)
-        chance = strategy.inclusion(context, count)[0]
-        assert (chance > 0).all()
-        assert chance.max() <= 1 + 1e-6
-        assert float(chance.sum()) == pytest.approx(count, rel=1e-5)
-        assert_frequent(frequencies(strategy.pick(context, count), 12), chance, times)
+        probability = strategy.inclusion(context, count)[0]
+        assert (probability > 0).all()
+        assert probability.max() <= 1 + 1e-6
+        assert float(probability.sum()) == pytest.approx(count, rel=1e-5)
+        assert_frequent(frequencies(strategy.pick(context, count), 12), probability, times)
 
 
-def test_a_grid_has_equal_steps_and_a_block_has_none():
+def test_a_grid_has_equal_steps_and_a_block_holds_neighbours():
     context = snippet_context(range(50), 40)
     steps = SNIPPET_STRATEGIES["grid"].pick(context, 8).diff(dim=1)
     assert (steps == 5).all()
     steps = SNIPPET_STRATEGIES["grid"].pick(context, 9).diff(dim=1)
     assert set(steps.unique().tolist()) == {4, 5}
     steps = SNIPPET_STRATEGIES["block"].pick(context, 8).diff(dim=1)
-    assert ((steps == 1).sum(dim=1) >= 6).all()  # at most one gap: over the end
+    assert ((steps == 1).sum(dim=1) >= 6).all()  # at most one gap: a block may go on at the start
     assert set(steps.unique().tolist()) == {1, 33}
 
 
 @pytest.mark.parametrize("name", ["foreground", "boundary", "background"])
-def test_label_strategies_give_their_share(name):
+def test_label_strategies_draw_their_share(name):
     actions = torch.tensor([[10.0, 30.0]])
     groups = {
         "foreground": set(range(10, 30)),
@@ -141,11 +141,11 @@ def test_label_strategies_give_their_share(name):
     context = SnippetContext(Draws(range(400)), 40, [actions] * 400)
     picked = SNIPPET_STRATEGIES[name].pick(context, 6)
     inside = torch.isin(picked, torch.tensor(sorted(groups[name]))).sum(dim=1)
-    assert set(inside.tolist()) == {4, 5}  # 4.5
+    assert set(inside.tolist()) == {4, 5}  # 0.75 * 6 is 4.5
     assert float(inside.float().mean()) == pytest.approx(LABEL_SHARE * 6, abs=0.15)
 
 
-def test_label_strategies_fill_up_from_the_other_group():
+def test_a_group_that_is_too_small_is_filled_up_from_the_other():
     everywhere, nowhere = torch.tensor([[0.0, 9.0]]), torch.zeros(0, 2)
     for name in ("foreground", "boundary", "background"):
         context = SnippetContext(Draws([1, 2]), 9, [everywhere, nowhere])
@@ -166,47 +166,49 @@ def test_farthest_points_equal_a_plain_loop():
         assert picked[video].tolist() == chosen
 
 
-def subset_chances(similarity: torch.Tensor, count: int) -> dict[tuple[int, ...], float]:
-    """By enumeration: the chance of a set is proportional to its determinant."""
+def subset_probabilities(similarity: torch.Tensor, count: int) -> dict[tuple[int, ...], float]:
+    """Enumerate the sets: the probability of a set is proportional to its determinant."""
     sets = list(combinations(range(len(similarity)), count))
     weights = torch.stack([torch.linalg.det(similarity[list(s)][:, list(s)]) for s in sets])
     return dict(zip(sets, (weights / weights.sum()).tolist(), strict=True))
 
 
 @pytest.mark.parametrize(("rank", "count"), [(6, 1), (6, 3), (6, 6), (2, 2), (2, 4)])
-def test_kdpp_draws_sets_by_their_determinants(rank, count):
+def test_a_kdpp_draws_sets_in_proportion_to_their_determinants(rank, count):
     times = 6000
     factors = torch.randn(6, rank, dtype=torch.float64)
     similarity = factors @ factors.T / rank
-    # Two places more than items: they are never drawn.
+    # Two places that hold no item are never drawn.
     padded = torch.zeros(8, 8, dtype=torch.float64)
     padded[1:7, 1:7] = similarity
     counts = torch.full((times,), count)
     picked = sample_kdpp(padded.expand(times, -1, -1), counts, Draws.fresh(times).rand(2, 8))
     assert not picked[:, [0, 7]].any()
     assert (picked.sum(dim=1) == count).all()
-    chances = subset_chances(similarity + RIDGE * torch.eye(6, dtype=torch.float64), count)
+    probabilities = subset_probabilities(
+        similarity + RIDGE * torch.eye(6, dtype=torch.float64), count
+    )
     drawn = picked[:, 1:7].nonzero()[:, 1].unflatten(0, (times, count))
-    for chosen, chance in chances.items():
+    for chosen, probability in probabilities.items():
         share = (drawn == torch.tensor(chosen)).all(dim=1).double().mean()
-        assert_frequent(share, torch.tensor(chance), times)
+        assert_frequent(share, torch.tensor(probability), times)
 
 
-def test_kdpp_draws_sets_of_several_sizes_at_once():
+def test_kdpps_draw_sets_of_several_sizes_at_once():
     similarity = torch.eye(5).expand(4, -1, -1)
     picked = sample_kdpp(similarity, torch.tensor([0, 1, 3, 5]), torch.rand(4, 2, 5))
     assert picked.sum(dim=1).tolist() == [0, 1, 3, 5]
 
 
-def test_kdpp_of_alike_features_draws_any():
+def test_a_kdpp_of_equal_features_draws_all_with_equal_probabilities():
     context = SnippetContext(Draws(range(4000)), 6, features=torch.ones(4000, 3, 6))
     picked = SNIPPET_STRATEGIES["kdpp"].pick(context, 4)
     assert_frequent(frequencies(picked, 6), torch.full((6,), 4 / 6), 4000)
 
 
 @pytest.mark.parametrize("name", ["farthest", "kdpp"])
-def test_strategies_on_features_avoid_repetitions(name):
-    """Four kinds of snippets, repeated: of four picks, one of each kind."""
+def test_strategies_on_features_avoid_similar_snippets(name):
+    """Of four kinds of snippets, each of them repeated, four picks take one of each kind."""
     features = torch.randn(1, 8, 4).repeat(50, 1, 5)
     features += 1e-3 * torch.randn_like(features)
     picked = SNIPPET_STRATEGIES[name].pick(SnippetContext(Draws(range(50)), 20, None, features), 4)
@@ -214,7 +216,7 @@ def test_strategies_on_features_avoid_repetitions(name):
 
 
 @pytest.mark.parametrize("name", ["farthest", "kdpp", "gradient_norm"])
-def test_broken_values_break_no_strategy(name):
+def test_strategies_accept_nan_and_infinity(name):
     values = torch.randn(2, 3, 10)
     values[0, 1, 4], values[0, 0, 7], values[1] = torch.nan, torch.inf, torch.nan
     context = SnippetContext(Draws([1, 2]), 10, None, values, values)
@@ -227,24 +229,24 @@ def test_broken_values_break_no_strategy(name):
     share=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_proportional_probabilities_and_their_picks(sizes, share, seed):
+def test_probabilities_are_proportional_and_picks_are_distinct(sizes, share, seed):
     count = max(1, round(share * len(sizes)))
-    chances = proportional_probabilities(torch.tensor([sizes]), count)[0]
-    assert float(chances.sum()) == pytest.approx(count)
-    assert ((chances > 0) & (chances <= 1)).all()
+    probabilities = proportional_probabilities(torch.tensor([sizes]), count)[0]
+    assert float(probabilities.sum()) == pytest.approx(count)
+    assert ((probabilities > 0) & (probabilities <= 1)).all()
     floor = max(sizes) * 1e-6
     wanted = torch.tensor([max(size, floor) if floor else 1.0 for size in sizes]).double()
-    below = chances < 1
-    ratio = chances[below] / wanted[below]
+    below = probabilities < 1
+    ratio = probabilities[below] / wanted[below]
     assert ratio.numel() == 0 or float(ratio.max() / ratio.min()) == pytest.approx(1, rel=1e-5)
-    if ratio.numel():  # what is certain would have more than 1 at the others' rate
+    if ratio.numel():  # with the ratio of the others, the certain ones would exceed 1
         assert (wanted[~below] * ratio.max() >= 1 - 1e-5).all()
     draw = Draws([seed]).rand(len(sizes) + 1)
-    assert len(set(systematic_sample(chances[None], draw, count)[0].tolist())) == count
+    assert len(set(systematic_sample(probabilities[None], draw, count)[0].tolist())) == count
 
 
 class Linear(nn.Module):
-    """The smallest encoder: a snippet's mean colours times a matrix."""
+    """The smallest encoder: a matrix times the mean colours of a snippet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,7 +257,7 @@ class Linear(nn.Module):
 
 
 def mean_gradient(strategy, frames, head, actions, *, rescale, ratio, times):
-    """Mean and standard error of the encoder's gradient over many draws, flat."""
+    """Return mean and standard error of the encoder's flat gradient over many draws."""
     encoder = Linear()
     encoder.load_state_dict({"out.weight": torch.ones(4, 3), "out.bias": torch.zeros(4)})
     module = SequentialEncoder(encoder, 20, strategy, ratio, rescale=rescale)
@@ -269,9 +271,9 @@ def mean_gradient(strategy, frames, head, actions, *, rescale, ratio, times):
 
 
 @pytest.mark.parametrize("name", UNBIASED)
-def test_the_rescaled_gradient_is_the_full_one_on_average(name):
+def test_the_rescaled_gradient_equals_the_full_one_on_average(name):
     frames = torch.randint(0, 256, (1, 8, 3, 1, 2, 2), dtype=torch.uint8)
-    head = torch.randn(1, 4, 8) * torch.arange(8)  # of very different norms
+    head = torch.randn(1, 4, 8) * torch.arange(8)  # norms differ a lot
     actions = torch.tensor([[2.0, 5.0]])
     full, _ = mean_gradient(RANDOM, frames, head, actions, rescale=False, ratio=1.0, times=1)
     mean, error = mean_gradient(
@@ -280,7 +282,7 @@ def test_the_rescaled_gradient_is_the_full_one_on_average(name):
     assert ((mean - full).abs() <= 5 * error + 1e-5 * full.abs()).all()
 
 
-def test_the_plain_random_gradient_is_the_ratio_times_the_full_one_on_average():
+def test_without_rescaling_the_gradient_is_the_full_one_times_the_ratio_on_average():
     frames = torch.randint(0, 256, (1, 8, 3, 1, 2, 2), dtype=torch.uint8)
     head = torch.randn(1, 4, 8)
     full, _ = mean_gradient(RANDOM, frames, head, None, rescale=False, ratio=1.0, times=1)
@@ -321,7 +323,7 @@ def test_settings_reach_the_encoder(tiny):
     max_duration=st.integers(1, 20),
     share=st.floats(0, 1),
 )
-def test_proposals_are_distinct_and_follow_from_their_video_alone(
+def test_proposals_are_distinct_and_do_not_depend_on_other_videos(
     name, seeds, cells, max_duration, share
 ):
     pick, context = PROPOSAL_STRATEGIES[name], proposal_context(seeds, cells, max_duration)
@@ -342,14 +344,14 @@ def test_grid_proposals_are_a_lattice():
     for video in picked:
         length = video[:, 1] - video[:, 0]
         rows = length.unique()
-        assert (rows.diff() == 4).all()  # the root of 8,256 / 495 is 4.08
+        assert (rows.diff() == 4).all()  # the square root of 8,256 / 495 is 4.08
         for row in rows[rows < 100]:
             starts = video[length == row, 0].sort().values
             assert set(starts.diff().tolist()) <= {4.0, 5.0} or len(starts) < 2
-    assert len({tuple(video[0].tolist()) for video in picked}) > 4  # moved at random
+    assert len({tuple(video[0].tolist()) for video in picked}) > 4  # shifted at random
 
 
-def test_block_proposals_hang_together():
+def test_block_proposals_are_connected():
     for count in (1, 7, 120):
         picked = PROPOSAL_STRATEGIES["block"](proposal_context(range(5), 32, 20), count)
         for video in picked.tolist():
@@ -388,7 +390,7 @@ def test_scale_balanced_proposals_have_equal_shares():
 
 
 @pytest.mark.parametrize(("name", "factor"), [("farthest", 1.3), ("kdpp", 1.05)])
-def test_proposals_are_further_apart_than_random_ones(name, factor):
+def test_proposals_lie_further_apart_than_random_ones(name, factor):
     context = proposal_context(range(10), 64, 64)
 
     def nearest(name: str) -> float:
