@@ -1,4 +1,4 @@
-"""What a training video may look like instead: one draw for all of its snippets."""
+"""Augmentation of training videos: one random draw for all snippets of a video."""
 
 from torch import Tensor
 from torchvision.transforms import v2
@@ -10,12 +10,12 @@ def centre_crop(frames: Tensor, side: int) -> Tensor:
 
 
 def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
-    """Random crop, mirror and colours, the same for all frames of a video.
+    """Crop, mirror and recolour at random, the same way for all frames of a video.
 
     Args:
         frames: uint8 [N, 3, F, H, W].
         side: pixels of the square that is cut out.
-        flip: mirror every second video; wrong where left and right tell classes apart.
+        flip: mirror half of the videos; wrong if left and right tell classes apart.
         jitter: 0..1, strength of the changes of brightness, contrast and saturation.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Feature files: one NumPy array [T, C] a video."""
+"""Feature files: one NumPy array [T, C] per video."""
 
 from pathlib import Path
 
@@ -12,11 +12,7 @@ from etadlite.base.files import written_whole
 
 
 class FeatureShapeError(InputError):
-    """A feature file holds numbers, but not as [T, C].
-
-    Attributes:
-        shape: what it holds.
-    """
+    """A feature file has another shape than [T, C]; `shape` is the one it has."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], channels: int) -> None:
         hint = "; it looks transposed" if len(shape) == 2 and shape[0] == channels else ""
@@ -25,14 +21,14 @@ class FeatureShapeError(InputError):
 
 
 def feature_file(folder: Path, name: str, view: int = 0) -> Path:
-    """Where a video's features lie; further views are as many augmented versions of the video."""
+    """Return the path of a video's features; further views are augmented versions of the video."""
     return folder / (f"{name}.{view}.npy" if view else f"{name}.npy")
 
 
 def find_features(folder: Path, name: str) -> Path | None:
-    """The feature file of a video, None if there is none; ActivityNet's prefix "v_" may be there.
+    """Return the feature file of a video; None if there is none.
 
-    Further views are found beside it, see `feature_file`.
+    The file's name may have ActivityNet's prefix "v_".
     """
     paths = (feature_file(folder, known) for known in (name, f"v_{name}"))
     return next((path for path in paths if path.exists()), None)
@@ -45,12 +41,12 @@ def write_features(path: Path, features: Tensor) -> None:
 
 
 def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:
-    """Open a feature file [T, C]; its values are not checked.
+    """Open a feature file [T, C] without a check of its values.
 
     Args:
         path: the file.
         channels: C.
-        on_disk: leave it there until parts are taken, for those who need only a part.
+        on_disk: map the file into memory, so that only the rows that are used are read.
 
     Raises:
         InputError: the file is absent or broken.
@@ -70,10 +66,10 @@ def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.nda
 
 
 def as_features(array: np.ndarray, path: Path) -> Tensor:
-    """Rows [T, C] of an opened file as float32 [C, T].
+    """Return rows [T, C] of an opened file as float32 [C, T].
 
     Raises:
-        InputError: they hold anything but finite numbers.
+        InputError: they hold a value that is not finite.
     """
     features = torch.from_numpy(np.array(array, dtype="float32")).T
     if not torch.isfinite(features).all():
@@ -82,19 +78,15 @@ def as_features(array: np.ndarray, path: Path) -> Tensor:
 
 
 def read_features(path: Path, channels: int) -> Tensor:
-    """Read a feature file [T, C] as float32 [C, T].
-
-    Raises:
-        InputError: see `open_features` and `as_features`.
-    """
+    """Read a feature file [T, C] as float32 [C, T]; see `open_features` and `as_features`."""
     return as_features(open_features(path, channels), path)
 
 
 def resize_features(features: Tensor, cells: int) -> Tensor:
     """Resample features [C, T] of any length to `cells` cells, as published for ActivityNet.
 
-    The rule is RoIAlign over the whole feature; features and length pass through half precision, as
-    in the released code, which makes the result the same on every device.
+    The rule is RoIAlign over the whole feature. As in the released code, features and length pass
+    through half precision; this makes the result the same on every device.
     """
     box = torch.tensor([[0, 0, 0, 1, features.shape[1]]], dtype=torch.half).double()
     exact = features.half().double()[None, :, :, None]

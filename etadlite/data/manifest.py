@@ -1,15 +1,15 @@
-"""What is known of the files of a data set: found out once by `check-data`, kept beside them."""
+"""The manifest of a folder: what `check-data` found out about its files, kept beside the folder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json
+from etadlite.base.files import read_json, write_json
 
 VERSION = 1
+REMEDY = "delete it and run check-data again"
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class CheckedFile:
 
     Attributes:
         bytes: its size.
-        modified: when it was last changed, in nanoseconds, as the file system tells.
-        frames: frames of a video, rows of a feature file; 0 where it cannot be read.
-        duration: length of a video in seconds; None of a feature file.
-        fps: frames a second of a video.
+        modified: time of its last change in nanoseconds, from the file system.
+        frames: frames of a video, rows of a feature file; 0 if it cannot be read.
+        duration: seconds of a video; None for a feature file.
+        fps: frames per second of a video.
         short_side: shorter side of a video in pixels.
         note: damage that training can live with, in words.
         problem: why training cannot use the file, in words; empty if it can.
         wrong_shape: True if the problem is the shape of the features.
-        lost: whether the process that opened it died or took too long; that may be no fault of the
-            file, so the next check opens it again.
+        lost: True if the process that opened the file died or took too long. The file may be
+            intact, so the next check opens it again.
     """
 
     bytes: int
@@ -42,7 +42,7 @@ class CheckedFile:
     lost: bool = False
 
     def still_describes(self, path: Path) -> bool:
-        """Whether the file is the one that was checked: same size, not changed since."""
+        """Return True if the file has the size and time that were checked."""
         try:
             found = path.stat()
         except OSError:
@@ -51,58 +51,61 @@ class CheckedFile:
 
 
 def manifest_file(folder: Path) -> Path:
-    """Where the manifest of a folder lies: beside it, under its name."""
+    """Return the path of a folder's manifest, which is beside the folder."""
     return folder.with_name(f"{folder.name}.manifest.json")
 
 
 def write_manifest(
     folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
 ) -> Path:
-    """Write what was found in a folder.
+    """Write what was found in a folder of videos or features.
 
     Args:
-        folder: the folder of videos or features.
-        files: what each file holds, by file name.
-        how: how deep was looked, and for what; entries are reused only by a check of the same.
-        findings: what was found, for who reads the file.
+        folder: the folder.
+        files: file name -> what the file holds.
+        how: what was checked; entries are reused only by a check of the same kind.
+        findings: the results for a person who reads the file.
     """
-    content = {"version": VERSION, "checked": dict(how), "findings": findings}
-    content["files"] = {name: _without_defaults(files[name]) for name in sorted(files)}
+    entries = {}
+    for name in sorted(files):
+        values = asdict(files[name]).items()
+        entries[name] = {k: v for k, v in values if v not in (None, "") and v is not False}
+    content = {"version": VERSION, "checked": dict(how), "findings": findings, "files": entries}
     path = manifest_file(folder)
     write_json(path, content)
     return path
 
 
 def read_manifest(folder: Path) -> tuple[dict[str, CheckedFile], dict[str, Any]]:
-    """The files of a folder as they were checked, by file name, and how; empty if never checked.
+    """Return the checked files by name, and what was checked; both empty without a manifest.
 
     Raises:
         InputError: there is a manifest, but it cannot be read.
     """
     path = manifest_file(folder)
+    if not path.exists():
+        return {}, {}
+    content = read_json(path, "manifest", REMEDY)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != VERSION:
             return {}, {}
         files = {name: CheckedFile(**entry) for name, entry in content["files"].items()}
         return files, content["checked"]
-    except FileNotFoundError:
-        return {}, {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path} is no manifest that check-data wrote ({error}); delete it and run it again"
+            f"{path} is no manifest that check-data wrote ({error}); {REMEDY}"
         ) from None
 
 
 def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
-    """Which files of a folder training cannot use, by file name, and why.
+    """Return the files that training cannot use, by name, and why.
 
-    A file that was replaced since the check is given another chance, and so are all where the check
-    was for features of another width.
+    A file that was replaced since the check counts as usable, and so do all files if the check was
+    for features of another width.
 
     Args:
-        folder: of videos or features.
-        channels: the width of features; None of videos.
+        folder: folder of videos or features.
+        channels: C of features; None for videos.
 
     Raises:
         InputError: there is a manifest, but it cannot be read.
@@ -115,8 +118,3 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
         for name, file in files.items()
         if file.problem and file.still_describes(folder / name)
     }
-
-
-def _without_defaults(file: CheckedFile) -> dict[str, Any]:
-    told = asdict(file).items()
-    return {name: v for name, v in told if v not in (None, "") and v is not False}

@@ -12,19 +12,19 @@ from etadlite.data.datasets import SampleKey
 
 
 class TrainingOrder(Sampler[list[SampleKey]]):
-    """Which samples, with which seeds, the steps of an epoch are made of.
+    """The samples, with their seeds, of every step of an epoch.
 
-    Every epoch has an order of its own, in which each sample comes once; order and seeds follow
-    from the run's seed and the epoch alone. Each of several processes gets its share of a step.
+    Each epoch has its own order, in which every sample comes once. Order and seeds follow from the
+    run's seed and the epoch alone. Each of several processes gets its shard of a step.
 
     Args:
-        samples: their number.
-        batch_size: samples of one step, over all processes; the last step may have less.
-        seed: the run's.
+        samples: number of samples.
+        batch_size: samples per step over all processes; the last step may have fewer.
+        seed: the run's seed.
 
     Attributes:
-        epoch: the epoch that the next iteration gives.
-        first_step: the step of the epoch that it starts with.
+        epoch: the epoch of the next iteration.
+        first_step: the step of the epoch at which the next iteration starts.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int) -> None:
@@ -35,11 +35,11 @@ class TrainingOrder(Sampler[list[SampleKey]]):
         self.first_step = 0
 
     def __len__(self) -> int:
-        """The steps of a whole epoch."""
+        """Return the number of steps of a whole epoch."""
         return ceil(self.samples / self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        # No sample has this number as its index, so none has this seed.
+        # No sample has this number as its index, so no sample has this seed.
         shuffle = torch.Generator().manual_seed(video_seed(self.seed, self.epoch, self.samples))
         order = torch.randperm(self.samples, generator=shuffle).tolist()
         for step in range(self.first_step, len(self)):

@@ -1,4 +1,4 @@
-"""Which frames a snippet has: of snippets spread over a video, of windows, of dense clips."""
+"""The frames of a snippet: spread evenly over a video, in a window, or at a fixed stride."""
 
 from typing import Literal
 
@@ -15,20 +15,20 @@ def snippet_frames(
     """Choose the frames of N snippets that are spread evenly over a video.
 
     Frame k fills [k, k+1) on the frame axis, and snippet n has the F frames ``first, first + step,
-    ..., first + (F - 1) * step``. Two rules say where ``first`` lies:
+    ..., first + (F - 1) * step``. The rule says where ``first`` lies:
 
     - "cells" (this project's definition): the video is cut into N equal cells of
       ``num_frames / N`` frames, and the middle of a snippet lies on the middle of cell n,
-      ``(n + 1/2) * num_frames / N``. Where that falls between two frames, ``first`` is rounded to
+      ``(n + 1/2) * num_frames / N``. If that falls between two frames, ``first`` is rounded to
       the nearest frame, halves upwards. So a video of N * F frames is cut into its N snippets
       without gap or overlap.
     - "ends" (as in the released ETAD code): the first snippet starts with the video, the last ends
       with it, and the others start evenly between them, rounded to the nearest frame, halves to
-      the even one. At the ends a snippet's middle is then up to half a snippet away from that of
-      its cell.
+      the even one. At the ends, the middle of a snippet is up to half a snippet away from the
+      middle of its cell.
 
-    A long video leaves gaps between snippets, in a short one they overlap. Indices outside the
-    video are moved to its first or last frame.
+    In a long video there are gaps between snippets, in a short one they overlap. Indices outside
+    the video become its first or last frame.
 
     Args:
         num_frames: frames of the video.

@@ -1,4 +1,4 @@
-"""The videos of a split, and which of them have a file."""
+"""The annotated videos of the training or test split, and those that have a file."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,7 @@ from pathlib import Path
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
-from etadlite.data.annotations import (
-    NOT_A_CLASS,
-    VideoAnnotation,
-    read_annotations,
-    read_names,
-)
+from etadlite.data.annotations import NOT_A_CLASS, VideoAnnotation, read_annotations, read_names
 
 
 class CoverageWarning(UserWarning):
@@ -21,7 +16,7 @@ class CoverageWarning(UserWarning):
 def read_split(
     settings: DataSettings, *, training: bool, classes: Sequence[str] = ()
 ) -> list[VideoAnnotation]:
-    """The annotated videos of the training or test split, without the blocked ones.
+    """Read the annotated videos of the training or test split, without the blocked ones.
 
     Raises:
         InputError: a file cannot be read, a label is no class, or no video is left.
@@ -45,19 +40,19 @@ def read_split(
 def without_missing(
     videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:
-    """The videos of a split that have a file.
+    """Return the videos of a split that have a file.
 
     Args:
-        videos: all of the split.
-        missing: those without a usable file, and what is wrong with it; empty where none is there.
+        videos: all videos of the split.
+        missing: names of videos without a usable file -> what is wrong with it; "" if it is absent.
         folder: where the files should be.
-        allow: whether some may be missing.
+        allow: True if some videos may be missing.
 
     Raises:
-        InputError: videos are missing that may not be, or all are.
+        InputError: all videos are missing, or some are that may not be.
 
     Warns:
-        CoverageWarning: videos are left out; how many, and the first names.
+        CoverageWarning: videos are left out.
     """
     if not missing:
         return list(videos)
@@ -83,5 +78,4 @@ def without_missing(
         CoverageWarning,
         stacklevel=3,
     )
-    absent = set(missing)
-    return [video for video in videos if video.name not in absent]
+    return [video for video in videos if video.name not in missing]

@@ -1,7 +1,7 @@
 """Seconds, frames and cells: the one place that converts between them.
 
-A detector sees time as T cells, numbered 0..T-1; a position in cells is a real number in 0..T, and
-cell t covers [t, t+1). Annotations and predictions speak seconds, videos speak frames.
+A detector sees time as T cells, numbered 0..T-1. A position in cells is a real number in 0..T, and
+cell t covers [t, t+1). Annotations and predictions use seconds, videos use frames.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """T cells of equal length laid over a video or over a window of it.
+    """T cells of equal length that cover a video or a window of it.
 
-    Positions outside the grid convert as well: nothing is clipped here.
+    Positions outside the grid are converted too; nothing is clipped here.
 
     Attributes:
-        cells: T, the number of cells.
-        seconds_per_cell: length of a cell in seconds.
-        start: where cell position 0 lies, in seconds.
+        cells: T.
+        seconds_per_cell: length of a cell.
+        start: the time of cell position 0, in seconds.
 
     Raises:
         InputError: there is no cell, or the cells have no length.
@@ -45,37 +45,27 @@ class TimeGrid:
 
     @classmethod
     def over_video(cls, duration: float, cells: int) -> "TimeGrid":
-        """Spread the cells over a whole video, whatever its length (as done for ActivityNet).
-
-        Args:
-            duration: length of the video in seconds.
-            cells: T.
-
-        Raises:
-            InputError: duration or cells is not above zero.
-        """
+        """Spread the cells over a whole video of any duration in seconds, as for ActivityNet."""
         return cls(cells, duration / max(cells, 1))
 
     @classmethod
     def window(
         cls, first_frame: int, cells: int, stride: float, fps: float, offset: float = 0
     ) -> "TimeGrid":
-        """Cells a fixed number of frames apart (as done for THUMOS-14).
+        """Make cells that lie a fixed number of frames apart, as for THUMOS-14.
 
-        Cell position c is frame ``first_frame + offset + c * stride``, hence
-        ``c = (seconds * fps - offset - first_frame) / stride``: OpenTAD's convention, except that
-        it first cuts the boundaries of its training actions down to whole frames.
+        Cell position c is frame ``first_frame + offset + c * stride``, so
+        ``c = (seconds * fps - offset - first_frame) / stride``. This is OpenTAD's convention,
+        except that OpenTAD first rounds the boundaries of its training actions down to whole
+        frames.
 
         Args:
             first_frame: the frame at which the window starts.
             cells: T.
             stride: frames from one cell to the next.
-            fps: frames a second.
-            offset: frames from the start of the window to position 0. Features of clips of 16
-                frames at a stride of 4 have 8: a feature stands for the middle of its clip.
-
-        Raises:
-            InputError: cells, stride or fps is not above zero.
+            fps: frames per second.
+            offset: frames from the start of the window to position 0. For features of clips of 16
+                frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
         """
         if not (isfinite(fps) and fps > 0):
             raise InputError(f"a window needs a frame rate above 0, not {fps}")

@@ -11,9 +11,9 @@ class Window(NamedTuple):
     """Consecutive snippets of a video.
 
     Attributes:
-        first_frame: where its first snippet starts.
-        last_frame: where its last snippet starts.
-        snippets: how many there are; fewer than asked for where the video is shorter.
+        first_frame: start of its first snippet.
+        last_frame: start of its last snippet.
+        snippets: their number; smaller than asked for if the video is shorter.
     """
 
     first_frame: int
@@ -30,23 +30,20 @@ class FrameAction(NamedTuple):
 
 
 def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> list[Window]:
-    """Cut a video into windows.
+    """Cut a video into windows, which together cover every snippet.
 
     The video's snippets start at frames 0, `stride`, 2 `stride`, ... below its end. A window starts
-    every ``size * (1 - overlap)`` snippets, rounded down; as many as fit into the video side by
-    side, one at least. The window that would run over the end is moved back to it and is the last.
-    So a video whose snippets are a multiple of that step has its last window twice: this is
-    published and kept. Source: OpenTAD's sliding windows.
+    every ``size * (1 - overlap)`` snippets, rounded down; there are as many as this step fits into
+    the video, and at least one. The window that would pass the end is moved back to it and is the
+    last. So a video whose number of snippets is a multiple of the step has its last window twice;
+    this is published and kept. Source: OpenTAD's sliding windows.
 
     Args:
         frames: length of the video.
-        size: snippets a window.
+        size: snippets per window.
         stride: frames from one snippet to the next.
-        overlap: share of a window that the next one repeats; from 0.5, as below it the published
+        overlap: share of a window that the next one repeats, at least 0.5: below it the published
             rule can lose the end of a video.
-
-    Returns:
-        The windows in order; together they cover every snippet.
 
     Raises:
         InputError: a count is below 1, or the overlap leaves no step.
@@ -76,31 +73,29 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
 
 
 def action_frames(video: VideoAnnotation) -> list[FrameAction]:
-    """A video's actions in whole frames, rounded down; what is then the same is there once.
-
-    Source: OpenTAD.
+    """Return a video's actions in whole frames, rounded down, without duplicates, as OpenTAD does.
 
     Raises:
         InputError: the annotation does not give the number of frames or the duration.
     """
-    if video.frames is None or not video.duration > 0:
+    frames, duration = video.frames, video.duration
+    if frames is None or not duration > 0:
         raise InputError(
             f'video {video.name}: windows need its "duration" and its number of frames, "frame"; '
             "add them to the annotations"
         )
-    rate = (video.duration, video.frames)
-    return list(
-        dict.fromkeys(
-            FrameAction(_frame(action.start, *rate), _frame(action.end, *rate), action.label)
-            for action in video.actions
-        )
-    )
+
+    def frame(seconds: float) -> int:
+        return int(seconds / duration * frames)  # in this order, so that it rounds as published
+
+    actions = (FrameAction(frame(a.start), frame(a.end), a.label) for a in video.actions)
+    return list(dict.fromkeys(actions))
 
 
 def actions_inside(
     actions: Sequence[FrameAction], window: Window, inside: float
 ) -> list[FrameAction]:
-    """The actions of which more than the share `inside` lies in the window, cut to it.
+    """Return the actions of which more than the share `inside` lies in the window, cut to it.
 
     The window reaches from the start of its first snippet to the start of its last, as in OpenTAD.
     """
@@ -110,7 +105,3 @@ def actions_inside(
         if cut.end > cut.start and (cut.end - cut.start) / (end - start) > inside:
             kept.append(cut)
     return kept
-
-
-def _frame(seconds: float, duration: float, frames: int) -> int:
-    return int(seconds / duration * frames)  # in this order, so that it rounds as published
