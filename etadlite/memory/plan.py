@@ -29,14 +29,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training step will need.
-
-    Attributes:
-        settings: the settings of the step.
-        device: `cpu` or `cuda`.
-        bf16: True if the encoder computes in bf16.
-        rows: the prediction.
-    """
+    """The predicted memory of a training step with these settings, in its parts: `rows`."""
 
     settings: Settings
     device: str

@@ -15,7 +15,7 @@ from etadlite.base.errors import StoppedError
 SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
 ]
-"""Sent by job schedulers, kill and Ctrl-C; Slurm's `--signal=USR1@60` warns before the limit."""
+"""Job schedulers, kill and Ctrl-C send them; Slurm's `--signal=USR1@60` warns before the limit."""
 
 
 class Interruption:
