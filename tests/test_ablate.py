@@ -17,7 +17,7 @@ from etadlite.viz.ablation import draw_ablation
 
 @pytest.fixture
 def study(tiny, tmp_path, monkeypatch, etadlite):  # noqa: F811
-    """Runs `etadlite ablate` on the tiny data set: arguments -> code, output, errors."""
+    """Run `etadlite ablate` on the tiny data: arguments -> code, output, errors."""
 
     def copied(root, size, **options):
         shutil.copytree(tiny.data, root, dirs_exist_ok=True)
@@ -28,7 +28,7 @@ def study(tiny, tmp_path, monkeypatch, etadlite):  # noqa: F811
 
 
 def pretended(settings, folder, *, progress):
-    """Leaves what a run leaves, without one."""
+    """Write the files of a run without a training."""
     sampling = settings.sampling
     average = 0.1 + 0.1 * sampling.snippet_ratio + 0.01 * settings.seed
     report = RunReport(folder, (0.5,), (average,), average, 2**20, 0.5)
@@ -40,7 +40,7 @@ def configs(folder):
     return [json.loads(path.read_text()) for path in folder.rglob("config.json")]
 
 
-def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_what_is_done(
+def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_finished_runs(
     study, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(demo, "run_training", pretended)
@@ -76,7 +76,7 @@ def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_what_is_done(
     assert again[:2] == (0, out)
 
 
-def test_proposals_are_varied_alike(study, tmp_path, monkeypatch):
+def test_proposals_are_varied_like_snippets(study, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "run_training", pretended)
     code, out, _ = study(
         "proposals", "--strategies", "scale_balanced", "--ratios", "0.2", "--seeds", 1
@@ -110,7 +110,7 @@ def test_a_study_that_is_stopped_goes_on_with_the_same_command(study, monkeypatc
     assert "--resume" not in command
 
 
-def test_what_cannot_be_studied_is_refused(study, tmp_path):
+def test_a_study_that_is_impossible_is_refused(study, tmp_path):
     assert refused(study("frames"), '"frames"', "snippets, proposals")
     assert refused(study("snippets", "--strategies", "grid,iou_balanced"), "'iou_balanced'", "kdpp")
     assert refused(study("snippets", "--ratios", "0.5,0"), "above 0", "not 0")

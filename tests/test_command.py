@@ -25,7 +25,7 @@ from etadlite.stickfigures.dataset import Size, write_video
 
 @pytest.fixture
 def etadlite(monkeypatch, capsys):
-    """Runs the command in this process: arguments -> exit code, standard output, errors."""
+    """A function that runs the command in this process: arguments -> exit code, output, errors."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
@@ -39,7 +39,7 @@ def etadlite(monkeypatch, capsys):
 
 
 def refused(result, *words):
-    """Whether a run ended with exit code 2 and one sentence that holds the words."""
+    """Check that a run ended with exit code 2 and one sentence that contains the words."""
     code, out, err = result
     assert code == 2, (out, err)
     lines = err.strip().splitlines()
@@ -164,7 +164,7 @@ def test_demo_compares_three_systems_and_draws_them(tiny, tmp_path, monkeypatch,
     assert {c["seed"] for c in configs} == {0, 1}
 
 
-def test_doctor_says_ok_or_what_to_do(etadlite, monkeypatch):
+def test_doctor_prints_ok_or_what_to_do(etadlite, monkeypatch):
     code, out, _ = etadlite("doctor")
     lines = out.splitlines()
     names = [line.split()[0] for line in lines]
@@ -218,7 +218,7 @@ def test_the_command_is_installed_under_its_name():
 
 
 @pytest.mark.slow
-def test_as_its_own_process_it_ends_with_code_2_and_no_traceback(trained, tmp_path):
+def test_a_process_of_the_command_ends_with_code_2_and_without_a_traceback(trained, tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("a film of words\n" * 100)
     checkpoint = trained / "checkpoint.safetensors"
@@ -279,7 +279,7 @@ def test_a_bad_video_is_refused(trained, tmp_path, etadlite, name):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_video_cut_off_in_its_pictures_is_used_as_far_as_it_goes(trained, tmp_path, etadlite):
+def test_a_video_whose_pictures_are_cut_off_is_used_up_to_that_point(trained, tmp_path, etadlite):
     video = tmp_path / "cut.mkv"
     whole = tmp_path / "whole.mp4"
     write_video(whole, frames(300))
@@ -340,16 +340,14 @@ def test_a_checkpoint_on_features_does_not_predict_videos(tiny, tmp_path, etadli
     assert refused(result, "was trained on stored features", "e2e_stickfigures")
 
 
-def test_an_output_that_cannot_be_written_is_one_sentence_too(tiny, trained, tmp_path, etadlite):
+def test_the_error_for_an_unwritable_output_is_one_sentence(tiny, trained, tmp_path, etadlite):
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "runs"
     assert refused(etadlite("train", *on_features(tiny), "--out", target), "file", "directory")
     assert refused(etadlite("make-data", target, "--quiet"), "file", "directory")
 
 
-def test_a_full_disk_is_said_with_the_file_and_by_each_process(
-    tiny, tmp_path, etadlite, monkeypatch
-):
+def test_each_process_reports_a_full_disk_with_the_file(tiny, tmp_path, etadlite, monkeypatch):
     out = tmp_path / "features"
     arguments = ("e2e_stickfigures", f"data.videos={tiny.data / 'videos'}", "data.workers=0")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -41,7 +41,7 @@ def test_class_scores_are_the_mean_probability_over_the_segment(classes, cells, 
         np.testing.assert_allclose(row, probabilities.numpy()[:, cell].mean(1), atol=5e-3)
 
 
-def test_class_scores_of_whole_cells_and_of_nothing():
+def test_class_scores_of_whole_cells_and_of_no_segment():
     probabilities = torch.tensor([[0.2, 0.6, 1.0, 0.0]])
     segments = torch.tensor([[0.0, 4.0], [1.0, 3.0], [1.5, 2.5], [3.0, 4.0], [2.0, 2.0]])
     expected = torch.tensor([[0.45], [0.8], [0.8], [0.0], [0.0]])
@@ -50,7 +50,7 @@ def test_class_scores_of_whole_cells_and_of_nothing():
 
 
 def output(proposals, iou, boundaries, logits):
-    """A detector output of one stage that leaves the proposals where they are."""
+    """Return a detector output of one stage that does not move the proposals."""
     proposals = torch.tensor([proposals], dtype=torch.float32)
     batch, count, _ = proposals.shape
     stage = StageOutput(
@@ -109,14 +109,14 @@ def test_background_takes_its_share_of_the_score():
     assert [d["score"] for d in found] == pytest.approx([0.81 / 3] * 2, rel=1e-4)
 
 
-def test_without_classes_the_label_is_action_and_the_score_that_of_the_segment():
+def test_a_detector_without_classes_labels_every_segment_action():
     (found,) = detections_of(
         output([[2, 4]], [0.9], ANYWHERE, None), [GRID], small("detector.classes=[]")
     )
     assert found == [{"segment": [6.0, 12.0], "label": "action", "score": pytest.approx(0.81)}]
 
 
-def test_a_proposal_off_the_boundaries_is_left_out_and_nothing_may_be_left():
+def test_a_proposal_away_from_the_boundaries_is_left_out():
     only_start = [[0.0, 0.0, 1.0, 0, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 1.0, 0, 0]]
     logits = [[0.0] * 8] * 3
     both = output([[2, 5], [4, 6]], [0.5, 0.9], only_start, logits)
@@ -133,7 +133,7 @@ def test_the_boundary_mask_can_be_switched_off():
     assert {tuple(d["segment"]) for d in found} == {(6.0, 15.0), (12.0, 18.0)}
 
 
-def test_segments_are_limited_in_number_before_classes():
+def test_the_number_of_segments_is_limited_before_they_get_classes():
     proposals = [[s, s + 1] for s in range(8)]
     logits = torch.zeros(3, 8).tolist()
     many = output(proposals, [0.5] * 8, ANYWHERE, logits)
@@ -141,7 +141,7 @@ def test_segments_are_limited_in_number_before_classes():
     assert len(found) == 6
 
 
-def test_videos_of_a_batch_are_told_apart(tiny):
+def test_each_video_of_a_batch_gets_its_own_detections(tiny):
     chosen = preset("stickfigures", [*tiny.on_features, "training.batch_size=2"])
     torch.manual_seed(0)
     system = System(chosen)
@@ -162,7 +162,7 @@ def test_videos_of_a_batch_are_told_apart(tiny):
     assert first[0]["segment"] != second[0]["segment"]
 
 
-def test_predicting_a_file_gives_what_testing_gave(trained, tiny):
+def test_predicting_a_file_gives_the_detections_of_the_test(trained, tiny):
     chosen = preset("e2e_stickfigures", tiny.assignments)
     system = load_checkpoint(trained / "checkpoint.safetensors", chosen)
     batches = loader(open_split(chosen, training=False), chosen, training=False)
@@ -183,7 +183,7 @@ def test_a_system_on_features_cannot_predict_a_file(tiny):
         predict(tiny.data / "videos" / "validation_00000.mp4", System(chosen), chosen)
 
 
-def test_predicting_leaves_the_weights_and_takes_no_gradient(trained, tiny, tmp_path):
+def test_predicting_changes_no_weight_and_computes_no_gradient(trained, tiny, tmp_path):
     chosen = preset("e2e_stickfigures", tiny.assignments)
     system = load_checkpoint(trained / "checkpoint.safetensors", chosen)
     before = {k: v.clone() for k, v in system.state_dict().items()}

@@ -56,7 +56,7 @@ def test_a_position_outside_the_video_counts_as_the_outermost_cell():
 
 
 def scored(proposals, **settings):
-    """Every cell a boundary; the scores fall from 0.9 by tenths."""
+    """Score proposals where every cell is a boundary; their scores are 0.9, 0.8, ..."""
     iou = torch.stack([torch.arange(9, 9 - len(proposals), -1) / 10, torch.ones(len(proposals))], 1)
     proposals = torch.tensor(proposals).reshape(-1, 2)
     cells = torch.ones(8)

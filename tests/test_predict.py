@@ -26,7 +26,7 @@ from etadlite.viz.annotated import write_annotated
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Two seconds in which a white stripe wanders from left to right; not square."""
+    """A video of two seconds, not square, in which a white stripe moves from left to right."""
     path = tmp_path_factory.mktemp("clip") / "stripe.mp4"
     frames = np.zeros((30, 48, 64, 3), np.uint8)
     for number, frame in enumerate(frames):
@@ -36,7 +36,7 @@ def clip(tmp_path_factory):
 
 
 def turned(source, target, degrees):
-    """The same pictures, marked to be shown turned."""
+    """Copy a video, with a mark that it is to be shown rotated."""
     with av.open(str(source)) as given, av.open(str(target), "w") as container:
         stream = container.add_stream_from_template(given.streams.video[0])
         stream.set_display_rotation(degrees)
@@ -48,7 +48,7 @@ def turned(source, target, degrees):
 
 
 def uneven(source, target):
-    """The same pictures; those of the second half are shown three times as long."""
+    """Copy a video; the frames of the second half are shown three times as long."""
     with av.open(str(source)) as given, av.open(str(target), "w") as container:
         stream = container.add_stream_from_template(given.streams.video[0])
         packets = [packet for packet in given.demux(video=0) if packet.dts is not None]
@@ -82,7 +82,9 @@ def test_a_folder_gives_its_videos_whatever_the_case_of_their_suffix(tmp_path):
         videos_in(tmp_path / "empty")
 
 
-def test_a_broken_video_is_named_and_the_others_are_done(trained, tiny, clip, tmp_path, capsys):
+def test_an_error_names_a_broken_video_and_the_others_are_predicted(
+    trained, tiny, clip, tmp_path, capsys
+):
     videos = [tmp_path / "clip.mp4", tmp_path / "broken.mp4", tmp_path / "gone.mp4"]
     shutil.copy(clip, videos[0])
     videos[1].write_text("words")
@@ -131,7 +133,9 @@ def test_results_never_land_among_the_videos(trained, clip, tmp_path):
         predict_videos([video], trained / "checkpoint.safetensors", tmp_path, annotate=True)
 
 
-def test_a_video_longer_than_training_saw_is_said(trained, tiny, clip, tmp_path):
+def test_a_warning_names_a_video_that_is_longer_than_all_training_videos(
+    trained, tiny, clip, tmp_path
+):
     chosen = preset("e2e_stickfigures", tiny.assignments)
     assert 30 <= longest_trained(chosen) <= 31
     gone = [*tiny.assignments, f"data.annotations={tmp_path / 'gone.json'}"]
@@ -183,7 +187,7 @@ def test_detections_follow_the_clock_of_a_video_whose_rate_varies(trained, tiny,
         np.testing.assert_allclose(item["segment"], shown, atol=1e-3)
 
 
-def test_windows_of_a_video_are_what_testing_reads(tiny, tmp_path):
+def test_predicting_reads_the_same_windows_as_testing(tiny, tmp_path):
     settings = preset(
         "e2e_stickfigures",
         [

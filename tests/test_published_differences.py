@@ -49,7 +49,7 @@ def test_the_released_filter_keeps_short_actions_in_training(tmp_path):
     assert len(trained_on("data.min_action=0")) == 2
 
 
-def test_released_losses_draw_positives_as_negatives_where_they_prevail():
+def test_released_losses_draw_positives_as_negatives_if_most_are_positive():
     # Three proposals on the action and one beside it, all said to be actions with 0.9.
     action, beside = [0.0, 8.0], [8.0, 16.0]
     stage = StageOutput(
@@ -73,7 +73,7 @@ def test_released_losses_draw_positives_as_negatives_where_they_prevail():
 
 
 def detections(proposals, iou, boundaries, *changes, classes=(("run", 1.0),), duration=8.0):
-    """What a detector that leaves proposals [P, 2] in cells where they are finds in one video."""
+    """Return the detections of one video, of a detector that does not move proposals [P, 2]."""
     cells = boundaries.shape[1]
     stage = StageOutput(
         proposals[None],
@@ -88,7 +88,7 @@ def detections(proposals, iou, boundaries, *changes, classes=(("run", 1.0),), du
 
 
 def of(proposals, *changes):
-    """Detections of proposals that score 0.9, 0.8, ..., with a boundary in each of eight cells."""
+    """Return detections of proposals with the scores 0.9, 0.8, ... and a boundary in every cell."""
     iou = torch.stack([torch.arange(9, 9 - len(proposals), -1) / 10, torch.ones(len(proposals))], 1)
     return detections(torch.tensor(proposals), iou, torch.ones(2, 8), *changes)
 
@@ -100,7 +100,7 @@ def test_the_released_soft_nms_loses_the_last_segment():
 
 
 @pytest.mark.filterwarnings("ignore::etadlite.evaluation.PredictionWarning")
-def test_the_released_code_reports_what_lies_outside_the_video():
+def test_the_released_code_reports_segments_outside_the_video():
     proposals = [[8.5, 9.0], [6.0, 9.0], [-3.0, -1.0]]
     assert [d["segment"] for d in of(proposals)] == [[6, 8]]
     found = of(proposals, "inference.keep_outside=true")
@@ -116,7 +116,7 @@ def test_the_released_code_reports_what_lies_outside_the_video():
 
 
 @pytest.mark.parametrize("video", ["v0", "v1", "v2"])
-def test_with_these_settings_detections_are_those_of_the_released_code(shared, video):
+def test_these_settings_give_the_detections_of_the_released_code(shared, video):
     with np.load(shared / "parity" / "etad_postprocess.npz") as file:
         given = {key[3:]: file[key] for key in file.files if key.startswith(video)}
     classes = LabelScores({video: given["cls"]}, [f"class{i:03d}" for i in range(200)])
@@ -151,7 +151,7 @@ def test_with_these_settings_detections_are_those_of_the_released_code(shared, v
 
 
 def test_decoding_at_the_target_size_changes_pixels_by_little(shared):
-    """Published: decode at full size, then shrink by sampling between the four nearest pixels."""
+    """The published code decodes at full size and then interpolates between four pixels."""
     video = shared / "realdata" / "videos" / "arm_wrestling.mp4"
     picks, size = np.arange(0, 60, 10), DataSettings(annotations="a.json").decode_size
     info = probe(video)
@@ -163,11 +163,11 @@ def test_decoding_at_the_target_size_changes_pixels_by_little(shared):
     assert 0.5 < (ours.float() - published).abs().mean().item() < 3  # of 255
 
 
-def test_the_setting_of_resizing_reaches_the_snippets(tiny):
-    settings = preset("e2e_stickfigures", (*tiny.assignments, "data.cache=null")).data
+def test_the_setting_resize_changes_the_snippets(tiny):
+    settings = preset("e2e_stickfigures", (*tiny.assignments, "data.cache=null"))
     video = next((tiny.data / "videos").glob("*.mp4"))
-    ours = decode_snippets(Video(video), settings)
-    after = decode_snippets(Video(video), settings.model_copy(update={"resize": "after"}))
+    ours = decode_snippets(Video(video), settings.data)
+    after = decode_snippets(Video(video), settings.changed({"data.resize": "after"}).data)
     assert 0 < (ours.float() - after).abs().mean() < 6
 
 
@@ -185,13 +185,13 @@ def test_a_ratio_of_one_gives_every_snippet_a_gradient():
                 self.seen.append(len(frames))
             return frames.float().mean((2, 3, 4))[:, :2] * self.scale
 
-    def snippets_with_gradient(**changes):
-        sampling = preset("e2e_anet_tsp").sampling.model_copy(update=changes)
+    def snippets_with_gradient(*changes):
         encoder = Pixels()
-        sequential = SequentialEncoder(encoder, 4, ratio=sampling.snippet_ratio)
+        ratio = preset("e2e_anet_tsp", changes).sampling.snippet_ratio
+        sequential = SequentialEncoder(encoder, 4, ratio=ratio)
         frames = torch.randint(0, 256, (1, 128, 3, 1, 2, 2), dtype=torch.uint8)
         sequential(frames, Draws([1])).sum().backward()
         return sum(encoder.seen)
 
     assert snippets_with_gradient() == 40  # as the released code does
-    assert snippets_with_gradient(snippet_ratio=1.0) == 128
+    assert snippets_with_gradient("sampling.snippet_ratio=1.0") == 128

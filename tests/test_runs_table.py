@@ -13,7 +13,7 @@ from etadlite.runs.table import curve_names, find_runs, runs_table
 
 
 def make_run(folder, settings, epochs, average=None, *, finished=True):
-    """A run directory as training leaves it, made by hand."""
+    """Write a run directory like that of a training."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(settings.model_dump_json())
     records = [{"step": k + 1, "epoch": (k + 1) / 2, "loss": 2.0} for k in range(2 * epochs)]
@@ -43,7 +43,7 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_the_table_says_state_score_cost_and_what_is_special(runs):
+def test_the_table_shows_state_score_costs_and_changed_settings(runs):
     found = find_runs([runs])
     lines = runs_table(found).splitlines()
     assert lines[0].split() == [
@@ -64,7 +64,7 @@ def test_the_table_says_state_score_cost_and_what_is_special(runs):
     ]
 
 
-def test_a_run_folder_is_a_root_and_none_is_shown_twice(runs):
+def test_a_run_directory_can_be_given_itself_and_no_run_is_shown_twice(runs):
     one = runs / "e2e_stickfigures" / "002"
     assert [run.folder for run in find_runs([one, runs / "e2e_stickfigures"])] == [
         one,
@@ -72,14 +72,14 @@ def test_a_run_folder_is_a_root_and_none_is_shown_twice(runs):
     ]
 
 
-def test_curves_are_named_by_what_tells_runs_apart(runs):
+def test_curves_are_named_by_the_ends_of_the_paths(runs):
     found = find_runs([runs])
     assert list(curve_names(found)) == [
         *("e2e_stickfigures/001", "e2e_stickfigures/002", "mine/001", "mine/002"),
     ]
 
 
-def test_folders_without_runs_and_broken_ones_are_named(runs, tmp_path):
+def test_the_error_names_folders_without_runs_and_broken_runs(runs, tmp_path):
     with pytest.raises(InputError, match="there is no such folder"):
         find_runs([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="notes holds no run"):
