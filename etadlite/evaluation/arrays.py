@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,8 @@ class Predictions(NamedTuple):
 
     def rows(self, chosen: NDArray[Any]) -> "Predictions":
         """Return the chosen rows, in the order of `chosen` (indices or a mask)."""
-        return Predictions(*(column[chosen] for column in self))
+        segments, scores, video, label = self
+        return Predictions(segments[chosen], scores[chosen], video[chosen], label[chosen])
 
 
 def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:
@@ -275,7 +276,7 @@ def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTru
         )
 
 
-def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> None:
+def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> NoReturn:
     """Name the first prediction that cannot be used."""
     for video, items in results.items():
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
