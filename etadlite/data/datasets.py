@@ -105,11 +105,12 @@ class AnnotatedVideos(Dataset):
     Attributes:
         videos: the videos of the subset that have a file.
         parts: one for each sample.
-        channels: C of features; None for videos.
+        folder: where the files lie.
 
     Args:
         settings: where the data lie and how they are read.
         classes: names of the classes; empty if the detector predicts none.
+        channels: C of features; None for videos.
         training: augment, and leave out what is not trained on.
 
     Raises:
@@ -117,14 +118,21 @@ class AnnotatedVideos(Dataset):
             for but an annotation gives no number of frames, or training has no window.
     """
 
-    channels: int | None = None
-
-    def __init__(self, settings: DataSettings, classes: Sequence[str], *, training: bool) -> None:
+    def __init__(
+        self,
+        settings: DataSettings,
+        classes: Sequence[str],
+        channels: int | None = None,
+        *,
+        training: bool,
+    ) -> None:
         self.settings = settings
         self.classes = tuple(classes)
+        self.channels = channels
         self.training = training
+        self.folder = settings.videos if channels is None else settings.features
         videos = read_split(settings, training=training, classes=classes)
-        broken = broken_files(self.folder, self.channels)  # as `etadlite check-data` found them
+        broken = broken_files(self.folder, channels)  # as `etadlite check-data` found them
         paths = {video.name: self.find(video.name) for video in videos}
         missing = {
             name: broken[path.name] if path else ""
@@ -139,14 +147,9 @@ class AnnotatedVideos(Dataset):
                 "action; lower data.window_inside or check the annotations"
             )
 
-    @property
-    def folder(self) -> Path:
-        """Where the files lie."""
-        raise NotImplementedError
-
     def find(self, name: str) -> Path | None:
         """Return the file of a video; None if there is none."""
-        raise NotImplementedError
+        return (video_file if self.channels is None else find_features)(self.folder, name)
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         """Return the detector's input for a video or for a window of it."""
@@ -211,28 +214,13 @@ class FeatureDataset(AnnotatedVideos):
     are zeros, as published.
     """
 
-    def __init__(
-        self, settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
-    ) -> None:
-        self.channels = channels
-        super().__init__(settings, classes, training=training)
-
-    @property
-    def folder(self) -> Path:
-        return self.settings.features
-
-    def find(self, name: str) -> Path | None:
-        return find_features(self.folder, name)
-
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         path, cells = self._draw_view(video), self.settings.snippets
         if window is None:
             features = read_features(path, self.channels)
             return features if features.shape[1] == cells else resize_features(features, cells)
-        stored, stride = (
-            open_features(path, self.channels, on_disk=True),
-            self.settings.window_stride,
-        )
+        stride = self.settings.window_stride
+        stored = open_features(path, self.channels, on_disk=True)
         expected = -(-video.frames // stride)
         # Files end a few features early, because the last clip must fit; a wrong stride doubles
         # or halves their number.
@@ -259,13 +247,6 @@ class VideoDataset(AnnotatedVideos):
     Windows count the frames that the annotations count. A file that was converted to another rate
     has another number of frames; it is read at the same moments.
     """
-
-    @property
-    def folder(self) -> Path:
-        return self.settings.videos
-
-    def find(self, name: str) -> Path | None:
-        return video_file(self.folder, name)
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         if window is None:

@@ -125,9 +125,9 @@ def decode(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the wanted frames of a video with PyAV, and those on the way to them.
 
-    Where a key frame allows it, frames that are not wanted are jumped over. After a jump only
-    frames from the key frame on are right; earlier ones are never wanted there. Frames that cannot
-    be decoded are left out.
+    Frames that are not wanted are jumped over if a key frame allows it. After a jump only frames
+    from the key frame on are right; earlier ones are never wanted there. Frames that cannot be
+    decoded are left out.
 
     Args:
         path: the video file.
@@ -137,23 +137,14 @@ def decode(
     Yields:
         Index and picture of each decoded frame, by strictly ascending index.
     """
-    before = -1
-    for index, frame in _decode(path, timeline, wanted, _runs(timeline, wanted)):
-        if index > before:
-            before = index
-            yield index, frame
-
-
-def _decode(
-    path: Path, timeline: Timeline, wanted: np.ndarray, runs: list[tuple[KeyFrame | None, int]]
-) -> Iterator[tuple[int, av.VideoFrame]]:
+    count, before = 0, -1
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        count = 0
-        for key, last in runs:
+        for key, last in _runs(timeline, wanted):
             if key is not None and not _jump(container, stream, key):
-                yield from _decode(path, timeline, wanted, [(None, int(wanted[-1]))])
+                again = decode(path, timeline._replace(keys=[]), wanted)
+                yield from ((index, frame) for index, frame in again if index > before)
                 return
             for packet in packets_of(container, stream):
                 try:
@@ -166,7 +157,9 @@ def _decode(
                     if timeline.times is not None and frame.pts is not None:
                         index = int(np.searchsorted(timeline.times, frame.pts, "right")) - 1
                     count += 1
-                    yield index, frame
+                    if index > before:
+                        before = index
+                        yield index, frame
                 if index >= last:
                     break
 
