@@ -96,6 +96,23 @@ def test_rates_and_durations(tmp_path):
     assert varying.fps * varying.duration == pytest.approx(200)
 
 
+def test_an_opened_video_knows_its_clock_and_is_scanned_once(tmp_path, monkeypatch):
+    even = Video(write(tmp_path / "even.mp4", 60, bf=2))
+    varying = Video(write(tmp_path / "varying.mkv", 200, times=VARYING))
+    monkeypatch.setattr(video_module, "scan", None)
+    np.testing.assert_allclose(even.times, np.arange(61) / 30, atol=1e-3)
+    assert even.unevenness < 1e-3
+    np.testing.assert_allclose(varying.times[:-1], (VARYING - VARYING[0]) / 1000, atol=1e-3)
+    assert varying.unevenness == pytest.approx(
+        np.abs(varying.times - np.arange(201) / varying.info.fps).max()
+    )
+    assert varying.unevenness > 0.1
+    assert [index for index, _ in even] == list(range(60))
+    strip = even.strip(count=5, height=32)
+    assert strip.shape == (5, 32, 32, 3)
+    assert numbers(torch.from_numpy(strip).movedim(-1, 1)).tolist() == [6, 18, 30, 42, 54]
+
+
 def test_snippets_hold_the_frames_of_the_time_grid(tmp_path):
     path = write(tmp_path / "a.mp4", 200, bf=3, g=24)
     for snippets, length, step in [(25, 8, 1), (7, 5, 3), (64, 8, 1), (2, 16, 1)]:

@@ -127,12 +127,7 @@ def decode(
 
     Frames that are not wanted are jumped over if a key frame allows it. After a jump only frames
     from the key frame on are right; earlier ones are never wanted there. Frames that cannot be
-    decoded are left out.
-
-    Args:
-        path: the video file.
-        timeline: what `scan` found in it.
-        wanted: frame indices, strictly ascending, at least one.
+    decoded are left out. For the arguments see `pyav_pictures`.
 
     Yields:
         Index and picture of each decoded frame, by strictly ascending index.
