@@ -3,9 +3,9 @@
     python data_scripts/convert_videos.py RAW \
         data/activitynet-1.3/raw_data/Anet_videos_15fps_short256 --workers 16
 
-A video that was converted before is skipped after a look at it; one that is broken, takes too long
-or kills its process is listed in the report, DST.conversion.json, and costs no other.
-Run the command again to continue.
+A video that was converted before is checked and skipped. A video that is broken, takes too long or
+kills its process is listed in the report, DST.conversion.json, and stops no other one. Run the
+command again to continue.
 """
 
 import json
@@ -30,22 +30,23 @@ from etadlite.prepare.isolated import in_processes
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
 TOO_DAMAGED = 0.05
-"""Share of a video's frames that may be undecodable; the frames before stand in for them."""
+"""Share of a video's frames that may be undecodable; the frames before them replace them."""
 
-FULL = "the disk is full"
-"""How the reason ends that is no fault of a video."""
-
-UPRIGHT = {  # degrees against the clock by which a picture has to be turned: FFmpeg's filters
+UPRIGHT = {  # counterclockwise degrees by which a picture has to be turned -> FFmpeg's filters
     90: (("transpose", "cclock"),),
     -90: (("transpose", "clock"),),
     180: (("hflip", ""), ("vflip", "")),
     -180: (("hflip", ""), ("vflip", "")),
 }
-"""Phones store pictures as the sensor lay, and the angle beside them."""
+"""Phones store pictures as the sensor was held, and the angle beside them."""
+
+
+class DiskFullError(InputError):
+    """The disk is full, which is no fault of a video."""
 
 
 class Job(NamedTuple):
-    """A video to convert, and where to."""
+    """A video to convert, and the file that it becomes."""
 
     source: Path
     target: Path
@@ -55,10 +56,10 @@ class Converted(NamedTuple):
     """A converted video.
 
     Attributes:
-        frames: how many it has.
+        frames: number of its frames.
         duration: in seconds.
-        damaged: frames of the source that cannot be decoded.
-        new: whether it was converted now.
+        damaged: number of the source's frames that cannot be decoded.
+        new: False if it was converted before.
     """
 
     frames: int
@@ -68,15 +69,15 @@ class Converted(NamedTuple):
 
 
 def convert(job: Job, fps: int, short_side: int) -> Converted:
-    """Convert a video without its sound, or find that this was done before.
+    """Convert a video without its sound, unless this was done before.
 
-    Each moment shows the frame nearest to it, as FFmpeg's filter `fps` chooses. The picture keeps
-    its shape; its longer side is rounded to an even number of pixels. One that is stored on its
-    side is turned upright.
+    FFmpeg's filter `fps` chooses the nearest frame for each moment. The picture keeps its shape;
+    its longer side is rounded to an even number of pixels. A picture that is stored on its side is
+    turned upright.
 
     Raises:
-        InputError: the source is cut off or too damaged, the result is not whole, or the disk is
-            full.
+        InputError: the source is cut off or too damaged, or the result is not whole.
+        DiskFullError: the disk is full.
     """
     source, target = job
     info = Video(source).info
@@ -97,12 +98,20 @@ def convert(job: Job, fps: int, short_side: int) -> Converted:
     except OSError as error:
         if not disk_is_full(error):
             raise
-        raise InputError(f"{target}: {FULL}") from None
+        raise DiskFullError(f"{target}: the disk is full") from None
     return Converted(made.frames, round(made.duration, 3), damaged, True)
 
 
+def _attempt(job: Job, fps: int, short_side: int) -> Converted | DiskFullError:
+    """Convert a video; return the error that must stop the other conversions, too."""
+    try:
+        return convert(job, fps, short_side)
+    except DiskFullError as error:
+        return error
+
+
 def _size(info: VideoInfo, short_side: int) -> tuple[int, int]:
-    """Width and height, the longer one even."""
+    """Return width and height; the longer one is even."""
     scale = short_side / min(info.width, info.height)
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (info.width, info.height))
     return (width, short_side) if info.width > info.height else (short_side, height)
@@ -113,7 +122,7 @@ def _write(source: Path, draft: Path, fps: int, size: tuple[int, int]) -> int:
     decoded = 0
     with av.open(str(source)) as container, av.open(str(draft), "w") as out:
         stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # the videos are what runs in parallel
+        stream.codec_context.thread_count = 1  # several videos run in parallel instead
         made = out.add_stream("libx264", rate=fps, options={"crf": "23", "g": str(2 * fps)})
         made.width, made.height = size
         made.pix_fmt, made.codec_context.thread_count = "yuv420p", 1
@@ -134,7 +143,7 @@ def _write(source: Path, draft: Path, fps: int, size: tuple[int, int]) -> int:
 
 
 def _decodable(container: Any, stream: Any) -> Iterable[av.VideoFrame]:
-    """The frames that can be decoded, with those left out that cannot."""
+    """Yield the frames that can be decoded."""
     packets = container.demux(stream)
     while True:
         try:
@@ -149,7 +158,7 @@ def _decodable(container: Any, stream: Any) -> Iterable[av.VideoFrame]:
 
 
 def _graph(stream: Any, frame: av.VideoFrame, fps: int, size: tuple[int, int]) -> Graph:
-    """Filters: the frame nearest to each moment, at the size wanted, upright."""
+    """Build filters that give the nearest frame for each moment, upright and in the wanted size."""
     graph = Graph()
     start = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
@@ -174,7 +183,7 @@ def _encode(graph: Graph, made: Any, out: Any) -> None:
 
 
 def _misfit(path: Path, source: VideoInfo, fps: int, short_side: int) -> str:
-    """In what way a converted video is not whole or not of these settings; empty if it is."""
+    """Return why a converted video is incomplete or has other settings; empty if it is right."""
     try:
         info = Video(path).info
     except InputError as error:
@@ -189,7 +198,7 @@ def _misfit(path: Path, source: VideoInfo, fps: int, short_side: int) -> str:
 
 
 def jobs_of(source: Path, target: Path) -> list[Job]:
-    """The videos of a folder and its folders, by name.
+    """Return the videos of a folder and its subfolders, by name.
 
     Raises:
         InputError: there are none, or two would become one file.
@@ -212,7 +221,7 @@ def jobs_of(source: Path, target: Path) -> list[Job]:
 
 
 def report_file(target: Path) -> Path:
-    """Where the report on a folder of converted videos lies: beside it, under its name."""
+    """Return the file of the report on a folder of converted videos, which lies beside it."""
     return target.with_name(f"{target.name}.conversion.json")
 
 
@@ -228,11 +237,11 @@ def convert_all(
 ) -> dict[str, dict[str, Any]]:
     """Convert the videos of a folder in parallel, and write the report.
 
-    What earlier runs told of videos that this one did not come to stays in the report, under
-    "not reached".
+    Videos that this run does not reach keep their entries of earlier runs, under "not reached".
 
     Returns:
-        "converted" and "skipped" (frames, duration, damaged frames) and "broken" (why), by file.
+        "converted", "skipped" and "broken", each by file: frames, duration and damaged frames, or
+        why the video is broken.
 
     Raises:
         InputError: the folder has no videos, two would become one file, or the disk is full.
@@ -241,14 +250,14 @@ def convert_all(
     report: dict[str, dict[str, Any]] = {"converted": {}, "skipped": {}, "broken": {}}
     before = _earlier(target)
     work = in_processes(
-        partial(convert, fps=fps, short_side=short_side), jobs, workers=workers, seconds=seconds
+        partial(_attempt, fps=fps, short_side=short_side), jobs, workers=workers, seconds=seconds
     )
     try:
         with tqdm(work, "convert", len(jobs), unit="video", disable=not progress) as bar:
             for job, made, error in bar:
                 name = job.source.name
-                if error.endswith(FULL):
-                    raise InputError(f"{error}; make room and run this again, the rest is kept")
+                if isinstance(made, DiskFullError):
+                    raise InputError(f"{made}; make room and run this again, the rest is kept")
                 if made is None:
                     report["broken"][name] = error
                 elif made.new:
@@ -260,8 +269,8 @@ def convert_all(
         work.close()
         for draft in target.glob("*.part.mp4"):
             draft.unlink(missing_ok=True)  # of a process that was killed
-        told = {name for entries in report.values() for name in entries}
-        left = {name: entry for name, entry in before.items() if name not in told}
+        reached = {name for entries in report.values() for name in entries}
+        left = {name: entry for name, entry in before.items() if name not in reached}
         content = {"fps": fps, "short_side": short_side, **report}
         write_json(report_file(target), content | ({"not reached": left} if left else {}))
     return report
@@ -273,7 +282,7 @@ def _entry(made: Converted) -> dict[str, Any]:
 
 
 def _earlier(target: Path) -> dict[str, Any]:
-    """What earlier runs told of the videos that they converted."""
+    """Return what earlier runs reported about the videos that they converted."""
     try:
         report = json.loads(report_file(target).read_text(encoding="utf-8"))
         return report.get("not reached", {}) | report["skipped"] | report["converted"]
@@ -283,11 +292,11 @@ def _earlier(target: Path) -> dict[str, Any]:
 
 def main(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of videos.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder of what they become.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the converted videos.")],
     *,
-    fps: Annotated[int, typer.Option(min=1, help="Frames a second.")] = 15,
+    fps: Annotated[int, typer.Option(min=1, help="Frame rate.")] = 15,
     short_side: Annotated[int, typer.Option(min=2, help="Pixels, even.")] = 256,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     seconds: Annotated[float, typer.Option(help="Time limit of a video.")] = 3600.0,
     progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
 ) -> None:

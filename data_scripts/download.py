@@ -1,14 +1,13 @@
-"""Downloads what is open of ActivityNet-1.3 and THUMOS-14: `python data_scripts/download.py`.
+"""Downloads the open files of ActivityNet-1.3 and THUMOS-14: `python data_scripts/download.py`.
 
-Every file is continued where it broke off and appears under its name only when it is whole; run
-the command again until the closing report says that nothing is left.
+A broken download continues where it stopped, and a file gets its name only when it is complete. Run
+the command again until the report says that nothing is left.
 
-    python data_scripts/download.py --list                    # what there is, and what to ask for
-    python data_scripts/download.py --only thumos-i3d         # one of it (or several)
+    python data_scripts/download.py --list                    # the files, and what to ask for
+    python data_scripts/download.py --only thumos-i3d         # one file (or several)
     python data_scripts/download.py --mirror http://host/data # from a copy with the same paths
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -17,7 +16,7 @@ import typer
 from transfer import Patience, digest, fetch, unpack
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json
+from etadlite.base.files import read_json, write_json
 
 GITHUB = "https://raw.githubusercontent.com"
 ETAD = f"{GITHUB}/sming256/ETAD/b973a5ff966e3ec258d4f37cfe0d12669a210b3c"
@@ -31,14 +30,14 @@ class Source(NamedTuple):
     """A file that anybody may download.
 
     Attributes:
-        name: what `--only` calls it.
-        path: where it goes, in the data folder; also where a mirror has it.
-        url: where it is.
-        size: bytes; None where nobody has published them.
-        checksum: "md5:HEX" or "sha256:HEX", or its first digits; None where it is not published.
-        unpack: folder for the files of an archive; None of what is used as it is.
-        files: how many files the archive has; None where it is not published.
-        spare: another way to what a file above has; downloaded only where `--only` names it.
+        name: its name for `--only`.
+        path: its path in the data folder and on a mirror.
+        url: its address.
+        size: bytes; None if not published.
+        checksum: "md5:HEX" or "sha256:HEX", or its first digits; None if not published.
+        unpack: folder for the files of an archive; None if the file is used as it is.
+        files: number of files in the archive; None if not published.
+        spare: True for another source of the file above; downloaded only if `--only` names it.
     """
 
     name: str
@@ -75,7 +74,7 @@ SOURCES = (
         "sha256:75011d71dfa29f682759c21fa984aa5fdc94fb91fc30a157a7f86b87e82c1327",
     ),
     Source(
-        "anet-tsp",  # as ActionFormer packed them; the released ETAD points there, too
+        "anet-tsp",  # as ActionFormer packed them; the released ETAD uses them, too
         f"{ANET}/features/anet_1.3.tar.gz",
         f"{DRIVE}1VW8px1Nz9A17i0wMVUfxh6YsPCLVqL-S",
         None,
@@ -98,7 +97,7 @@ SOURCES = (
         spare=True,
     ),
     Source(
-        "anet-cuhk",  # the classifier's scores that G-TAD shared, see ASK for the other file
+        "anet-cuhk",  # classifier scores that G-TAD shared; for the other file see ASK
         f"{ANET}/classifiers/cuhk_val_simp_share.json",
         f"{GITHUB}/frostinassiky/gtad/anet/data/cuhk_val_simp_share.json",
     ),
@@ -131,7 +130,7 @@ SOURCES = (
         "sha256:802a1b98a5cca6e89dcd847437d0cb69b89b7e75aea172807410791a67b04f0b",
     ),
     Source(
-        "thumos-ground-truth",  # what published numbers are scored on
+        "thumos-ground-truth",  # the ground truth of published numbers
         f"{THUMOS}/annotations/thumos_gt.json",
         f"{GTAD}/evaluation/thumos_gt.json",
         376_411,
@@ -198,11 +197,11 @@ NEXT = (
     f"python data_scripts/make_thumos_annotations.py {{root}}/{THUMOS}/annotations",
     "etadlite check-data PRESET",
 )
-"""What makes of the downloaded files those that the presets name."""
+"""Commands that make the presets' files from the downloaded ones."""
 
 
 def describe() -> str:
-    """The table of sources, and how to get what cannot be downloaded."""
+    """Return the table of sources, and how to get what cannot be downloaded."""
     lines = [f"{'name':<26}{'bytes':>10}  {'checked by':<12}{'files':>7}  goes to"]
     for source in SOURCES:
         size = "?" if source.size is None else f"{source.size:,}"
@@ -221,10 +220,10 @@ def download(
     patience: Patience | None = None,
     progress: bool = True,
 ) -> dict[str, dict]:
-    """Download and unpack; one that fails does not keep the others waiting.
+    """Download and unpack files; one that fails does not stop the others.
 
     Returns:
-        For each source: its "state" ("downloaded", "there" or "failed") and what is known of it.
+        For each source its "state" ("downloaded", "there" or "failed") and what is known about it.
     """
     before = _earlier(root)
     report = {}
@@ -250,7 +249,7 @@ def download(
                 if source.files not in (None, entry["files"]):
                     raise InputError(
                         f"{target} has {entry['files']:,} files, expected {source.files:,}; "
-                        "what it has is unpacked"
+                        "they are unpacked"
                     )
         except InputError as error:
             entry = {"state": "failed", "reason": str(error), "url": url}
@@ -267,16 +266,12 @@ def download(
 
 
 def _earlier(root: Path) -> dict[str, dict]:
-    try:
-        return json.loads((root / REPORT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{root / REPORT} is no report ({error}); delete it") from None
+    path = root / REPORT
+    return read_json(path, "report", "delete it") if path.exists() else {}
 
 
 def _is_done(root: Path, source: Source, before: dict) -> bool:
-    """Whether an earlier run checked the file that is there, and unpacked all of it."""
+    """Return True if an earlier run checked the existing file, and unpacked all of it."""
     target = root / source.path
     if not target.exists() or before.get("bytes") != target.stat().st_size:
         return False
@@ -287,14 +282,14 @@ def _is_done(root: Path, source: Source, before: dict) -> bool:
 def main(
     root: Annotated[Path, typer.Argument(help="Folder of all data sets.")] = Path("data"),
     *,
-    only: Annotated[list[str] | None, typer.Option(help="A name of --list; repeat it.")] = None,
-    mirror: Annotated[str | None, typer.Option(help="Address that has the same paths.")] = None,
-    show: Annotated[bool, typer.Option("--list", help="Show what there is, and end.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A name of --list; repeatable.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="Address with the same paths.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="Show the files, and end.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds without a byte.")] = 60.0,
-    attempts: Annotated[int, typer.Option(min=1, help="Tries that bring nothing new.")] = 6,
+    attempts: Annotated[int, typer.Option(min=1, help="Tries without progress.")] = 6,
     progress: Annotated[bool, typer.Option(help="Show bars.")] = True,
 ) -> None:
-    """Download what is open; say how to get the rest."""
+    """Download the open files; say how to get the others."""
     if show:
         print(describe())
         return
@@ -320,7 +315,7 @@ def main(
 
 
 def _asking() -> list[str]:
-    lines = ["not to be downloaded without asking:"]
+    lines = ["these cannot be downloaded without asking:"]
     for what, how in ASK:
         lines += [f"  {what}:", f"    {how}"]
     return lines

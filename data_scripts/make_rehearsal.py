@@ -3,22 +3,21 @@
     python data_scripts/make_rehearsal.py anet_tsp rehearsal --annotations FOLDER
     cd rehearsal && etadlite train anet_tsp
 
-FOLDER holds the annotation files of the data set as they are downloaded. Below `rehearsal` every
-file lies where the preset looks for it, in the published layout, so that the commands are those of
-the real training. The same seed makes the same data on every machine. Printed at the end: what a
-detector reaches that says the same for every video.
+FOLDER holds the downloaded annotation files of the data set. In the folder `rehearsal` every file
+lies where the preset looks for it, in the published layout, so the commands are those of the real
+training. The same seed makes the same data on every machine. At the end the script prints the mAP
+of a detector that predicts the same for every video.
 
-Features (`anet_tsp`, `thumos_i3d`) are the sum of what a video keeps throughout, of slow changes,
-of noise, and of what carries the annotations: a direction that all actions share, one of each
-class, and one for starts and one for ends. Annotations are off by a little, events without an
-action carry parts of these directions too, and some actions hardly show.
+Features (`anet_tsp`, `thumos_i3d`) are sums of a constant of the video, slow changes, noise, and
+directions that carry the annotations: one for all actions, one for each class, one for starts and
+one for ends. Annotations are slightly wrong, events without an action have parts of these
+directions too, and some actions are hardly visible.
 
-Videos (`e2e_anet_tsp`, `e2e_thumos_tsp`) are stick figures that act where the annotations say so,
-class k in the (k mod 8)th of their eight ways. Without --videos all hours of a data set are filmed,
-so choose a number, and a small --side.
+Videos (`e2e_anet_tsp`, `e2e_thumos_tsp`) show stick figures that act during the annotated actions;
+class k is shown as the (k mod 8)th of their eight actions. Without --videos all hours of a data set
+are rendered, so choose a number of videos, and a small --side.
 """
 
-import json
 import os
 import shlex
 import sys
@@ -35,7 +34,8 @@ import typer
 from tqdm import tqdm
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json, written_whole
+from etadlite.base.files import read_json, write_json, written_whole
+from etadlite.base.segments import tiou as overlap_of
 from etadlite.config import Settings
 from etadlite.data.annotations import NOT_A_CLASS, VideoAnnotation, labels_of, read_annotations
 from etadlite.data.split import read_split
@@ -49,14 +49,14 @@ from etadlite.stickfigures.motion import plan_timeline
 from etadlite.stickfigures.scene import TARGET, render
 
 VERSION = "rehearsal-2"
-"""Changes whenever the same seed gives other data."""
+"""It changes whenever the same seed gives other data."""
 
 SOURCES = {
     "anet_tsp": ("activity_net.v1-3*.json", "blocked.json"),
     "thumos_i3d": ("thumos_14_anno.json", "uNet_test.npy"),
 }
 SOURCES |= {"e2e_anet_tsp": SOURCES["anet_tsp"], "e2e_thumos_tsp": SOURCES["thumos_i3d"]}
-"""The files of `--annotations`: annotations first."""
+"""Preset -> the files that it needs from `--annotations`; the annotations come first."""
 
 ON_CPU = (
     "encoder.name=tiny",
@@ -72,19 +72,19 @@ ON_CPU = (
     "training.detector_lr=1e-3",
     "training.clip_norm=10",
 )
-"""What makes a training on videos small enough for a laptop: the tiny encoder and its pixels."""
+"""Changes that make a training on videos small enough for a laptop, with the tiny encoder."""
 
 ON_CPU_IN_WINDOWS = ("data.window_stride=8", "detector.max_duration=32")
-"""Besides, with windows: half the snippets cover the published length."""
+"""Further changes for windows: half as many snippets cover the published length."""
 
 ACTING, CLASS, BOUNDARY = 1.2, 0.8, 2.0
-"""Lengths of the directions that carry the annotations; noise has 1 in each direction."""
+"""Lengths of the directions that carry the annotations; noise has length 1 in each direction."""
 
 STRENGTH = 1.5
-"""Of all of them: how hard it is."""
+"""Factor for all of these lengths: the larger, the easier the task."""
 
 SLOW = 8
-"""Directions of slow change in a video."""
+"""Number of directions in which a video changes slowly."""
 
 
 def main(
@@ -92,11 +92,11 @@ def main(
     root: Annotated[Path, typer.Argument(help="Folder to train in.")],
     *,
     annotations: Annotated[Path, typer.Option(help="Folder of the downloaded annotations.")],
-    videos: Annotated[int | None, typer.Option(min=4, help="How many; default: all.")] = None,
+    videos: Annotated[int | None, typer.Option(min=4, help="Their number; default: all.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     side: Annotated[int, typer.Option(min=32, help="Height and width of videos.")] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one a core.")
+        int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -106,7 +106,7 @@ def main(
         reached = chance(below(root, preset(name)))
     except InputError as error:
         sys.exit(f"error: {error}")
-    print(f"a detector that says the same for every video: average mAP {100 * reached:.1f} %")
+    print(f"a detector that predicts the same for every video: average mAP {100 * reached:.1f} %")
     print(f"cd {root} && etadlite train {name}")
     data = preset(name).data
     if data.videos is not None:
@@ -126,32 +126,32 @@ def make(
     progress: bool = True,
     settings: Settings | None = None,
 ) -> None:
-    """Write the files of a preset below `root`; what is there already is kept.
+    """Write the files of a preset below `root`; existing files are kept.
 
     Args:
         name: the preset.
         root: where everything is written.
         annotations: folder of the downloaded annotations.
-        videos: how many; None: all.
-        seed: of everything.
+        videos: number of videos; None: all.
+        seed: seed of everything.
         side: height and width of videos in pixels.
-        workers: processes; None: one a core.
+        workers: processes; None: one per core.
         progress: show a bar.
         settings: the preset with changes; None: as it is.
 
     Raises:
-        InputError: there is no such preset, the annotations are not there, or the folder holds
+        InputError: the preset has no rehearsal, the annotations are missing, or the folder holds
             another rehearsal.
     """
     if name not in SOURCES:
         raise InputError(f"there is no rehearsal of {name}; choose one of {', '.join(SOURCES)}")
     made = {"version": VERSION, "preset": name, "seed": seed, "videos": videos, "side": side}
     claim = root / "rehearsal.json"
-    if claim.exists() and json.loads(claim.read_text()) != made:
+    if claim.exists() and read_json(claim, "rehearsal") != made:
         raise InputError(f"{root} holds another rehearsal (see {claim}); choose another folder")
     settings = below(root, settings or preset(name))
     source, beside = (found(annotations, pattern) for pattern in SOURCES[name])
-    database = json.loads(source.read_text())["database"]
+    database = read_json(source, "annotation file")["database"]
     filmed = settings.data.videos is not None
     chosen = choose(database, videos, seed)
     write_json(claim, made)
@@ -177,7 +177,7 @@ def make(
 
 
 def below(root: Path, settings: Settings) -> Settings:
-    """The settings with all their data below `root`."""
+    """Return the settings with all their data below `root`."""
     return placed(settings, root / home(settings))
 
 
@@ -194,7 +194,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def choose(database: dict[str, Any], count: int | None, seed: int) -> dict[str, Any]:
-    """A number of videos of both subsets, each with its share, by chance."""
+    """Draw a number of videos in total, from each subset in proportion to its size."""
     if count is None:
         return database
     chosen: list[str] = []
@@ -226,7 +226,7 @@ def in_processes(
 
 
 def chance_of(seed: int, name: str) -> np.random.Generator:
-    """Chance that belongs to a video, whatever else is made."""
+    """Return a generator that depends only on the seed and a video's name."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
@@ -237,10 +237,10 @@ def write_features(
     path: Path, video: VideoAnnotation, *, settings: Settings, labels: Sequence[str], seed: int
 ) -> None:
     """Write a video's features, float32 [T, C]."""
-    if settings.data.window_stride is None:  # TSP: a clip of 16 frames after the other, at 15 a s
+    if settings.data.window_stride is None:  # TSP: clips of 16 frames without gaps, at 15 fps
         rate, stride = 15.0, 16
         rows = int(video.duration * rate) // stride
-    else:  # I3D: 16 frames of the video's own rate
+    else:  # I3D: clips of 16 frames at the video's own rate
         rate, stride = video.frames / video.duration, settings.data.window_stride
         rows = (video.frames - 16) // stride + 1
     first = np.arange(max(rows, 1)) * (stride / rate)
@@ -258,14 +258,14 @@ def write_features(
 def features(
     clips: np.ndarray, video: VideoAnnotation, labels: Sequence[str], channels: int, seed: int
 ) -> np.ndarray:
-    """Features of a video, float32 [T, C]; see the top of this file.
+    """Return the features of a video, float32 [T, C]; see the top of this file.
 
     Args:
-        clips: [T, 2] start and end of what each feature sees, in seconds.
-        video: its actions.
+        clips: [T, 2] start and end of each feature's clip, in seconds.
+        video: its annotation.
         labels: all classes.
         channels: C.
-        seed: of everything.
+        seed: seed of everything.
     """
     directions = unit_vectors(len(labels) + 4 + SLOW, channels, seed)
     acting, start, end, still = directions[:4]
@@ -274,7 +274,7 @@ def features(
     length = float(clips[-1, 1])
 
     def share(first: float, last: float) -> np.ndarray:
-        """The share of each clip that lies between two moments."""
+        """Return the share of each clip that lies between two moments."""
         inside = np.minimum(clips[:, 1], last) - np.maximum(clips[:, 0], first)
         return (inside.clip(0) / (clips[:, 1] - clips[:, 0])).astype("float32")
 
@@ -286,7 +286,7 @@ def features(
     values += 0.5 * chance.standard_normal(channels, dtype="float32")
     steps = chance.standard_normal((rows, SLOW), dtype="float32")
     values += (0.3 * np.cumsum(steps, axis=0)).clip(-4, 4) @ slow
-    # Rows of (strength of each direction): few columns, so that a video costs one small product.
+    # Pairs of strengths [T] and a direction [C]: one small matrix product adds them all.
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     for first, last, label in video.actions:
         lasts = last - first
@@ -301,7 +301,7 @@ def features(
             (around(first, width) * shown, BOUNDARY * start),
             (around(last, width) * shown, BOUNDARY * end),
         ]
-    for _ in range(chance.poisson(2 + length / 60)):  # what looks like something and is nothing
+    for _ in range(chance.poisson(2 + length / 60)):  # events that look like actions but are none
         moment, lasts = chance.uniform(0, length), chance.exponential(length / 15)
         where = share(moment - lasts / 2, moment + lasts / 2)
         kind = chance.integers(3)
@@ -318,7 +318,7 @@ def features(
 
 @lru_cache
 def unit_vectors(count: int, channels: int, seed: int) -> np.ndarray:
-    """Directions that all videos share, [count, channels]."""
+    """Return the directions that all videos share, [count, channels]."""
     drawn = np.random.default_rng([seed, channels]).standard_normal((count, channels), "float32")
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
@@ -335,7 +335,7 @@ def write_film(
     labels: Sequence[str],
     seed: int,
 ) -> None:
-    """Write a video of stick figures who act where the annotations say."""
+    """Write a video of stick figures that act during the annotated actions."""
     chance, looks = chance_of(seed, video.name).spawn(2)
     actions = [
         (round(a.start * FPS), round(a.end * FPS), labels.index(a.label) % len(CLASSES))
@@ -346,13 +346,13 @@ def write_film(
     write_video(path, (frame for frame in frames for _ in range(rate // FPS)), rate)
 
 
-# Classes, and what needs no video
+# The classifier, and a detector that does not look at the videos
 
 
 def write_classifier(
     path: Path, videos: Sequence[VideoAnnotation], labels: Sequence[str], seed: int
 ) -> None:
-    """Write scores in CUHK's structure; nine of ten videos have their class on top."""
+    """Write scores in CUHK's structure; for nine of ten videos their class is the best."""
     results = {}
     for video in videos:
         logits = chance_of(seed + 1, video.name).standard_normal(len(labels))
@@ -364,11 +364,11 @@ def write_classifier(
 
 
 def chance(settings: Settings) -> float:
-    """Average mAP of a detector that says the same for every video.
+    """Return the average mAP of a detector that predicts the same for every video.
 
-    It knows the classifier and where actions of the training videos lie: of whole videos, the
-    segments (in shares of the video) that fit most of them; of windows, segments of the median
-    length side by side.
+    It knows the classifier and the segments of the training videos. For whole videos it predicts
+    the segments, in shares of the video, that fit most actions; for windows it predicts overlapping
+    segments of the median length over the whole video.
     """
     data, inference = settings.data, settings.inference
     tested = read_split(data, training=False)
@@ -395,19 +395,15 @@ def chance(settings: Settings) -> float:
 def usual_segments(
     videos: Sequence[VideoAnnotation], tiou: Sequence[float], sigma: float, cells: int = 50
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Segments [S, 2] in shares of a video, and how often they fit an action of the videos."""
-    grid = np.array([(i, j) for i in range(cells) for j in range(i + 1, cells + 1)]) / cells
-    fits = np.zeros(len(grid))
+    """Return segments [S, 2] in shares of a video, and how often they fit an action."""
+    pairs = [(i, j) for i in range(cells) for j in range(i + 1, cells + 1)]
+    grid = torch.tensor(pairs, dtype=torch.float64) / cells
+    thresholds, fits = torch.tensor(tiou, dtype=torch.float64), torch.zeros(len(grid)).double()
     for video in videos:
-        actions = np.array([(a.start, a.end) for a in video.actions]) / video.duration
-        inside = np.minimum(grid[:, None, 1], actions[:, 1])
-        inside = (inside - np.maximum(grid[:, None, 0], actions[:, 0])).clip(0)
-        union = np.diff(grid, axis=1) + np.diff(actions, axis=1).T - inside
-        overlap = (inside / union).max(1)
-        fits += (overlap[:, None] >= np.array(tiou)).mean(1)
-    kept, scores = soft_nms(
-        torch.from_numpy(grid), torch.from_numpy(fits / len(videos)), sigma=sigma, max_segments=100
-    )
+        times = torch.tensor([(a.start, a.end) for a in video.actions], dtype=torch.float64)
+        best = overlap_of(grid[:, None], times / video.duration).amax(1)
+        fits += (best[:, None] >= thresholds).double().mean(1)
+    kept, scores = soft_nms(grid, fits / len(videos), sigma=sigma, max_segments=100)
     return kept.numpy(), scores.numpy()
 
 

@@ -1,11 +1,11 @@
-"""Makes THUMOS-14's annotation file from the distributed ones.
+"""Makes one annotation file for THUMOS-14 from the distributed files.
 
     python data_scripts/make_thumos_annotations.py data/thumos-14/annotations
 
 The folder holds val_Annotation.csv, test_Annotation.csv, thumos14_valid_metadata.csv and
 thumos14_test_metadata.csv; thumos_14_anno.json is written beside them: the 200 validation videos
 as "training" and the 213 test videos as "validation", as published. "Ambiguous" actions stay in
-it, as published; whoever reads it leaves them out.
+the file, as published; they are left out when it is read.
 """
 
 import csv
@@ -28,7 +28,7 @@ SUBSETS = {  # subset: annotations, metadata
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield where each row of a CSV file stands, and the row.
+    """Yield each row of a CSV file after its place (file and line).
 
     Raises:
         InputError: the file cannot be read, or lacks a column.
@@ -50,7 +50,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict
 
 
 def number(row: dict[str, str], column: str, where: str) -> float:
-    """A number of a row."""
+    """Return a number of a row."""
     try:
         return float(row[column])
     except (TypeError, ValueError):
@@ -60,7 +60,7 @@ def number(row: dict[str, str], column: str, where: str) -> float:
 
 
 def thumos_annotations(folder: Path) -> dict[str, Any]:
-    """The annotations in ActivityNet's structure, with "frame", the frames of each video.
+    """Return the annotations in ActivityNet's structure; "frame" is a video's number of frames.
 
     Raises:
         InputError: a file is missing or broken, or an annotated video has no metadata.
@@ -82,8 +82,8 @@ def thumos_annotations(folder: Path) -> dict[str, Any]:
             }
         if actions:
             raise InputError(
-                f"{folder / metadata} does not tell the length of {next(iter(actions))} and "
-                f"{len(actions) - 1} more videos of {annotations}; take files of one origin"
+                f"{folder / metadata} does not give the length of {next(iter(actions))} and "
+                f"{len(actions) - 1} more videos of {annotations}; use files from one source"
             )
     return {"version": "THUMOS14", "database": database}
 

@@ -1,6 +1,5 @@
-"""Fetch a file so that it arrives whole: continued where it broke off, checked, then renamed."""
+"""Download a file: continue where a try stopped, check the file, and only then give it its name."""
 
-import errno
 import hashlib
 import json
 import re
@@ -18,20 +17,20 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import write_json, written_whole
+from etadlite.base.files import disk_is_full, write_json, written_whole
 
 CHUNK = 1 << 18
 FINAL = {401, 403, 404, 410, 451}
-"""Answers that do not change by asking again."""
+"""Status codes that do not change if one asks again."""
 
 
 class Patience(NamedTuple):
     """How long to keep trying.
 
     Attributes:
-        attempts: tries in a row that bring nothing new before giving up.
+        attempts: number of tries in a row without progress before giving up.
         timeout: seconds without a byte after which a connection counts as dead.
-        wait: seconds before the second try; doubled each time, a minute at most.
+        wait: seconds before the second try; doubled each time, at most a minute.
     """
 
     attempts: int = 6
@@ -40,7 +39,7 @@ class Patience(NamedTuple):
 
 
 class _Again(Exception):
-    """This try failed, another may not."""
+    """This try failed, but the next one may succeed."""
 
     def __init__(self, why: str, seconds: float = 0.0) -> None:
         super().__init__(why)
@@ -56,24 +55,25 @@ def fetch(
     patience: Patience | None = None,
     progress: bool = True,
 ) -> bool:
-    """Download a file; under its name there is nothing until all of it is there and fits.
+    """Download a file; it gets its name only when it is complete and correct.
 
-    What has arrived waits in NAME.part, and NAME.part.json says of which version of the file it is,
-    so that a later call continues it only if the server still has that version.
+    Until then its bytes are in NAME.part, and NAME.part.json says which version of the file they
+    belong to: a later call continues only if the server still has that version.
 
     Args:
-        url: where it is.
-        target: where it goes.
-        size: bytes it must have, where known.
-        checksum: "md5:HEX" or "sha256:HEX" that it must have, where known; its first digits do.
+        url: its address.
+        target: the file to write.
+        size: the bytes that it must have, if known.
+        checksum: "md5:HEX" or "sha256:HEX" that it must have, if known; the first digits are
+            enough.
         patience: how long to keep trying.
         progress: show a bar.
 
     Returns:
-        Whether it had to be downloaded; False if it was there.
+        True if it was downloaded, False if it existed.
 
     Raises:
-        InputError: the file cannot be had, or what arrives is not the file that was asked for.
+        InputError: the file cannot be downloaded, or another file arrives.
     """
     patience = patience or Patience()
     if target.exists():
@@ -87,7 +87,7 @@ def fetch(
         try:
             _receive(url, part, size, patience.timeout, progress)
         except (_Again, requests.RequestException, HTTPError) as problem:
-            if _length(part) > reached:  # a slow or shaky line may take as many tries as it needs
+            if _length(part) > reached:  # a slow line may need many tries
                 failures = 0
             reached, failures = max(reached, _length(part)), failures + 1
             if failures >= patience.attempts:
@@ -100,7 +100,7 @@ def fetch(
             time.sleep(min(max(wanted, patience.wait * 2 ** (failures - 1)), 60.0))
             continue
         except OSError as problem:
-            if problem.errno != errno.ENOSPC:
+            if not disk_is_full(problem):
                 raise
             raise InputError(
                 f"the disk of {target.parent} is full; {_length(part):,} bytes are kept in {part}: "
@@ -122,9 +122,9 @@ def fetch(
 
 
 def _receive(url: str, part: Path, size: int | None, timeout: float, progress: bool) -> None:
-    """Append to the part until the server's answer ends; whole answers replace it."""
+    """Append to the part until the server's answer ends; a complete answer replaces it."""
     start, known = _length(part), _read_state(part)
-    if start and not known:  # of what version these bytes are nobody knows
+    if start and not known:  # the version of these bytes is unknown
         _discard(part)
         start = 0
     headers = {"Accept-Encoding": "identity"}
@@ -138,7 +138,7 @@ def _receive(url: str, part: Path, size: int | None, timeout: float, progress: b
             return  # all of it had arrived
         if answer.status_code == 416:
             _discard(part)
-            raise _Again("the server has another version of the file by now")
+            raise _Again("the server now has another version of the file")
         _require_file(answer, part)
         if size is not None and total not in (None, size):
             raise InputError(
@@ -149,7 +149,7 @@ def _receive(url: str, part: Path, size: int | None, timeout: float, progress: b
             _start(answer) == start and known.get("total") in (None, total)
         ):
             _discard(part)
-            raise _Again("the server has another version of the file by now")
+            raise _Again("the server now has another version of the file")
         if answer.status_code == 200:  # it ignores ranges, or the file has changed
             start = 0
         _require_room(part, (total or 0) - start)
@@ -163,7 +163,7 @@ def _receive(url: str, part: Path, size: int | None, timeout: float, progress: b
             disable=not progress,
         )
         with bar, part.open("ab" if start else "wb") as file:
-            # Not `iter_content`: it keeps what has arrived until a whole chunk is there.
+            # Not `iter_content`: it keeps bytes back until a whole chunk has arrived.
             while chunk := answer.raw.read1(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -172,7 +172,7 @@ def _receive(url: str, part: Path, size: int | None, timeout: float, progress: b
 
 
 def _require_file(answer: requests.Response, part: Path) -> None:
-    """Refuse an answer that is not the file, or a part of it."""
+    """Refuse an answer that is neither the file nor a part of it."""
     if answer.status_code in FINAL:
         raise InputError(
             f"{answer.url} answers {answer.status_code} {answer.reason}; the address may have "
@@ -192,21 +192,21 @@ def _require_file(answer: requests.Response, part: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path, suffix: str = ".npy") -> int:
-    """Write the files of an archive that have a suffix into one folder, whatever folders it has.
+    """Unpack all files of an archive with a suffix into one folder, without subfolders.
 
-    Only the last part of a member's name is used and only plain files are read, so no member can
-    lead elsewhere. Files that are there in their full size are kept.
+    Only the last part of a member's name is used, and only plain files are read, so no member can
+    be written elsewhere. Existing files of the full size are kept.
 
     Args:
-        archive: a zip, a tar in any compression, or TSP's HDF5 of one array a video.
-        folder: where they go.
-        suffix: of the files wanted.
+        archive: a zip, a tar in any compression, or TSP's HDF5 with one array per video.
+        folder: folder for the files.
+        suffix: suffix of the wanted files.
 
     Returns:
-        How many files the archive has of them.
+        The number of these files in the archive.
 
     Raises:
-        InputError: the archive is broken, or two of its files have one name.
+        InputError: the archive is broken, or two of its files have the same name.
     """
     members = _members_of_hdf5 if archive.suffix == ".h5" else _members
     seen: dict[str, str] = {}
@@ -215,7 +215,7 @@ def unpack(archive: Path, folder: Path, suffix: str = ".npy") -> int:
             name = PurePosixPath(path).name
             if name in seen:
                 raise InputError(
-                    f"{archive} holds {seen[name]} and {path}, which have one name; unpack by hand"
+                    f"{archive}: {seen[name]} and {path} have the same name; unpack it by hand"
                 )
             seen[name] = path
             target = folder / name
@@ -224,7 +224,7 @@ def unpack(archive: Path, folder: Path, suffix: str = ".npy") -> int:
             with written_whole(target) as draft, draft.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and disk_is_full(error):
             raise InputError(
                 f"the disk of {folder} is full; make room and run this again"
             ) from None
@@ -235,7 +235,7 @@ def unpack(archive: Path, folder: Path, suffix: str = ".npy") -> int:
 
 
 def _members(archive: Path, suffix: str) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of the plain files with a suffix."""
+    """Yield name, size and content of the plain files with a suffix."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
@@ -268,13 +268,13 @@ def _members_of_hdf5(archive: Path, suffix: str) -> Iterator[tuple[str, int, IO[
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
-    """The checksum of a file as hexadecimal digits."""
+    """Return the checksum of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _misfit(path: Path, size: int | None, checksum: str | None) -> str:
-    """In what way a file is not the expected one; empty if it is."""
+    """Return why a file is not the expected one; empty if it is."""
     if size is not None and _length(path) != size:
         return f"it has {_length(path):,} bytes instead of {size:,}"
     if checksum is not None:
@@ -295,13 +295,13 @@ def _require_room(part: Path, needed: int) -> None:
 
 
 def _validator(answer: requests.Response) -> str | None:
-    """What names this version of the file; a weak ETag may not be used for ranges."""
+    """Return what identifies this version of the file; a weak ETag is not allowed for ranges."""
     tag = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
 
 
 def _total(answer: requests.Response) -> int | None:
-    """Bytes of the whole file, where the answer tells."""
+    """Return the bytes of the whole file; None if the answer does not say."""
     if answer.status_code == 206:
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
     else:

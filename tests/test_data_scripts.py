@@ -377,7 +377,7 @@ def test_the_command_reports_and_fails_where_something_is_missing(server, tmp_pa
     out = capsys.readouterr().out
     assert "thumos-i3d" in out
     assert "404" in out
-    assert "not to be downloaded without asking" in out
+    assert "cannot be downloaded without asking" in out
     with pytest.raises(SystemExit, match="there is no source nothing; there are anet-annotations"):
         download.main(tmp_path, only=["nothing"])
 
@@ -601,10 +601,10 @@ def test_a_full_disk_ends_a_conversion_and_is_no_videos_fault(tmp_path, monkeypa
         folder.mkdir()
     jobs = [convert_videos.Job(film(raw / f"{name}.mp4"), out / f"{name}.mp4") for name in "ab"]
     (out / f"a.{os.getpid()}.part.mp4").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"a\.mp4: the disk is full") as error:
+    with pytest.raises(convert_videos.DiskFullError, match=r"a\.mp4: the disk is full") as error:
         convert_videos.convert(jobs[0], 15, 32)
     assert not list(out.iterdir())
-    full = Outcome(jobs[0], None, str(error.value))
+    full = Outcome(jobs[0], error.value)
     monkeypatch.setattr(convert_videos, "in_processes", lambda *_, **__: (o for o in (full, None)))
     with pytest.raises(InputError, match="a.mp4: the disk is full; make room and run this again"):
         convert_videos.convert_all(raw, out, progress=False)
@@ -691,7 +691,7 @@ def test_thumos_actions_are_those_that_numbers_are_scored_on(thumos, shared):
             lambda f: (f / "thumos14_test_metadata.csv").write_text(
                 "filename,video-duration,video-frames\n"
             ),
-            "does not tell the length of video_test_0000004 and 212 more",
+            "does not give the length of video_test_0000004 and 212 more",
         ),
     ],
 )
