@@ -14,7 +14,7 @@ from torch import Tensor
 
 def video_seed(*parts: int) -> int:
     """Return one seed for several numbers, such as the run's seed, the epoch and the index."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 class Draws:

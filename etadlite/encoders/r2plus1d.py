@@ -29,10 +29,8 @@ class TemporalConv(nn.Conv3d):
 class SharedPlanesConv(Conv2Plus1D):
     """Torchvision's 2+1 convolution: both convolutions of a block have equal mid planes."""
 
-    def __init__(
-        self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1, padding: int = 1
-    ) -> None:
-        super().__init__(in_planes, out_planes, midplanes, stride, padding)
+    def __init__(self, in_planes: int, out_planes: int, midplanes: int, *rest: int) -> None:
+        super().__init__(in_planes, out_planes, midplanes, *rest)
         last = self[3]
         self[3] = TemporalConv(
             midplanes, out_planes, last.kernel_size, last.stride, last.padding, bias=False
@@ -45,11 +43,9 @@ class OwnPlanesConv(SharedPlanesConv):
     Their number keeps the parameters of a full 3x3x3 convolution (Tran et al. 2018, section 3.5).
     """
 
-    def __init__(
-        self, in_planes: int, out_planes: int, midplanes: int, stride: int = 1, padding: int = 1
-    ) -> None:
+    def __init__(self, in_planes: int, out_planes: int, midplanes: int, *rest: int) -> None:
         midplanes = (in_planes * out_planes * 27) // (in_planes * 9 + out_planes * 3)
-        super().__init__(in_planes, out_planes, midplanes, stride, padding)
+        super().__init__(in_planes, out_planes, midplanes, *rest)
 
 
 class R2Plus1D(StagedEncoder, VideoResNet):

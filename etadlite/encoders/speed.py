@@ -62,13 +62,8 @@ def seconds_per_pass(
     """Measure the shortest time of a pass without gradient in each variant.
 
     The variants take turns, so that other work on the machine slows all of them alike. Each runs
-    once before it is measured. The encoder keeps the layout of the last variant.
-
-    Args:
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        frames: uint8 [n, 3, F, H, W], on the encoder's device.
-        variants: what is compared.
-        repeats: measured passes per variant.
+    once before it is measured. The encoder keeps the layout of the last variant. Frames are uint8
+    [n, 3, F, H, W], on the encoder's device.
     """
     device = frames.device
     seconds = dict.fromkeys(variants, float("inf"))

@@ -96,11 +96,9 @@ class StagedEncoder(nn.Module):
 
 
 def freeze(encoder: StagedEncoder, stages: int | None) -> StagedEncoder:
-    """Freeze the stem and the first stages in place, and unfreeze the rest.
+    """Freeze the stem and the first `stages` stages in place, and unfreeze the rest.
 
-    Args:
-        encoder: its frozen parameters lose their gradients.
-        stages: k freezes the stem and k of the four stages; None freezes nothing.
+    None freezes nothing. Frozen parameters lose their gradients.
 
     Raises:
         ValueError: `stages` is not None or 0..4.

@@ -11,29 +11,15 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
 from etadlite.config import InferenceSettings
 
-# The rows of UCF101's class list, counted from 1, that are THUMOS-14's twenty detection classes.
-THUMOS_CLASSES = {
-    7: "BaseballPitch",
-    9: "BasketballDunk",
-    12: "Billiards",
-    21: "CleanAndJerk",
-    22: "CliffDiving",
-    23: "CricketBowling",
-    24: "CricketShot",
-    26: "Diving",
-    31: "FrisbeeCatch",
-    33: "GolfSwing",
-    36: "HammerThrow",
-    40: "HighJump",
-    45: "JavelinThrow",
-    51: "LongJump",
-    68: "PoleVault",
-    79: "Shotput",
-    85: "SoccerPenalty",
-    92: "TennisSwing",
-    93: "ThrowDiscus",
-    97: "VolleyballSpiking",
-}
+_NUMBERS = (7, 9, 12, 21, 22, 23, 24, 26, 31, 33, 36, 40, 45, 51, 68, 79, 85, 92, 93, 97)
+_NAMES = (  # noqa: SIM905
+    "BaseballPitch BasketballDunk Billiards CleanAndJerk CliffDiving CricketBowling CricketShot "
+    "Diving FrisbeeCatch GolfSwing HammerThrow HighJump JavelinThrow LongJump PoleVault Shotput "
+    "SoccerPenalty TennisSwing ThrowDiscus VolleyballSpiking"
+).split()
+THUMOS_CLASSES = dict(zip(_NUMBERS, _NAMES, strict=True))
+"""THUMOS-14's twenty detection classes, by their rows in UCF101's class list, counted from 1."""
+
 UCF101_CLASSES = 101
 
 
@@ -112,10 +98,9 @@ class UntrimmedNet(LabelScores):
         fits = isinstance(rows, np.ndarray) and rows.shape[1:] == (UCF101_CLASSES,)
         if not fits or rows.dtype.kind != "f" or not np.isfinite(rows).all():
             raise InputError(f"{path}: not finite scores [videos, {UCF101_CLASSES}]; check it.")
-        backwards = dict(reversed(THUMOS_CLASSES.items()))
-        chosen = rows[:, np.array(list(backwards)) - 1]
         names = (f"video_test_{number:07d}" for number in range(1, len(rows) + 1))
-        super().__init__(dict(zip(names, chosen, strict=True)), list(backwards.values()))
+        backwards = rows[:, np.array(_NUMBERS)[::-1] - 1]
+        super().__init__(dict(zip(names, backwards, strict=True)), _NAMES[::-1])
         self.source = str(path)
 
 

@@ -9,14 +9,9 @@ from torch import Tensor, nn
 def iterate_chunks(
     snippets: Tensor, chunks: Sequence[Tensor], device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield chunks of a tensor on a device.
+    """Yield chunks of a tensor [M, ...] on a device; `chunks` are their row indices, on the CPU.
 
     From the host to a GPU, the next chunk is copied on its own stream while the last one is used.
-
-    Args:
-        snippets: [M, ...] on any device.
-        chunks: the row indices of each chunk, on the CPU.
-        device: of the yielded chunks.
     """
     if device.type != "cuda" or snippets.is_cuda:
         for rows in chunks:
@@ -42,13 +37,8 @@ def iterate_chunks(
 def encode_in_chunks(encoder: nn.Module, frames: Tensor, chunk_size: int) -> Tensor:
     """Encode snippets without gradient, one chunk after another.
 
-    Args:
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        frames: uint8 [B, N, 3, F, H, W] on any device; chunks move to the encoder's device.
-        chunk_size: snippets per chunk.
-
-    Returns:
-        [B, C, N], at least float32.
+    Frames are uint8 [B, N, 3, F, H, W] on any device; chunks of them move to the encoder's device.
+    The encoder maps uint8 [n, 3, F, H, W] to [n, C]. The result is [B, C, N], at least float32.
     """
     device = next(encoder.parameters()).device
     snippets = frames.flatten(0, 1)

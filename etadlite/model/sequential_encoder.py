@@ -114,11 +114,9 @@ class SequentialEncoder(nn.Module):
 
     @torch.no_grad()
     def first_pass(self, frames: Tensor, picked: Tensor | None) -> "FirstPass":
-        """Encode every snippet without gradient, and keep what the third pass needs.
+        """Encode every snippet of uint8 [B, N, 3, F, H, W]; keep what the third pass needs.
 
-        Args:
-            frames: uint8 [B, N, 3, F, H, W].
-            picked: [B, count] the snippets that will carry a gradient; None: not known yet.
+        `picked` [B, count] are the snippets that will carry a gradient; None: not known yet.
         """
         batch, snippets = frames.shape[:2]
         rows = torch.arange(batch * snippets)
@@ -193,7 +191,8 @@ class SequentialEncoder(nn.Module):
             places = [place[chunk] for chunk in chunks]
             parts = iterate_chunks(first.prefix, places, device)
             encode = encode.encode_suffix
-        with _separate_gradients(trained) as sums, _random_state_restored(device):
+        gpus = [device] if device.type == "cuda" else []
+        with _separate_gradients(trained) as sums, torch.random.fork_rng(gpus):
             for chunk, part, state in zip(chunks, parts, states, strict=True):
                 if state is not None:
                     state.restore()
@@ -329,12 +328,3 @@ def _separate_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     finally:
         for parameter, gradient in zip(trained, own, strict=True):
             parameter.grad = gradient
-
-
-@contextmanager
-def _random_state_restored(device: torch.device) -> Iterator[None]:
-    state = RandomState.now(device)
-    try:
-        yield
-    finally:
-        state.restore()

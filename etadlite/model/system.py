@@ -79,13 +79,10 @@ class System(nn.Module):
         draws: Draws | None = None,
         actions: Sequence[Tensor] | None = None,
     ) -> DetectorOutput:
-        """Evaluate proposals.
+        """Evaluate proposals [B, P, 2] in cells, by default all valid ones.
 
-        Args:
-            inputs: snippets uint8 [B, N, 3, F, H, W], or features [B, C, T].
-            proposals: [B, P, 2] in cells; None: all valid ones.
-            draws: random streams of the videos for the choice of snippets; None: fresh ones.
-            actions: per video [A, 2] in cells, for strategies that need labels.
+        The inputs are snippets uint8 [B, N, 3, F, H, W], or features [B, C, T]. For `draws` and
+        `actions` see `SequentialEncoder.forward`.
         """
         if proposals is None:
             proposals = self.proposals.expand(len(inputs), -1, -1)

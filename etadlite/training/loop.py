@@ -108,9 +108,7 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
 def train(settings: Settings, **options: Any) -> Training:
     """Train the system that the settings describe, from its beginning.
 
-    Args:
-        settings: everything that the training depends on.
-        options: `log`, `after_epoch`, `folder` and `progress` of `run`.
+    For the options see `run`.
 
     Raises:
         InputError: the data or the settings cannot be used, or ten steps in a row were not finite.

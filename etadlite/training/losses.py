@@ -157,14 +157,8 @@ def detection_loss(
 ) -> dict[str, Tensor]:
     """Return all parts of the loss; their sum is what training minimises.
 
-    Args:
-        output: the detector's output for B videos.
-        targets: its targets.
-        settings: weights and thresholds.
-        draws: the random streams of the videos, for the draw of negatives; None: fresh ones.
-
-    Returns:
-        `boundary`, `stage1`, `stage2`, ..., and `class` if the detector classifies.
+    They are `boundary`, `stage1`, `stage2`, ..., and `class` if the detector classifies. Negatives
+    are drawn from `draws`, the random streams of the videos; None: fresh ones.
     """
     boundaries = output.boundaries.float()
     if draws is None:

@@ -30,14 +30,8 @@ def train_step(
 ) -> dict[str, float]:
     """Do one step over the videos of all processes; a step that is not finite updates nothing.
 
-    Args:
-        system: the trained system.
-        batch: this process's videos; maybe none.
-        optimizer: the optimizer of the system's weights.
-        settings: weights of the losses, and the clipping of the gradient.
-
-    Returns:
-        The parts of the loss, their sum as `loss`, and `gradient_norm` before clipping.
+    The batch holds this process's videos, maybe none. The result has the parts of the loss, their
+    sum as `loss`, and `gradient_norm` before clipping.
 
     Raises:
         StepOutOfMemoryError: memory ran out in one of the processes.

@@ -69,14 +69,9 @@ def class_targets(actions: Tensor, labels: Tensor, cells: int, num_classes: int)
 def make_targets(
     actions: list[Tensor], labels: list[Tensor], proposals: Tensor, cells: int, num_classes: int
 ) -> Targets:
-    """Return the targets of B videos.
+    """Return the targets of B videos for their proposals [B, P, 2] in T cells, and K classes.
 
-    Args:
-        actions: [A, 2] in cells, per video.
-        labels: [A] class numbers, per video.
-        proposals: [B, P, 2] in cells.
-        cells: T.
-        num_classes: K.
+    Each video has actions [A, 2] in cells and their labels [A].
     """
     return Targets(
         torch.stack([boundary_targets(a, cells) for a in actions]),

@@ -159,8 +159,8 @@ for cells_of, label in zip(sample.actions, sample.labels, strict=True):
 # once over all videos, stores the features, and never changes it again: it is **frozen**.
 
 # %% features
-from etadlite.model.chunks import encode_in_chunks
 from etadlite.encoders.build import build_encoder
+from etadlite.model.chunks import encode_in_chunks
 
 encoder = build_encoder(settings.encoder)
 features = encode_in_chunks(encoder, snippets[None], settings.encoder.chunk_size)
