@@ -1,4 +1,5 @@
 # make demo: install into .venv and run the main job.   make test: install and run all tests.
+# make requirements: resolve for every platform; run the core tests with the lowest versions.
 # make check: lint, types and the fast tests, in less than two minutes; run it before a commit.
 # make notebooks: write the notebooks from their sources.   make record: run them and keep outputs.
 # make slides, make assignment, make solutions: what a course shows, hands out and keeps back, in
@@ -10,7 +11,11 @@ NOTEBOOK ?= $(NAMES)
 # Each of two processes takes whole files, the long ones first, and computes with one thread.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo seeds test check lint types install clean notebooks record slides assignment solutions
+# What training, predicting and evaluating need, for a run with the lowest promised versions.
+CORE := $(addprefix tests/test_,$(addsuffix .py,config encoders sequential detector losses training \
+	datasets video predict evaluation command))
+
+.PHONY: demo seeds test check requirements lint types install clean notebooks record slides assignment solutions
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -46,10 +51,17 @@ solutions: .venv/installed-test
 	$(BIN)/python -m etadlite.course.build $(NOTEBOOK) --solutions runs/solutions
 
 test: .venv/installed-test
-	$(TESTS)
+	$(TESTS) -m "not index"
 
 check: lint types
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow and not index"
+
+requirements: .venv/installed-test
+	$(BIN)/python -m pytest -q -m index tests/test_packaging.py
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv/lowest
+	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct \
+		--only-binary :all: --editable '.[test]'
+	OMP_NUM_THREADS=1 .venv/lowest/bin/python -m pytest -n 2 -m "not slow" $(CORE)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import hypothesis
 import pytest
 import torch
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items) -> None:
     """Order the files by `LONGEST_FIRST`; within a file the order stays."""
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.fixture
+def writes_rotation():
+    """Skip a test that stores a rotation, where PyAV is too old for that."""
+    if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
+        pytest.skip(f"PyAV {av.__version__} cannot store the rotation of a video")
 
 
 @pytest.fixture(scope="session")

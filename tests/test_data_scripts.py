@@ -558,6 +558,7 @@ def test_a_damaged_video_is_converted_and_the_damage_told(shared, tmp_path):
         assert not report["broken"]
 
 
+@pytest.mark.usefixtures("writes_rotation")
 def test_a_video_stored_on_its_side_is_turned_upright(tmp_path):
     source = film(tmp_path / "a.mp4", size=(96, 64))
     with av.open(str(source)) as given, av.open(str(tmp_path / "b.mp4"), "w") as container:
@@ -574,6 +575,7 @@ def test_a_video_stored_on_its_side_is_turned_upright(tmp_path):
     assert not convert_videos.convert(job, 15, 32).new
 
 
+@pytest.mark.usefixtures("writes_rotation")
 def test_an_upright_picture_shows_what_a_player_shows(tmp_path):
     halves = np.zeros((64, 96, 3), np.uint8)
     halves[:, :48] = 200  # bright on the left

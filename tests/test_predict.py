@@ -161,6 +161,7 @@ def _system(trained, settings):
 
 @pytest.mark.parametrize(("degrees", "turns"), [(-90, -1), (90, 1), (180, 2)])
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.usefixtures("writes_rotation")
 def test_a_video_stored_on_its_side_is_read_upright(clip, tmp_path, degrees, turns, decoder):
     side = turned(clip, tmp_path / "side.mp4", degrees)
     size = (48, 64) if turns == 2 else (64, 48)
@@ -239,6 +240,7 @@ def test_an_annotated_video_keeps_every_frame_and_shows_what_is_detected_now(cli
     assert np.abs(bar - [0, 114, 178]).mean() < 25  # the first class's blue
 
 
+@pytest.mark.usefixtures("writes_rotation")
 def test_an_annotated_video_is_turned_upright_and_keeps_uneven_times(clip, tmp_path):
     side = turned(clip, tmp_path / "side.mp4", -90)
     (_, first), *_ = decoded(write_annotated(Video(side), tmp_path / "a.mp4", []))
