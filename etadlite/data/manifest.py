@@ -58,13 +58,10 @@ def manifest_file(folder: Path) -> Path:
 def write_manifest(
     folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
 ) -> Path:
-    """Write what was found in a folder of videos or features.
+    """Write what was found about files (by name), and return the path of the manifest.
 
-    Args:
-        folder: the folder.
-        files: file name -> what the file holds.
-        how: what was checked; entries are reused only by a check of the same kind.
-        findings: the results for a person who reads the file.
+    `how` says what was checked: a check of another kind does not use the entries. The findings are
+    for a person who reads the file.
     """
     entries = {}
     for name in sorted(files):
@@ -101,11 +98,7 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
     """Return the files that training cannot use, by name, and why.
 
     A file that was replaced since the check counts as usable, and so do all files if the check was
-    for features of another width.
-
-    Args:
-        folder: folder of videos or features.
-        channels: C of features; None for videos.
+    for features of another width (`channels`; None for videos).
 
     Raises:
         InputError: there is a manifest, but it cannot be read.

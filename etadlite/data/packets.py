@@ -120,7 +120,6 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
         rate, tick = float(stream.average_rate or 25), float(stream.time_base)
         width, height = stream.codec_context.width, stream.codec_context.height
         kind, codec = container.format.name, stream.codec_context.name
-
     duration, times, keys = frames / rate, None, []
     # In AVI and MPEG-PS not every frame's time is stored; made-up times misplace B frames.
     if kind not in ("avi", "mpeg") and all(pts is not None for pts, _, _, _ in packets):

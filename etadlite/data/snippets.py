@@ -1,4 +1,4 @@
-"""The frames of a snippet: spread evenly over a video, in a window, or at a fixed stride."""
+"""The frames of snippets that are spread evenly over a video or lie at a fixed stride."""
 
 from typing import Literal
 
@@ -28,14 +28,7 @@ def snippet_frames(
       middle of its cell.
 
     In a long video there are gaps between snippets, in a short one they overlap. Indices outside
-    the video become its first or last frame.
-
-    Args:
-        num_frames: frames of the video.
-        snippets: N.
-        length: F, frames of a snippet.
-        step: distance between two frames of a snippet, in frames.
-        rule: "cells" or "ends".
+    the video become its first or last frame. N is `snippets`, F is `length`.
 
     Returns:
         Frame indices, int64 [N, F], each row in ascending order.
@@ -57,28 +50,6 @@ def snippet_frames(
         first = (middles - snippets * span) // (2 * snippets)
     frames = first[:, None] + step * np.arange(length, dtype=np.int64)
     return frames.clip(0, num_frames - 1)
-
-
-def window_frames(
-    first: int, snippets: int, length: int, *, stride: int, step: int, num_frames: int
-) -> np.ndarray:
-    """Choose the frames of a window's N snippets, which start `stride` frames apart.
-
-    Indices beyond the video become its last frame.
-
-    Args:
-        first: the frame at which the window starts.
-        snippets: N.
-        length: F, frames of a snippet.
-        stride: frames from the start of one snippet to the next.
-        step: distance between two frames of a snippet, in frames.
-        num_frames: frames of the video.
-
-    Returns:
-        Frame indices, int64 [N, F].
-    """
-    starts = first + np.arange(snippets)[:, None] * stride
-    return (starts + np.arange(length) * step).clip(0, num_frames - 1)
 
 
 def clip_frames(

@@ -20,12 +20,8 @@ Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 class TimeGrid:
     """T cells of equal length that cover a video or a window of it.
 
-    Positions outside the grid are converted too; nothing is clipped here.
-
-    Attributes:
-        cells: T.
-        seconds_per_cell: length of a cell.
-        start: the time of cell position 0, in seconds.
+    Cell position 0 is at `start`, in seconds. Positions outside the grid are converted too; nothing
+    is clipped here.
 
     Raises:
         InputError: there is no cell, or the cells have no length.
@@ -59,13 +55,8 @@ class TimeGrid:
         except that OpenTAD first rounds the boundaries of its training actions down to whole
         frames.
 
-        Args:
-            first_frame: the frame at which the window starts.
-            cells: T.
-            stride: frames from one cell to the next.
-            fps: frames per second.
-            offset: frames from the start of the window to position 0. For features of clips of 16
-                frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
+        The offset counts frames from the start of the window to position 0. For features of clips
+        of 16 frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
         """
         if not (isfinite(fps) and fps > 0):
             raise InputError(f"a window needs a frame rate above 0, not {fps}")

@@ -8,12 +8,9 @@ from etadlite.data.annotations import VideoAnnotation
 
 
 class Window(NamedTuple):
-    """Consecutive snippets of a video.
+    """Consecutive snippets of a video: where the first and the last one start, and their number.
 
-    Attributes:
-        first_frame: start of its first snippet.
-        last_frame: start of its last snippet.
-        snippets: their number; smaller than asked for if the video is shorter.
+    The number is smaller than asked for if the video is shorter.
     """
 
     first_frame: int
@@ -62,12 +59,11 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
     snippets = -(-frames // stride)
     windows = []
     for number in range(max(1, snippets // step)):
-        first, end = number * step, number * step + size
-        at_end = end > snippets
-        if at_end:
-            first, end = max(0, snippets - size), snippets
+        whole = number * step + size
+        end = min(whole, snippets)
+        first = max(0, end - size)
         windows.append(Window(first * stride, (end - 1) * stride, end - first))
-        if at_end:
+        if whole > snippets:
             break
     return windows
 
