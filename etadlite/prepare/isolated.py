@@ -30,16 +30,15 @@ START_SECONDS = 600.0
 def in_processes(
     function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, seconds: float
 ) -> Iterator[Outcome]:
-    """Call a function on every item, in processes that are replaced when they die or hang.
+    """Yield the outcomes of a function in the order in which they are ready.
+
+    Processes that die or hang are replaced; closing the iterator ends all of them.
 
     Args:
-        function: what to call; it, its items and its results must be picklable.
+        function: it, its items and its results must be picklable.
         items: taken one by one, only when a process is free.
-        workers: number of processes; closing the iterator ends them.
+        workers: number of processes.
         seconds: time limit of an item; the start of a process does not count.
-
-    Yields:
-        The outcomes, in the order in which they are ready.
     """
     workers, items, idle = max(1, workers), iter(items), []
     busy: dict[Future[Outcome], _Worker] = {}
