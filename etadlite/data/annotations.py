@@ -26,21 +26,13 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoAnnotation:
-    """All actions of one video.
-
-    Attributes:
-        name: the video's key in the annotation file.
-        subset: the part of the data set that the video belongs to, such as "training".
-        duration: seconds; NaN if a published file does not give it.
-        actions: in the file's order; empty for a video without actions.
-        frames: number of frames ("frame" in the file); None if it is not given.
-    """
+    """All actions of one video."""
 
     name: str
-    subset: str
-    duration: float
-    actions: tuple[Action, ...]
-    frames: int | None = None
+    subset: str  # the part of the data set that the video belongs to, such as "training"
+    duration: float  # seconds; NaN if a published file does not give it
+    actions: tuple[Action, ...]  # in the file's order; empty for a video without actions
+    frames: int | None = None  # their number ("frame" in the file); None if it is not given
 
 
 def read_annotations(

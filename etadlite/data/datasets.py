@@ -31,25 +31,15 @@ from etadlite.data.windows import Window, action_frames, actions_inside, windows
 
 
 class Sample(NamedTuple):
-    """One video, or a window of one.
-
-    Attributes:
-        name: the video's name in the annotations.
-        inputs: snippets, uint8 [N, 3, F, H, W], or features [C, T].
-        actions: [A, 2] start and end in cells.
-        labels: [A] class numbers; all 0 if the detector predicts no classes.
-        grid: converts cells to seconds.
-        duration: seconds of the whole video.
-        seed: seed of every random draw that training makes for this sample.
-    """
+    """One video, or a window of one."""
 
     name: str
-    inputs: Tensor
-    actions: Tensor
-    labels: Tensor
+    inputs: Tensor  # snippets, uint8 [N, 3, F, H, W], or features [C, T]
+    actions: Tensor  # [A, 2] start and end in cells
+    labels: Tensor  # [A] class numbers; all 0 if the detector predicts no classes
     grid: TimeGrid
-    duration: float
-    seed: int = 0
+    duration: float  # seconds of the whole video
+    seed: int = 0  # of every random draw that training makes for this sample
 
 
 class SampleKey(NamedTuple):
@@ -60,11 +50,7 @@ class SampleKey(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B samples; B may be 0. `inputs` are stacked, the other fields are lists.
-
-    `failed` names the videos that could not be read, with the reason; `error` ends the work, see
-    `etadlite.data.unreadable`.
-    """
+    """B samples; B may be 0. `inputs` are stacked, the other fields are lists."""
 
     names: list[str]
     inputs: Tensor
@@ -73,8 +59,8 @@ class Batch(NamedTuple):
     grids: list[TimeGrid]
     durations: list[float]
     seeds: list[int]
-    failed: dict[str, str] = {}  # noqa: RUF012
-    error: InputError | None = None
+    failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
+    error: InputError | None = None  # ends the work, see `etadlite.data.unreadable`
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

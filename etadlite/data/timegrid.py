@@ -20,16 +20,15 @@ Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 class TimeGrid:
     """T cells of equal length that cover a video or a window of it.
 
-    Cell position 0 is at `start`, in seconds. Positions outside the grid are converted too; nothing
-    is clipped here.
+    Positions outside the grid are converted too; nothing is clipped here.
 
     Raises:
         InputError: there is no cell, or the cells have no length.
     """
 
-    cells: int
+    cells: int  # T
     seconds_per_cell: float
-    start: float = 0.0
+    start: float = 0.0  # the time of cell position 0, in seconds
 
     def __post_init__(self) -> None:
         if self.cells < 1:

@@ -8,14 +8,11 @@ from etadlite.data.annotations import VideoAnnotation
 
 
 class Window(NamedTuple):
-    """Consecutive snippets of a video: where the first and the last one start, and their number.
+    """Consecutive snippets of a video."""
 
-    The number is smaller than asked for if the video is shorter.
-    """
-
-    first_frame: int
-    last_frame: int
-    snippets: int
+    first_frame: int  # start of its first snippet
+    last_frame: int  # start of its last snippet
+    snippets: int  # their number; smaller than asked for if the video is shorter
 
 
 class FrameAction(NamedTuple):

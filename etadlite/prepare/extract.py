@@ -33,21 +33,13 @@ BLOCK = 1024
 
 
 class Block(NamedTuple):
-    """Consecutive clips of a video, or at the end the reason why it cannot be read.
-
-    Attributes:
-        path: the video's file.
-        last: True for the last block of the video.
-        frames: uint8 [3, U, H, W], without repetitions.
-        clips: for each clip the positions of its frames among these, int64 [n, F].
-        error: empty if the video can be read.
-    """
+    """Consecutive clips of a video, or at the end the reason why it cannot be read."""
 
     path: Path
-    last: bool
-    frames: Tensor | None = None
-    clips: Tensor | None = None
-    error: str = ""
+    last: bool  # True for the last block of the video
+    frames: Tensor | None = None  # uint8 [3, U, H, W], without repetitions
+    clips: Tensor | None = None  # where the frames of each clip are among these, int64 [n, F]
+    error: str = ""  # empty if the video can be read
 
 
 Extracted = tuple[Path, Tensor | str]

@@ -40,18 +40,14 @@ MOST_EPOCHS = 100
 class ImportOptions:
     """How annotations are read and videos are split.
 
-    Attributes:
-        validation: share of the videos that are kept for the test. They are drawn so that as many
-            classes as possible occur in both subsets. Not used if the files name the subsets.
-        tier: see `read_rows`.
-        fps: frame rate of times that are given in frames; None: each video's own.
-        skip: leave out annotations and videos that cannot be used, instead of refusing them.
+    Videos for the test are drawn so that as many classes as possible occur in both subsets, unless
+    the files name the subsets.
     """
 
-    validation: float = 0.25
-    tier: str | None = None
-    fps: float | None = None
-    skip: bool = False
+    validation: float = 0.25  # share of the videos that are kept for the test
+    tier: str | None = None  # see `read_rows`
+    fps: float | None = None  # frame rate of times in frames; None: each video's own
+    skip: bool = False  # leave out what cannot be used, instead of refusing it
 
 
 class OwnVideo(NamedTuple):

@@ -5,17 +5,11 @@ from typing import NamedTuple
 
 
 class Protocol(NamedTuple):
-    """A data set with its published splits.
-
-    Attributes:
-        name: name of the data set.
-        videos: number of videos of each split; those that are blocked in the test do not count.
-        looks: a pattern that the names of its videos match.
-    """
+    """A data set with its published splits."""
 
     name: str
-    videos: Mapping[str, int]
-    looks: str
+    videos: Mapping[str, int]  # number in each split, without those that are blocked in the test
+    looks: str  # a pattern that the names of its videos match
 
 
 ACTIVITYNET = Protocol("ActivityNet-1.3", {"training": 10_024, "test": 4_728}, r"(v_)?[\w-]{11}")

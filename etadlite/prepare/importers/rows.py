@@ -25,27 +25,16 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class ImportedAction:
-    """One annotation as a file gives it, or a video without annotations, which has no label.
+    """One annotation as a file gives it, or a video without annotations, which has no label."""
 
-    Attributes:
-        where: file and line or item, for messages.
-        video: its name, without folder and suffix.
-        start: in seconds, or in frames; NaN if the text is no time.
-        end: as the start.
-        label: the class.
-        in_frames: True if start and end count frames.
-        subset: the split that the file gives, such as "training"; empty if none.
-        problem: why this is no annotation, in words; empty if it is one.
-    """
-
-    where: str
-    video: str
-    start: float = 0.0
+    where: str  # file and line or item, for messages
+    video: str  # its name, without folder and suffix
+    start: float = 0.0  # in seconds, or in frames; NaN if the text is no time
     end: float = 0.0
     label: str = ""
-    in_frames: bool = False
-    subset: str = ""
-    problem: str = ""
+    in_frames: bool = False  # start and end count frames
+    subset: str = ""  # the split that the file gives, such as "training"
+    problem: str = ""  # why this is no annotation, in words; empty if it is one
 
 
 def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
