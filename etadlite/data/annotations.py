@@ -108,11 +108,7 @@ def labels_of(annotations: Mapping[str, VideoAnnotation]) -> list[str]:
 
 
 def read_names(path: Path) -> set[str]:
-    """Read names of videos: a JSON list, such as the published `blocked.json`.
-
-    Raises:
-        InputError: the file cannot be read or is no such list.
-    """
+    """Read names of videos: a JSON list, such as the published `blocked.json`."""
     names = read_json(path, "list of videos")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{path} is no JSON list of video names, such as ["a", "b"]')

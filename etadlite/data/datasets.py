@@ -89,7 +89,7 @@ class AnnotatedVideos(Dataset):
 
     Args:
         settings: where the data lie and how they are read.
-        classes: names of the classes; empty if the detector predicts none.
+        classes: empty if the detector predicts none.
         channels: C of features; None for videos.
         training: augment, and leave out what is not trained on.
 
@@ -276,14 +276,8 @@ def decode_window(
 ) -> Tensor:
     """Read the snippets of a window, uint8 [N, 3, F, h, w]; beyond the video its end is repeated.
 
-    Every frame is decoded and cut once, even if several snippets share it.
-
-    Args:
-        video: the file.
-        window: where the snippets start; they are `window_stride` frames apart.
-        settings: how many there are, and how they are read.
-        cut: cuts a square out of frames [1, 3, U, H, W].
-        frames: number of frames of the video that the window counts.
+    Every frame is decoded and cut once, even if several snippets share it. `cut` cuts a square out
+    of frames [1, 3, U, H, W]; `frames` is the number of frames of the video that the window counts.
     """
     starts = window.first_frame + np.arange(settings.snippets)[:, None] * settings.window_stride
     counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]

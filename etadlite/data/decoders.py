@@ -46,11 +46,8 @@ def pyav_pictures(
         path: the video file.
         timeline: what `scan` found in it.
         wanted: frame indices, strictly ascending, at least one.
-        size: see `Video.frames`.
+        size: height and width of the pictures, which are uint8 [H, W, 3].
         resize: see `Video.frames`.
-
-    Yields:
-        A picture, uint8 [H, W, 3], for each wanted frame.
 
     Raises:
         InputError: fewer than two of the frames can be decoded.

@@ -90,8 +90,7 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
     A file that was replaced since the check counts as usable, and so do all files if the check was
     for features of another width (`channels`; None for videos).
 
-    Raises:
-        InputError: there is a manifest, but it cannot be read.
+    For errors see `read_manifest`.
     """
     files, how = read_manifest(folder)
     if how.get("channels") != channels:

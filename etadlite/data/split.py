@@ -40,16 +40,12 @@ def read_split(
 def without_missing(
     videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:
-    """Return the videos of a split that have a file.
+    """Return the videos of a split that have a usable file in the folder.
 
-    Args:
-        videos: all videos of the split.
-        missing: names of videos without a usable file -> what is wrong with it; "" if it is absent.
-        folder: where the files should be.
-        allow: some videos may be missing.
+    `missing` has the names of the others, and what is wrong with their file, or "" if it is absent.
 
     Raises:
-        InputError: all videos are missing, or some are that may not be.
+        InputError: all videos are missing, or some are without `allow`.
 
     Warns:
         CoverageWarning: videos are left out.

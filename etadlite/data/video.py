@@ -156,10 +156,7 @@ class Video:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Say what a video file holds.
-
-    Raises:
-        InputError: see `Video`.
+    """Say what a video file holds; `Video` says when it raises an InputError.
 
     Warns:
         VideoWarning: the file is cut off; `note` says the same.

@@ -36,8 +36,7 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
         frames: length of the video.
         size: snippets per window.
         stride: frames from one snippet to the next.
-        overlap: share of a window that the next one repeats, at least 0.5: below it the published
-            rule can lose the end of a video.
+        overlap: at least 0.5: below it the published rule can lose the end of a video.
 
     Raises:
         InputError: a count is below 1, or the overlap leaves no step.
