@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 from etadlite.base.errors import InputError
 
 
+START_SECONDS = 600.0
+"""Time limit for the start of a process, which takes long on a busy machine."""
+
+
 class Outcome(NamedTuple):
     """The result of one item; `error` says in words why there is none."""
 
     item: Any
     result: Any
     error: str = ""
-
-
-START_SECONDS = 600.0
-"""Time limit for the start of a process, which takes long on a busy machine."""
 
 
 def in_processes(
@@ -72,7 +72,6 @@ class _Worker:
 
     def ask(self, item: Any, seconds: float) -> Outcome:
         """Return the outcome of an item; a process that takes too long is ended."""
-        answer: Any = None
         try:
             self.connection.send(item)
             for limit in (START_SECONDS, seconds):  # first it says that it has the item
