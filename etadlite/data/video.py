@@ -70,20 +70,17 @@ class Video:
         resize: Resize = "decoder",
         decoder: Decoder = "pyav",
     ) -> torch.Tensor:
-        """Read frames by their index.
+        """Read frames by their index: RGB, uint8 [..., 3, H, W].
 
         The nearest frame stands in for one that cannot be decoded. A video that a camera stored on
         its side is turned upright.
 
         Args:
-            indices: frame indices, integers [...], in any order, repeated or not.
+            indices: integers [...], in any order, repeated or not.
             size: height and width to decode at, in pixels; the picture is stretched to it.
             resize: "decoder" gives pictures of this size right away; "after" decodes in full and
                 then samples between the four nearest pixels, as published, which takes longer.
             decoder: "pyav", or "decord", which is used where it reads the file correctly.
-
-        Returns:
-            RGB frames, uint8 [..., 3, H, W].
 
         Raises:
             InputError: an index lies outside the video, or its frames cannot be decoded.

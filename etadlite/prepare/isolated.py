@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
 
-
 START_SECONDS = 600.0
 """Time limit for the start of a process, which takes long on a busy machine."""
 

@@ -140,8 +140,7 @@ def settings_for(
 ) -> tuple[Settings, list[str]]:
     """Fit the settings of `e2e_stickfigures` to a data set, by this project's rules of thumb.
 
-    Returns:
-        The settings, and lines that say how the numbers were chosen.
+    The second result are lines that say how the numbers were chosen.
     """
     base = e2e_stickfigures()
     infos = [video.info for video in videos.values()]
@@ -197,18 +196,11 @@ def settings_for(
 def split_videos(
     classes: Mapping[str, Collection[str]], share: float, seed: int = 0
 ) -> dict[str, str]:
-    """Draw the validation videos; the draw depends on the seed and the names, not on their order.
+    """Say which videos (names -> classes) are "training" and which "validation".
 
-    Videos with most classes that validation lacks come first. A video with the last training
+    The share of validation is drawn; the draw depends on the seed and the names, not on their
+    order. Videos with most classes that validation lacks come first. A video with the last training
     example of a class is taken only if no other video is left. Each subset gets a video.
-
-    Args:
-        classes: video -> its classes.
-        share: share of validation.
-        seed: of the draw.
-
-    Returns:
-        Video -> "training" or "validation".
 
     Raises:
         InputError: there are fewer than two videos.
@@ -240,13 +232,11 @@ def _open_all(files: Mapping[str, Path], progress: bool) -> tuple[dict[str, Vide
     for name, path in bar:
         try:
             video = Video(path)
+            if video.info.note:
+                raise InputError(f"{path}: {video.info.note}")
+            opened[name] = video
         except InputError as error:
             problems.append(str(error))
-        else:
-            if video.info.note:
-                problems.append(f"{path}: {video.info.note}")
-            else:
-                opened[name] = video
     return opened, problems
 
 
