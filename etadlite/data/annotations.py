@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
 
+# THUMOS-14's label for what counts neither for nor against a detector.
 NOT_A_CLASS = frozenset({"Ambiguous"})
-"""THUMOS-14's label for what counts neither for nor against a detector."""
-
+# Seconds by which an action may end after its video; 211 of ActivityNet-1.3 do, by 0.85 s at most.
 TOLERANCE = 1.0
-"""Seconds by which an action may end after its video; 211 of ActivityNet-1.3 do, by 0.85 s."""
 
 
 class Action(NamedTuple):

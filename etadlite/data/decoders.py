@@ -24,9 +24,7 @@ Resize = Literal["decoder", "after"]
 
 # From version 17 on PyAV resizes with one thread per core, which costs more than it gains here.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
-FEWER_ARE_DECODED = 16
-"""Decoding so few frames on the way is faster than a jump to a key frame."""
+FEWER_ARE_DECODED = 16  # decoding so few frames on the way is faster than a jump to a key frame
 
 
 class VideoWarning(UserWarning):

@@ -11,8 +11,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
-IN_A_ROW = 10
-"""So many unreadable videos in a row mean that all videos are gone."""
+IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone
 
 
 class Unreadable(NamedTuple):

@@ -21,11 +21,8 @@ from etadlite.prepare.findings import SHOWN, DataFolder, Finding, find_all
 from etadlite.prepare.isolated import in_processes
 from etadlite.presets import preset
 
-KEPT_EVERY = 60.0
-"""Seconds after which intermediate results are written: a deep check may take hours."""
-
-SECONDS_PER_VIDEO = {False: 120.0, True: 1800.0}
-"""Time limit of a video in a plain and in a deep check."""
+KEPT_EVERY = 60.0  # seconds after which results are written: a deep check may take hours
+SECONDS_PER_VIDEO = {False: 120.0, True: 1800.0}  # time limit in a plain and in a deep check
 
 
 class Split(NamedTuple):

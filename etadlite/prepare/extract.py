@@ -28,8 +28,8 @@ from etadlite.data.video_files import videos_in
 from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks
 
-BLOCK = 1024
-"""Frames that are decoded together: 38 MB at 112x112, and seeking to them costs little."""
+BLOCK = 1024  # frames that are decoded together: 38 MB at 112x112; seeking to them costs little
+Extracted = tuple[Path, Tensor | str]  # a file, and its features [C, T] or why it has none
 
 
 class Block(NamedTuple):
@@ -40,10 +40,6 @@ class Block(NamedTuple):
     frames: Tensor | None = None  # uint8 [3, U, H, W], without repetitions
     clips: Tensor | None = None  # where the frames of each clip are among these, int64 [n, F]
     error: str = ""  # empty if the video can be read
-
-
-Extracted = tuple[Path, Tensor | str]
-"""A file, and its features [C, T] or why the video cannot be read."""
 
 
 def extract(

@@ -17,20 +17,12 @@ from etadlite.data.split import read_split
 from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
 from etadlite.prepare.protocols import ACTIVITYNET, PROTOCOLS, THUMOS
 
-SHOWN = 3
-"""Items of a finding that are printed."""
-
+SHOWN = 3  # items of a finding that are printed
+# A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
 LENGTH_SECONDS, LENGTH_SHARE = 5.0, 0.2
-"""A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do."""
-
-COUNT_SHARE = 0.05
-"""Up to this share of a protocol's videos may be missing or surplus: some have been withdrawn."""
-
-SYSTEMATIC = 0.01
-"""Wrong lengths are a problem from this share of the files on, or if one is twice or half."""
-
-CONVERTED = (15, 256)
-"""Frame rate and short side of converted videos, as published for end-to-end training."""
+COUNT_SHARE = 0.05  # of a protocol's videos may be missing or surplus: some have been withdrawn
+SYSTEMATIC = 0.01  # wrong lengths are a problem from this share on, or if one is twice or half
+CONVERTED = (15, 256)  # rate and short side of videos, as published for end-to-end training
 
 
 class Finding(NamedTuple):

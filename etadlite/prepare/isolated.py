@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
 
-START_SECONDS = 600.0
-"""Time limit for the start of a process, which takes long on a busy machine."""
+START_SECONDS = 600.0  # time limit for the start of a process, which is slow on a busy machine
 
 
 class Outcome(NamedTuple):

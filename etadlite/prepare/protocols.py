@@ -14,10 +14,9 @@ class Protocol(NamedTuple):
 
 ACTIVITYNET = Protocol("ActivityNet-1.3", {"training": 10_024, "test": 4_728}, r"(v_)?[\w-]{11}")
 THUMOS = Protocol("THUMOS-14", {"training": 200, "test": 211}, r"video_(test|validation)_\d{7}")
-PROTOCOLS = {
+PROTOCOLS = {  # of presets
     "anet_tsp": ACTIVITYNET,
     "e2e_anet_tsp": ACTIVITYNET,
     "thumos_i3d": THUMOS,
     "e2e_thumos_tsp": THUMOS,
 }
-"""Preset -> the protocol that it follows."""

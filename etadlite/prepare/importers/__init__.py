@@ -14,7 +14,6 @@ from etadlite.prepare.importers.tables import read_csv, read_json_file
 __all__ = ["ImportedAction", "plain_name", "read_rows", "seconds_of"]
 
 READERS = {".csv": read_csv, ".tsv": read_csv, ".json": read_json_file, ".eaf": read_elan}
-"""Suffix -> function that reads such a file."""
 
 
 def read_rows(path: Path, tier: str | None = None) -> list[ImportedAction]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from etadlite.base.errors import InputError
 from etadlite.data.video_files import VIDEO_SUFFIXES
 
+# The names that a column of a table or a key of a list may have, in upper or lower case.
 COLUMNS = {
     "video": ("video", "file", "filename", "file_name", "name", "video_id", "video_name"),
     "start": ("start", "start_s", "t_start", "start_time", "begin", "onset", "from"),
@@ -20,7 +21,6 @@ COLUMNS = {
     "label": ("label", "class", "action", "category", "activity"),
     "subset": ("subset", "split"),
 }
-"""The names that a column of a table or a key of a list may have, in upper or lower case."""
 
 
 @dataclass(frozen=True)
