@@ -10,10 +10,10 @@ def centre_crop(frames: Tensor, side: int) -> Tensor:
 
 
 def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
-    """Crop, mirror and recolour frames [N, 3, F, H, W] at random, all of a video in the same way.
+    """Crop, mirror and recolour at random, the same way for all frames of a video.
 
     Args:
-        frames: uint8.
+        frames: uint8 [N, 3, F, H, W]; of the result H and W are `side`.
         side: pixels of the square that is cut out.
         flip: mirror half of the videos; wrong if left and right tell classes apart.
         jitter: 0..1, strength of the changes of brightness, contrast and saturation.

@@ -80,7 +80,7 @@ def extract_features(
 
     Under torchrun each process takes its share of the videos, and the first one shows a bar.
     Training videos get `data.feature_views` files NAME.npy, NAME.1.npy, ... [T, C]: one of the
-    plain video, the others of augmented versions.
+    plain video, the others of augmented versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
 
     Returns:
         The number of files that this process wrote.
@@ -139,7 +139,7 @@ def extract_dense(
 
     Args:
         settings: where the videos lie, what a frame looks like, F and the chunk size.
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
+        encoder: as there.
         folder: of the files.
         stride: frames from one feature to the next; TSP has 16, ActionFormer's I3D for THUMOS-14 4.
         fps: frame rate that F and the stride refer to; None: each file's own. TSP has 15.
