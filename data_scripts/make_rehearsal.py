@@ -102,20 +102,22 @@ def main(
 ) -> None:
     """Make the rehearsal of a preset."""
     try:
-        make(name, root, annotations, videos, seed, side=side, workers=workers, progress=progress)
-        reached = chance(below(root, preset(name)))
+        settings = preset(name)
+        more = {"side": side, "workers": workers, "progress": progress}
+        make(settings, root, annotations, videos, seed, **more)
+        reached = chance(below(root, settings))
     except InputError as error:
         sys.exit(f"error: {error}")
     print(f"a detector that predicts the same for every video: average mAP {100 * reached:.1f} %")
     print(f"cd {root} && etadlite train {name}")
-    data = preset(name).data
+    data = settings.data
     if data.videos is not None:
         changes = ON_CPU if data.window_stride is None else (*ON_CPU, *ON_CPU_IN_WINDOWS)
         print(f"or, without a GPU: etadlite train {name} {' '.join(map(shlex.quote, changes))}")
 
 
 def make(
-    name: str,
+    settings: Settings,
     root: Path,
     annotations: Path,
     videos: int | None = None,
@@ -124,12 +126,11 @@ def make(
     side: int = 256,
     workers: int | None = None,
     progress: bool = True,
-    settings: Settings | None = None,
 ) -> None:
     """Write the files of a preset below `root`; existing files are kept.
 
     Args:
-        name: the preset.
+        settings: those of the preset, with or without changes.
         root: where everything is written.
         annotations: folder of the downloaded annotations.
         videos: number of videos; None: all.
@@ -137,19 +138,19 @@ def make(
         side: height and width of videos in pixels.
         workers: processes; None: one per core.
         progress: show a bar.
-        settings: the preset with changes; None: as it is.
 
     Raises:
         InputError: the preset has no rehearsal, the annotations are missing, or the folder holds
             another rehearsal.
     """
+    name = settings.name
     if name not in SOURCES:
         raise InputError(f"there is no rehearsal of {name}; choose one of {', '.join(SOURCES)}")
     made = {"version": VERSION, "preset": name, "seed": seed, "videos": videos, "side": side}
     claim = root / "rehearsal.json"
     if claim.exists() and read_json(claim, "rehearsal") != made:
         raise InputError(f"{root} holds another rehearsal (see {claim}); choose another folder")
-    settings = below(root, settings or preset(name))
+    settings = below(root, settings)
     source, beside = (found(annotations, pattern) for pattern in SOURCES[name])
     database = read_json(source, "annotation file")["database"]
     filmed = settings.data.videos is not None

@@ -89,7 +89,7 @@ def make(script, shared, name, root, videos, *, changes=(), **more):
         root.mkdir(exist_ok=True)
         folder = short_ones(script, folder, name, root / "short")
     options = {"side": 32, "workers": 1, "progress": False} | more
-    script.make(name, root, folder, videos, **options, settings=preset(name, changes))
+    script.make(preset(name, changes), root, folder, videos, **options)
     return script.below(root, preset(name, (*SMALL, *changes)))
 
 
@@ -200,9 +200,9 @@ def test_what_is_there_is_kept_and_another_rehearsal_is_refused(script, shared, 
     with pytest.raises(InputError, match="holds another rehearsal"):
         make(script, shared, "anet_tsp", tmp_path, 6, seed=1)
     with pytest.raises(InputError, match="download the annotations first"):
-        script.make("anet_tsp", tmp_path / "new", tmp_path / "nowhere")
+        script.make(preset("anet_tsp"), tmp_path / "new", tmp_path / "nowhere")
     with pytest.raises(InputError, match="no rehearsal of stickfigures"):
-        script.make("stickfigures", tmp_path / "new", tmp_path)
+        script.make(preset("stickfigures"), tmp_path / "new", tmp_path)
 
 
 @pytest.mark.slow

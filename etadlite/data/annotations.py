@@ -9,14 +9,10 @@ from typing import Any, NamedTuple
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
 
+# THUMOS-14's label for what counts neither for nor against a detector.
 NOT_A_CLASS = frozenset({"Ambiguous"})
-"""THUMOS-14's label for what counts neither for nor against a detector."""
-
+# Seconds by which an action may end after its video; 211 of ActivityNet-1.3 do, by 0.85 s at most.
 TOLERANCE = 1.0
-"""Seconds by which an action may end after its video; its end is moved to the video's end.
-
-211 actions of ActivityNet-1.3 do, by 0.85 s at most: containers and annotators round.
-"""
 
 
 class Action(NamedTuple):
@@ -29,21 +25,13 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoAnnotation:
-    """All actions of one video.
-
-    Attributes:
-        name: the video's key in the annotation file.
-        subset: the part of the data set that the video belongs to, such as "training".
-        duration: seconds; NaN if a published file does not give it.
-        actions: in the file's order; empty for a video without actions.
-        frames: number of frames ("frame" in the file); None if it is not given.
-    """
+    """All actions of one video."""
 
     name: str
-    subset: str
-    duration: float
-    actions: tuple[Action, ...]
-    frames: int | None = None
+    subset: str  # the part of the data set that the video belongs to, such as "training"
+    duration: float  # seconds; NaN if a published file does not give it
+    actions: tuple[Action, ...]  # in the file's order; empty for a video without actions
+    frames: int | None = None  # their number ("frame" in the file); None if it is not given
 
 
 def read_annotations(
@@ -57,8 +45,7 @@ def read_annotations(
     """Read and check annotations in ActivityNet's structure.
 
     The structure is ``{"database": {name: {"subset": str, "duration": s, "annotations":
-    [{"segment": [start s, end s], "label": str}, ...]}}}``. Only videos of the chosen subset are
-    checked.
+    [{"segment": [start s, end s], "label": str}, ...]}}}``.
 
     Published benchmarks contain annotations that a user's own file should not: 12 actions of
     ActivityNet-1.3 have no length, 30 of THUMOS-14 start after the end of their video, and the
@@ -66,22 +53,18 @@ def read_annotations(
 
     Args:
         source: a JSON file, or its content.
-        subset: keep only the videos of this subset; None keeps all.
+        subset: read and check only the videos of this subset; None: all.
         labels: the known classes; None accepts every label.
         ignore: labels whose annotations are left out.
         as_published: keep actions without length or beyond the video's end as they are, and accept
             videos without a duration (it becomes NaN). Otherwise these are errors, but an action
             that ends up to `TOLERANCE` after the video is cut at its end.
 
-    Returns:
-        The videos by name, in the file's order.
-
     Raises:
         InputError: the file cannot be read, the subset is empty, or an entry is wrong; the message
             names the file, the video and the annotation.
     """
     file, database = _open(source)
-    known = None if labels is None else set(labels)
     chosen: dict[str, VideoAnnotation] = {}
     subsets: set[str] = set()
     for name, entry in database.items():
@@ -100,10 +83,10 @@ def read_annotations(
             action = _action(item, place)
             if action.label in ignore:
                 continue
-            if known is not None and action.label not in known:
+            if labels is not None and action.label not in labels:
                 raise InputError(
                     f'{place} has the label "{action.label}", which is none of the '
-                    f"{len(known)} known classes; correct it, or add it to them"
+                    f"{len(labels)} known classes; correct it, or add it to them"
                 )
             actions.append(action if as_published else _inside(action, duration, place))
         frames = _frames(entry, where)
@@ -124,11 +107,7 @@ def labels_of(annotations: Mapping[str, VideoAnnotation]) -> list[str]:
 
 
 def read_names(path: Path) -> set[str]:
-    """Read names of videos: a JSON list, such as the published `blocked.json`.
-
-    Raises:
-        InputError: the file cannot be read or is no such list.
-    """
+    """Read names of videos: a JSON list, such as the published `blocked.json`."""
     names = read_json(path, "list of videos")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{path} is no JSON list of video names, such as ["a", "b"]')
@@ -151,13 +130,12 @@ def _open(source: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any
 
 
 def _duration(entry: Mapping[str, Any], where: str, as_published: bool) -> float:
-    if entry.get("duration") is None and as_published:
+    given = entry.get("duration")
+    if given is None and as_published:
         return nan
-    duration = _number(entry.get("duration"))
+    duration = _number(given)
     if not (isfinite(duration) and duration > 0):
-        raise InputError(
-            f'{where}: "duration" must be its length in seconds, not {entry.get("duration")}'
-        )
+        raise InputError(f'{where}: "duration" must be its length in seconds, not {given}')
     return duration
 
 
@@ -172,8 +150,8 @@ def _frames(entry: Mapping[str, Any], where: str) -> int | None:
 
 def _action(item: Any, place: str) -> Action:
     """Check what every annotation must fulfil, published or not."""
-    label = item.get("label") if isinstance(item, Mapping) else None
-    segment = item.get("segment") if isinstance(item, Mapping) else None
+    fields = item if isinstance(item, Mapping) else {}
+    label, segment = fields.get("label"), fields.get("segment")
     if not isinstance(label, str) or not label:
         raise InputError(f'{place} has no "label"')
     if not isinstance(segment, list | tuple) or len(segment) != 2:

@@ -13,13 +13,10 @@ def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
     """Crop, mirror and recolour at random, the same way for all frames of a video.
 
     Args:
-        frames: uint8 [N, 3, F, H, W].
+        frames: uint8 [N, 3, F, H, W]; of the result H and W are `side`.
         side: pixels of the square that is cut out.
         flip: mirror half of the videos; wrong if left and right tell classes apart.
         jitter: 0..1, strength of the changes of brightness, contrast and saturation.
-
-    Returns:
-        uint8 [N, 3, F, side, side].
     """
     steps: list = [v2.RandomCrop(side)]
     if flip:

@@ -23,7 +23,6 @@ from etadlite.data.features import (
     resize_features,
 )
 from etadlite.data.manifest import broken_files
-from etadlite.data.snippets import window_frames
 from etadlite.data.split import read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
@@ -32,25 +31,15 @@ from etadlite.data.windows import Window, action_frames, actions_inside, windows
 
 
 class Sample(NamedTuple):
-    """One video, or a window of one.
-
-    Attributes:
-        name: the video's name in the annotations.
-        inputs: snippets, uint8 [N, 3, F, H, W], or features [C, T].
-        actions: [A, 2] start and end in cells.
-        labels: [A] class numbers; all 0 if the detector predicts no classes.
-        grid: converts cells to seconds.
-        duration: seconds of the whole video.
-        seed: seed of every random draw that training makes for this sample.
-    """
+    """One video, or a window of one."""
 
     name: str
-    inputs: Tensor
-    actions: Tensor
-    labels: Tensor
+    inputs: Tensor  # snippets, uint8 [N, 3, F, H, W], or features [C, T]
+    actions: Tensor  # [A, 2] start and end in cells
+    labels: Tensor  # [A] class numbers; all 0 if the detector predicts no classes
     grid: TimeGrid
-    duration: float
-    seed: int = 0
+    duration: float  # seconds of the whole video
+    seed: int = 0  # of every random draw that training makes for this sample
 
 
 class SampleKey(NamedTuple):
@@ -61,11 +50,7 @@ class SampleKey(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B samples; B may be 0. `inputs` are stacked, the other fields are lists.
-
-    `failed` names the videos that could not be read, with the reason; `error` ends the work, see
-    `etadlite.data.unreadable`.
-    """
+    """B samples; B may be 0. `inputs` are stacked, the other fields are lists."""
 
     names: list[str]
     inputs: Tensor
@@ -74,8 +59,8 @@ class Batch(NamedTuple):
     grids: list[TimeGrid]
     durations: list[float]
     seeds: list[int]
-    failed: dict[str, str] = {}  # noqa: RUF012
-    error: InputError | None = None
+    failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
+    error: InputError | None = None  # ends the work, see `etadlite.data.unreadable`
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -100,16 +85,11 @@ class AnnotatedVideos(Dataset):
     A subclass says what is read of a video. Actions of a whole video are clipped to its cells.
     Those of a window are not, as published: with an offset, those at the start of a window start
     before cell 0. In training, windows without actions and actions shorter than `min_action` are
-    left out.
-
-    Attributes:
-        videos: the videos of the subset that have a file.
-        parts: one for each sample.
-        folder: where the files lie.
+    left out. `videos` are those that have a file, `parts` has one entry for each sample.
 
     Args:
         settings: where the data lie and how they are read.
-        classes: names of the classes; empty if the detector predicts none.
+        classes: empty if the detector predicts none.
         channels: C of features; None for videos.
         training: augment, and leave out what is not trained on.
 
@@ -171,51 +151,49 @@ class AnnotatedVideos(Dataset):
             return self._sample(self.parts[key.index])._replace(seed=key.seed)
 
     def _parts_of(self, video: VideoAnnotation) -> Iterator[Part]:
-        settings = self.settings
-        if settings.window_stride is None:
+        settings, stride = self.settings, self.settings.window_stride
+        if stride is None:
             shortest = settings.min_action * video.duration if self.training else -1.0
             yield Part(video, [a for a in video.actions if a.end - a.start > shortest])
             return
-        actions = action_frames(video)
-        for window in windows_of(
-            video.frames,
-            size=settings.snippets,
-            stride=settings.window_stride,
-            overlap=settings.window_overlap,
-        ):
+        actions, fps = action_frames(video), video.frames / video.duration
+        size, overlap = settings.snippets, settings.window_overlap
+        for window in windows_of(video.frames, size=size, stride=stride, overlap=overlap):
             inside = actions_inside(actions, window, settings.window_inside)
             if inside or not self.training:
-                fps = video.frames / video.duration
                 yield Part(video, [Action(a / fps, b / fps, c) for a, b, c in inside], window)
 
     def _sample(self, part: Part) -> Sample:
         """Return the sample of a part, with draws from torch's global random state."""
         video, settings = part.video, self.settings
+        seconds = torch.tensor([(a.start, a.end) for a in part.actions], dtype=torch.float64)
+        seconds = seconds.reshape(-1, 2)
         if part.window is None:
             grid = TimeGrid.over_video(video.duration, settings.snippets)
+            actions = grid.to_cells(seconds).float().clamp(0, grid.cells)
         else:
             fps, stride = video.frames / video.duration, settings.window_stride
             first, offset = part.window.first_frame, settings.window_offset
             grid = TimeGrid.window(first, settings.snippets, stride, fps, offset)
+            actions = grid.to_cells(seconds).float()
+        numbers = [self.classes.index(a.label) if self.classes else 0 for a in part.actions]
+        labels = torch.tensor(numbers, dtype=torch.long)
         inputs = self.read(video, part.window)
-        seconds = torch.tensor([(a.start, a.end) for a in part.actions], dtype=torch.float64)
-        actions = grid.to_cells(seconds.reshape(-1, 2)).float()
-        if part.window is None:
-            actions = actions.clamp(0, grid.cells)
-        labels = [self.classes.index(a.label) if self.classes else 0 for a in part.actions]
-        classes = torch.tensor(labels, dtype=torch.long)
-        return Sample(video.name, inputs, actions, classes, grid, video.duration)
+        return Sample(video.name, inputs, actions, labels, grid, video.duration)
 
 
 class FeatureDataset(AnnotatedVideos):
     """Features [C, T] from files [T', C]; see `etadlite.data.features`.
 
     Features of a whole video are resampled to T cells. In a window, missing features at the end
-    are zeros, as published.
+    are zeros, as published. Training draws one of a video's views.
     """
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
-        path, cells = self._draw_view(video), self.settings.snippets
+        views = self.settings.feature_views if self.training else 1
+        view = int(torch.randint(views, ())) if views > 1 else 0
+        first = self.find(video.name) or feature_file(self.folder, video.name)
+        path, cells = feature_file(self.folder, first.stem, view), self.settings.snippets
         if window is None:
             features = read_features(path, self.channels)
             return features if features.shape[1] == cells else resize_features(features, cells)
@@ -229,16 +207,9 @@ class FeatureDataset(AnnotatedVideos):
                 f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
                 f"about {expected} at data.window_stride={stride}; correct the stride"
             )
-        first = window.first_frame // stride
-        features = as_features(stored[first : first + window.snippets], path)
+        start = window.first_frame // stride
+        features = as_features(stored[start : start + window.snippets], path)
         return torch.nn.functional.pad(features, (0, cells - features.shape[1]))
-
-    def _draw_view(self, video: VideoAnnotation) -> Path:
-        """Return the file of one of the video's views, which is drawn in training."""
-        views = self.settings.feature_views if self.training else 1
-        view = int(torch.randint(views, ())) if views > 1 else 0
-        path = self.find(video.name) or feature_file(self.folder, video.name)
-        return feature_file(self.folder, path.stem, view)
 
 
 class VideoDataset(AnnotatedVideos):
@@ -272,11 +243,11 @@ class VideoDataset(AnnotatedVideos):
         path, settings = self.find(video.name), self.settings
         if settings.cache is None:
             return decode_snippets(Video(path), settings)
-        shape = f"{settings.snippets}x{settings.frames}x{settings.frame_step}"
-        rule = "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
-        rule += "" if settings.resize == "decoder" else f"_{settings.resize}"
         size = "x".join(map(str, settings.decode_size))
-        cached = settings.cache / f"{shape}_{size}{rule}" / f"{video.name}.npy"
+        place = f"{settings.snippets}x{settings.frames}x{settings.frame_step}_{size}"
+        place += "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
+        place += "" if settings.resize == "decoder" else f"_{settings.resize}"
+        cached = settings.cache / place / f"{video.name}.npy"
         if not cached.exists():
             with written_whole(cached) as draft:
                 np.save(draft, decode_snippets(Video(path), settings).numpy())
@@ -305,24 +276,12 @@ def decode_window(
 ) -> Tensor:
     """Read the snippets of a window, uint8 [N, 3, F, h, w]; beyond the video its end is repeated.
 
-    Every frame is decoded and cut once, even if several snippets share it.
-
-    Args:
-        video: the video.
-        window: where the snippets start.
-        settings: how many there are, and how they are read.
-        cut: cuts a square out of frames [1, 3, U, H, W].
-        frames: number of frames of the video that the window counts.
+    Every frame is decoded and cut once, even if several snippets share it. `cut` cuts a square out
+    of frames [1, 3, U, H, W]; `frames` is the number of frames of the video that the window counts.
     """
-    wanted = window_frames(
-        window.first_frame,
-        settings.snippets,
-        settings.frames,
-        stride=settings.window_stride,
-        step=settings.frame_step,
-        num_frames=frames,
-    )
-    wanted = wanted * video.info.frames // frames
+    starts = window.first_frame + np.arange(settings.snippets)[:, None] * settings.window_stride
+    counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]
+    wanted = counted.clip(0, frames - 1) * video.info.frames // frames
     unique, places = np.unique(wanted, return_inverse=True)
     once = video.frames(unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]

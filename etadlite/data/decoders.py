@@ -1,10 +1,8 @@
 """Decoders: wanted frames of a video file as pictures, by PyAV or by decord.
 
 Each one opens the file, decodes with one thread and closes the file again: an open reader costs
-memory and does not survive a fork.
-
-PyAV reads everything. It finds a frame by the time at which it is shown, not by counting, so that a
-damaged frame costs that frame and shifts no other.
+memory and does not survive a fork. PyAV finds a frame by the time at which it is shown, not by
+counting, so that a damaged frame costs that frame and shifts no other.
 """
 
 import warnings
@@ -26,9 +24,7 @@ Resize = Literal["decoder", "after"]
 
 # From version 17 on PyAV resizes with one thread per core, which costs more than it gains here.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
-FEWER_ARE_DECODED = 16
-"""Decoding so few frames on the way is faster than a jump to a key frame."""
+FEWER_ARE_DECODED = 16  # decoding so few frames on the way is faster than a jump to a key frame
 
 
 class VideoWarning(UserWarning):
@@ -48,11 +44,8 @@ def pyav_pictures(
         path: the video file.
         timeline: what `scan` found in it.
         wanted: frame indices, strictly ascending, at least one.
-        size: height and width of the pictures.
+        size: height and width of the pictures, which are uint8 [H, W, 3].
         resize: see `Video.frames`.
-
-    Yields:
-        A picture, uint8 [H, W, 3], for each wanted frame.
 
     Raises:
         InputError: fewer than two of the frames can be decoded.
@@ -112,10 +105,9 @@ def decord_pictures(
             raise UnfitDecoderError
         for start in range(0, len(wanted), 16):
             yield from reader.get_batch(wanted[start : start + 16]).asnumpy()
-    except ImportError as error:
-        raise UnfitDecoderError from error
     except Exception as error:
-        if isinstance(error, RuntimeError) or type(error).__name__ == "DECORDError":
+        known = isinstance(error, ImportError | RuntimeError)
+        if known or type(error).__name__ == "DECORDError":
             raise UnfitDecoderError from error
         raise
 
@@ -127,10 +119,7 @@ def decode(
 
     Frames that are not wanted are jumped over if a key frame allows it. After a jump only frames
     from the key frame on are right; earlier ones are never wanted there. Frames that cannot be
-    decoded are left out. For the arguments see `pyav_pictures`.
-
-    Yields:
-        Index and picture of each decoded frame, by strictly ascending index.
+    decoded are left out. The indices of those that it yields are strictly ascending.
     """
     count, before = 0, -1
     with av.open(str(path)) as container:
@@ -192,15 +181,13 @@ def _picture(
     reformatter: VideoReformatter, size: tuple[int, int], resize: Resize, frame: av.VideoFrame
 ) -> np.ndarray:
     """Turn a decoded frame upright and resize it: RGB, uint8 [H, W, 3]."""
-    height, width = size
     turns = round(frame.rotation / 90)  # counterclockwise
     if resize == "after":
         stored = reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
         channels = torch.from_numpy(np.rot90(stored, turns).copy()).permute(2, 0, 1)[None].float()
         resized = torch.nn.functional.interpolate(channels, size, mode="bilinear")
         return resized[0].round().byte().permute(1, 2, 0).numpy()
-    if turns % 2:
-        height, width = width, height
+    height, width = reversed(size) if turns % 2 else size
     options = {"interpolation": "BILINEAR", **ONE_THREAD}
     stored = reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
-    return np.rot90(stored, turns) if turns else stored
+    return np.rot90(stored, turns)

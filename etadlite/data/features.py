@@ -12,12 +12,7 @@ from etadlite.base.files import written_whole
 
 
 class FeatureShapeError(InputError):
-    """A feature file has another shape than [T, C]; `shape` is the one it has."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], channels: int) -> None:
-        hint = "; it looks transposed" if len(shape) == 2 and shape[0] == channels else ""
-        super().__init__(f"{path} has shape {list(shape)}, expected [T, {channels}]{hint}")
-        self.shape = shape
+    """A feature file has another shape than [T, C]."""
 
 
 def feature_file(folder: Path, name: str, view: int = 0) -> Path:
@@ -43,10 +38,7 @@ def write_features(path: Path, features: Tensor) -> None:
 def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:
     """Open a feature file [T, C] without a check of its values.
 
-    Args:
-        path: the file.
-        channels: C.
-        on_disk: map the file into memory, so that only the rows that are used are read.
+    With `on_disk` it is mapped into memory, so that only the rows that are used are read.
 
     Raises:
         InputError: the file is absent or broken.
@@ -61,7 +53,10 @@ def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.nda
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
-        raise FeatureShapeError(path, array.shape, channels)
+        hint = "; it looks transposed" if array.ndim == 2 and len(array) == channels else ""
+        raise FeatureShapeError(
+            f"{path} has shape {list(array.shape)}, expected [T, {channels}]{hint}"
+        )
     return array
 
 

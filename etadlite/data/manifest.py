@@ -16,29 +16,19 @@ REMEDY = "delete it and run check-data again"
 class CheckedFile:
     """One file of a folder of videos or features.
 
-    Attributes:
-        bytes: its size.
-        modified: time of its last change in nanoseconds, from the file system.
-        frames: frames of a video, rows of a feature file; 0 if it cannot be read.
-        duration: seconds of a video; None for a feature file.
-        fps: frames per second of a video.
-        short_side: shorter side of a video in pixels.
-        note: damage that training can live with, in words.
-        problem: why training cannot use the file, in words; empty if it can.
-        wrong_shape: True if the problem is the shape of the features.
-        lost: True if the process that opened the file died or took too long. The file may be
-            intact, so the next check opens it again.
+    It is `lost` if the process that opened it died or took too long. The file may be intact, so the
+    next check opens it again.
     """
 
     bytes: int
-    modified: int
-    frames: int = 0
-    duration: float | None = None
-    fps: float | None = None
-    short_side: int | None = None
-    note: str = ""
-    problem: str = ""
-    wrong_shape: bool = False
+    modified: int  # time of its last change in nanoseconds, from the file system
+    frames: int = 0  # frames of a video, rows of a feature file; 0 if it cannot be read
+    duration: float | None = None  # seconds of a video; None for a feature file
+    fps: float | None = None  # of a video
+    short_side: int | None = None  # of a video, in pixels
+    note: str = ""  # damage that training can live with, in words
+    problem: str = ""  # why training cannot use the file, in words
+    wrong_shape: bool = False  # the problem is the shape of the features
     lost: bool = False
 
     def still_describes(self, path: Path) -> bool:
@@ -58,13 +48,10 @@ def manifest_file(folder: Path) -> Path:
 def write_manifest(
     folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
 ) -> Path:
-    """Write what was found in a folder of videos or features.
+    """Write what was found about files (by name), and return the path of the manifest.
 
-    Args:
-        folder: the folder.
-        files: file name -> what the file holds.
-        how: what was checked; entries are reused only by a check of the same kind.
-        findings: the results for a person who reads the file.
+    `how` says what was checked: a check of another kind does not use the entries. The findings are
+    for a person who reads the file.
     """
     entries = {}
     for name in sorted(files):
@@ -101,14 +88,9 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
     """Return the files that training cannot use, by name, and why.
 
     A file that was replaced since the check counts as usable, and so do all files if the check was
-    for features of another width.
+    for features of another width (`channels`; None for videos).
 
-    Args:
-        folder: folder of videos or features.
-        channels: C of features; None for videos.
-
-    Raises:
-        InputError: there is a manifest, but it cannot be read.
+    For errors see `read_manifest`.
     """
     files, how = read_manifest(folder)
     if how.get("channels") != channels:

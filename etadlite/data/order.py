@@ -15,16 +15,9 @@ class TrainingOrder(Sampler[list[SampleKey]]):
     """The samples, with their seeds, of every step of an epoch.
 
     Each epoch has its own order, in which every sample comes once. Order and seeds follow from the
-    run's seed and the epoch alone. Each of several processes gets its shard of a step.
-
-    Args:
-        samples: number of samples.
-        batch_size: samples per step over all processes; the last step may have fewer.
-        seed: the run's seed.
-
-    Attributes:
-        epoch: the epoch of the next iteration.
-        first_step: the step of the epoch at which the next iteration starts.
+    run's seed and the epoch alone. Each of several processes gets its shard of a step, which has
+    `batch_size` samples over all of them; the last step may have fewer. The next iteration starts
+    at step `first_step` of `epoch`.
     """
 
     def __init__(self, samples: int, batch_size: int, seed: int) -> None:

@@ -19,23 +19,14 @@ from etadlite.base.errors import InputError
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds.
+    """What a video file holds."""
 
-    Attributes:
-        frames: number of frames, counted, whatever the container announces.
-        fps: frames per second; their mean where the rate varies.
-        width: stored width in pixels.
-        height: stored height in pixels.
-        duration: seconds from the start of the first frame to the end of the last.
-        note: what is wrong with the file, in words; empty if no fault is known.
-    """
-
-    frames: int
-    fps: float
-    width: int
+    frames: int  # counted, whatever the container announces
+    fps: float  # frames per second; their mean where the rate varies
+    width: int  # in pixels, as stored
     height: int
-    duration: float
-    note: str = ""
+    duration: float  # seconds from the start of the first frame to the end of the last
+    note: str = ""  # what is wrong with the file, in words; empty if no fault is known
 
 
 class KeyFrame(NamedTuple):
@@ -49,20 +40,15 @@ class KeyFrame(NamedTuple):
 class Timeline(NamedTuple):
     """Where the frames of a video lie.
 
-    Attributes:
-        times: when each frame is shown, ascending ticks [F]; None where the file does not tell it,
-            so that frames must be counted from the start.
-        keys: the key frames, ascending; none where frames must be counted.
-        container: the demuxer's name of the file's format.
-        codec: the decoder's name.
-        tick: seconds.
+    Where the file does not tell the times, frames must be counted from the start; then there are no
+    times and no key frames.
     """
 
-    times: np.ndarray | None
-    keys: list[KeyFrame]
-    container: str
-    codec: str
-    tick: float
+    times: np.ndarray | None  # when each frame is shown, ascending ticks [F]
+    keys: list[KeyFrame]  # ascending
+    container: str  # the demuxer's name of the file's format
+    codec: str  # the decoder's name
+    tick: float  # seconds
 
 
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
@@ -120,7 +106,6 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
         rate, tick = float(stream.average_rate or 25), float(stream.time_base)
         width, height = stream.codec_context.width, stream.codec_context.height
         kind, codec = container.format.name, stream.codec_context.name
-
     duration, times, keys = frames / rate, None, []
     # In AVI and MPEG-PS not every frame's time is stored; made-up times misplace B frames.
     if kind not in ("avi", "mpeg") and all(pts is not None for pts, _, _, _ in packets):

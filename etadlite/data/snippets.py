@@ -1,4 +1,4 @@
-"""The frames of a snippet: spread evenly over a video, in a window, or at a fixed stride."""
+"""The frames of snippets that are spread evenly over a video or lie at a fixed stride."""
 
 from typing import Literal
 
@@ -12,33 +12,21 @@ SnippetRule = Literal["cells", "ends"]
 def snippet_frames(
     num_frames: int, snippets: int, length: int, step: int = 1, *, rule: SnippetRule = "cells"
 ) -> np.ndarray:
-    """Choose the frames of N snippets that are spread evenly over a video.
+    """Choose the frames of N snippets that are spread evenly over a video: indices, int64 [N, F].
 
     Frame k fills [k, k+1) on the frame axis, and snippet n has the F frames ``first, first + step,
     ..., first + (F - 1) * step``. The rule says where ``first`` lies:
 
-    - "cells" (this project's definition): the video is cut into N equal cells of
-      ``num_frames / N`` frames, and the middle of a snippet lies on the middle of cell n,
-      ``(n + 1/2) * num_frames / N``. If that falls between two frames, ``first`` is rounded to
-      the nearest frame, halves upwards. So a video of N * F frames is cut into its N snippets
-      without gap or overlap.
+    - "cells" (this project's definition): the video is cut into N equal cells, and the middle of a
+      snippet lies on the middle of cell n, ``(n + 1/2) * num_frames / N``. If that falls between
+      two frames, ``first`` is rounded to the nearest frame, halves upwards. So a video of N * F
+      frames is cut into its N snippets without gap or overlap.
     - "ends" (as in the released ETAD code): the first snippet starts with the video, the last ends
       with it, and the others start evenly between them, rounded to the nearest frame, halves to
       the even one. At the ends, the middle of a snippet is up to half a snippet away from the
       middle of its cell.
 
-    In a long video there are gaps between snippets, in a short one they overlap. Indices outside
-    the video become its first or last frame.
-
-    Args:
-        num_frames: frames of the video.
-        snippets: N.
-        length: F, frames of a snippet.
-        step: distance between two frames of a snippet, in frames.
-        rule: "cells" or "ends".
-
-    Returns:
-        Frame indices, int64 [N, F], each row in ascending order.
+    Indices outside the video become its first or last frame. N is `snippets`, F is `length`.
 
     Raises:
         InputError: an argument is below 1.
@@ -59,32 +47,10 @@ def snippet_frames(
     return frames.clip(0, num_frames - 1)
 
 
-def window_frames(
-    first: int, snippets: int, length: int, *, stride: int, step: int, num_frames: int
-) -> np.ndarray:
-    """Choose the frames of a window's N snippets, which start `stride` frames apart.
-
-    Indices beyond the video become its last frame.
-
-    Args:
-        first: the frame at which the window starts.
-        snippets: N.
-        length: F, frames of a snippet.
-        stride: frames from the start of one snippet to the next.
-        step: distance between two frames of a snippet, in frames.
-        num_frames: frames of the video.
-
-    Returns:
-        Frame indices, int64 [N, F].
-    """
-    starts = first + np.arange(snippets)[:, None] * stride
-    return (starts + np.arange(length) * step).clip(0, num_frames - 1)
-
-
 def clip_frames(
     frames: int, length: int, stride: int, *, from_fps: float = 1.0, to_fps: float | None = None
 ) -> np.ndarray:
-    """Choose the frames of all clips that fit into a video.
+    """Choose the frames of all clips that fit into a video: ascending indices, int64 [T, F].
 
     The first clip starts with the video, every other one `stride` frames after the one before. A
     video shorter than a clip has one clip, which repeats the last frame. At another rate than the
@@ -96,9 +62,6 @@ def clip_frames(
         stride: frames from one clip to the next.
         from_fps: frame rate of the file.
         to_fps: frame rate that `length` and `stride` refer to; None: that of the file.
-
-    Returns:
-        Frame indices in the file, int64 [T, F], ascending.
 
     Raises:
         InputError: a number is not above 0.

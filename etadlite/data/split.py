@@ -40,16 +40,12 @@ def read_split(
 def without_missing(
     videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:
-    """Return the videos of a split that have a file.
+    """Return the videos of a split that have a usable file in the folder.
 
-    Args:
-        videos: all videos of the split.
-        missing: names of videos without a usable file -> what is wrong with it; "" if it is absent.
-        folder: where the files should be.
-        allow: True if some videos may be missing.
+    `missing` has the names of the others, and what is wrong with their file, or "" if it is absent.
 
     Raises:
-        InputError: all videos are missing, or some are that may not be.
+        InputError: all videos are missing, or some are without `allow`.
 
     Warns:
         CoverageWarning: videos are left out.
@@ -59,13 +55,13 @@ def without_missing(
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; get the data, or correct its name")
     bad = [name for name, reason in missing.items() if reason]
-    usable = f"usable file in {folder} ({len(bad)} are broken)" if bad else f"file in {folder}"
-    what = (
-        f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
-        f"{usable}"
-    )
-    first = bad[0] if bad else next(iter(missing))
-    which = f"the first is {first}" + (f", as check-data found: {missing[first]}" if bad else "")
+    what = f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
+    if bad:
+        what += f"usable file in {folder} ({len(bad)} are broken)"
+        which = f"the first is {bad[0]}, as check-data found: {missing[bad[0]]}"
+    else:
+        what += f"file in {folder}"
+        which = f"the first is {next(iter(missing))}"
     if len(missing) == len(videos):
         raise InputError(f"{what}, {which}; `etadlite check-data` says what is there instead")
     if not allow:

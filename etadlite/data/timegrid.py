@@ -22,18 +22,13 @@ class TimeGrid:
 
     Positions outside the grid are converted too; nothing is clipped here.
 
-    Attributes:
-        cells: T.
-        seconds_per_cell: length of a cell.
-        start: the time of cell position 0, in seconds.
-
     Raises:
         InputError: there is no cell, or the cells have no length.
     """
 
-    cells: int
+    cells: int  # T
     seconds_per_cell: float
-    start: float = 0.0
+    start: float = 0.0  # the time of cell position 0, in seconds
 
     def __post_init__(self) -> None:
         if self.cells < 1:
@@ -59,13 +54,8 @@ class TimeGrid:
         except that OpenTAD first rounds the boundaries of its training actions down to whole
         frames.
 
-        Args:
-            first_frame: the frame at which the window starts.
-            cells: T.
-            stride: frames from one cell to the next.
-            fps: frames per second.
-            offset: frames from the start of the window to position 0. For features of clips of 16
-                frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
+        The offset counts frames from the start of the window to position 0. For features of clips
+        of 16 frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
         """
         if not (isfinite(fps) and fps > 0):
             raise InputError(f"a window needs a frame rate above 0, not {fps}")

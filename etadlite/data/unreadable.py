@@ -11,8 +11,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
-IN_A_ROW = 10
-"""So many unreadable videos in a row mean that all videos are gone."""
+IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone
 
 
 class Unreadable(NamedTuple):
@@ -61,7 +60,7 @@ class Readable(Dataset):
         Raises:
             InputError: the disk is full, which is no fault of the video.
         """
-        for attempt in (1, 2):
+        for _ in range(2):
             try:
                 return self.data[key]
             except (OSError, ValueError, FFmpegError) as error:
@@ -70,10 +69,9 @@ class Readable(Dataset):
                         f"{error.filename}: the disk of data.cache is full; make room, or leave "
                         "the cache out with data.cache=null"
                     ) from None
-                if attempt == 2:
-                    index = key.index if isinstance(key, SampleKey) else key
-                    return Unreadable(self.data.name(index), str(error) or type(error).__name__)
-        raise AssertionError
+                reason = str(error) or type(error).__name__
+        index = key.index if isinstance(key, SampleKey) else key
+        return Unreadable(self.data.name(index), reason)
 
 
 def collate_readable(tried: Sequence[list[Sample | Unreadable] | InputError]) -> Batch:

@@ -32,11 +32,7 @@ class Video:
 
     Iterating yields index and decoded frame (`av.VideoFrame`, as stored) of every frame that can be
     decoded. The file itself is open only while frames are decoded, so a `Video` may be sent to
-    another process.
-
-    Attributes:
-        path: the file.
-        info: what it holds.
+    another process. `path` is the file, and `info` what it holds.
 
     Raises:
         InputError: there is no such file, it is no video, or it has fewer than two frames.
@@ -74,20 +70,17 @@ class Video:
         resize: Resize = "decoder",
         decoder: Decoder = "pyav",
     ) -> torch.Tensor:
-        """Read frames by their index.
+        """Read frames by their index: RGB, uint8 [..., 3, H, W].
 
         The nearest frame stands in for one that cannot be decoded. A video that a camera stored on
         its side is turned upright.
 
         Args:
-            indices: frame indices, integers [...], in any order, repeated or not.
+            indices: integers [...], in any order, repeated or not.
             size: height and width to decode at, in pixels; the picture is stretched to it.
             resize: "decoder" gives pictures of this size right away; "after" decodes in full and
                 then samples between the four nearest pixels, as published, which takes longer.
             decoder: "pyav", or "decord", which is used where it reads the file correctly.
-
-        Returns:
-            RGB frames, uint8 [..., 3, H, W].
 
         Raises:
             InputError: an index lies outside the video, or its frames cannot be decoded.
@@ -116,14 +109,11 @@ class Video:
         resize: Resize = "decoder",
         decoder: Decoder = "pyav",
     ) -> torch.Tensor:
-        """Read N snippets of F frames that are spread evenly over the video.
+        """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
 
         `snippet_frames` says which frames these are and explains the arguments; for `size`,
         `resize`, `decoder`, errors and warnings see `frames`. Memory is the result and a few
         frames.
-
-        Returns:
-            RGB snippets, uint8 [N, 3, F, H, W].
         """
         indices = snippet_frames(self.info.frames, snippets, length, step, rule=rule)
         out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
@@ -147,8 +137,7 @@ class Video:
         wanted, inverse = np.unique(indices, return_inverse=True)
         inverse = inverse.reshape(indices.shape)
         pixels = np.moveaxis(out.numpy(), -3, -1)  # a view of the result, [..., H, W, 3]
-        height, width = out.shape[-2:]
-        where = self.path, self._timeline, wanted, (height, width)
+        where = self.path, self._timeline, wanted, tuple(out.shape[-2:])
 
         def put(pictures: Iterator[np.ndarray]) -> None:
             for number, picture in enumerate(pictures):
@@ -164,10 +153,7 @@ class Video:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Say what a video file holds.
-
-    Raises:
-        InputError: see `Video`.
+    """Say what a video file holds; `Video` says when it raises an InputError.
 
     Warns:
         VideoWarning: the file is cut off; `note` says the same.

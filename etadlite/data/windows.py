@@ -8,17 +8,11 @@ from etadlite.data.annotations import VideoAnnotation
 
 
 class Window(NamedTuple):
-    """Consecutive snippets of a video.
+    """Consecutive snippets of a video."""
 
-    Attributes:
-        first_frame: start of its first snippet.
-        last_frame: start of its last snippet.
-        snippets: their number; smaller than asked for if the video is shorter.
-    """
-
-    first_frame: int
-    last_frame: int
-    snippets: int
+    first_frame: int  # start of its first snippet
+    last_frame: int  # start of its last snippet
+    snippets: int  # their number; smaller than asked for if the video is shorter
 
 
 class FrameAction(NamedTuple):
@@ -42,8 +36,7 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
         frames: length of the video.
         size: snippets per window.
         stride: frames from one snippet to the next.
-        overlap: share of a window that the next one repeats, at least 0.5: below it the published
-            rule can lose the end of a video.
+        overlap: at least 0.5: below it the published rule can lose the end of a video.
 
     Raises:
         InputError: a count is below 1, or the overlap leaves no step.
@@ -62,12 +55,11 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
     snippets = -(-frames // stride)
     windows = []
     for number in range(max(1, snippets // step)):
-        first, end = number * step, number * step + size
-        at_end = end > snippets
-        if at_end:
-            first, end = max(0, snippets - size), snippets
+        whole = number * step + size
+        end = min(whole, snippets)
+        first = max(0, end - size)
         windows.append(Window(first * stride, (end - 1) * stride, end - first))
-        if at_end:
+        if whole > snippets:
             break
     return windows
 

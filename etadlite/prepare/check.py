@@ -17,15 +17,12 @@ from etadlite.config import DataSettings, Settings
 from etadlite.data.features import FeatureShapeError, as_features, open_features
 from etadlite.data.manifest import CheckedFile, manifest_file, read_manifest, write_manifest
 from etadlite.data.video import Video
-from etadlite.prepare.findings import SHOWN, DataFolder, Finding, compare_lengths, find_all
+from etadlite.prepare.findings import SHOWN, DataFolder, Finding, find_all
 from etadlite.prepare.isolated import in_processes
 from etadlite.presets import preset
 
-KEPT_EVERY = 60.0
-"""Seconds after which intermediate results are written: a deep check may take hours."""
-
-SECONDS_PER_VIDEO = {False: 120.0, True: 1800.0}
-"""Time limit of a video in a plain and in a deep check."""
+KEPT_EVERY = 60.0  # seconds after which results are written: a deep check may take hours
+SECONDS_PER_VIDEO = {False: 120.0, True: 1800.0}  # time limit in a plain and in a deep check
 
 
 class Split(NamedTuple):
@@ -39,21 +36,16 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of `check_data`.
+    """The result of `check_data`: about both splits, and about the files (by name) of a folder.
 
-    Attributes:
-        folder: where the files lie.
-        kind: "features" or "videos".
-        splits: training and test.
-        findings: problems first.
-        files: file name -> what it holds.
-        manifest: the file with the results; None if it cannot be written.
+    Findings have the problems first. `kind` is "features" or "videos"; `manifest` is None if it
+    cannot be written.
     """
 
     folder: Path
     kind: str
-    splits: tuple[Split, ...]
-    findings: tuple[Finding, ...]
+    splits: Sequence[Split]
+    findings: Sequence[Finding]
     files: Mapping[str, CheckedFile]
     manifest: Path | None
 
@@ -92,22 +84,16 @@ def check_data(
 ) -> Checked:
     """Check the folder of features or of videos that settings name, and write its manifest.
 
-    Files that have not changed since the last check are not opened again.
-
-    Args:
-        settings: where the data lie and what they should be.
-        deep: read every value and decode every frame, not only headers and packets.
-        workers: processes that open videos, or threads that open features.
-        progress: show a bar.
+    Files that have not changed since the last check are not opened again. A deep check reads every
+    value and decodes every frame, not only headers and packets. Workers are processes that open
+    videos, or threads that open features.
 
     Raises:
         InputError: the annotations cannot be read, or there is no folder to check.
     """
     data = DataFolder(settings)
     how = {"deep": deep, "channels": settings.detector.in_channels if data.is_features else None}
-    files, wrong_lengths = compare_lengths(data, _examined(data, how, workers, progress))
-    findings = [*find_all(data, files), *wrong_lengths]
-    findings.sort(key=lambda finding: not finding.problem)
+    files, findings = find_all(data, _examined(data, how, workers, progress))
     splits = []
     for name, videos in data.splits.items():
         paths = [data.paths[video.name] for video in videos if video.name in data.paths]
@@ -118,7 +104,7 @@ def check_data(
     with suppress(OSError):
         manifest = write_manifest(data.folder, files, how, [f._asdict() for f in findings])
     kind = "features" if data.is_features else "videos"
-    return Checked(data.folder, kind, tuple(splits), tuple(findings), files, manifest)
+    return Checked(data.folder, kind, splits, findings, files, manifest)
 
 
 def folder_settings(root: Path) -> Settings:
@@ -147,11 +133,7 @@ def _examined(
 ) -> dict[str, CheckedFile]:
     """Return what each file holds, from an equal or deeper check before, or by opening it.
 
-    Args:
-        data: the folder.
-        how: the manifest's entries "deep" and "channels".
-        workers: files that are opened at once.
-        progress: show a bar.
+    `how` has the manifest's entries "deep" and "channels".
     """
     folder = data.folder
     before, checked = read_manifest(folder)
@@ -215,14 +197,13 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
     file = _as_found(path)
     try:
         video = Video(path)
-        info, note = video.info, video.info.note
+        info, notes = video.info, [video.info.note]
         if deep:
             decoded = sum(1 for _ in video)
             if decoded < 2:
                 raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
             if decoded < info.frames:
-                damage = f"{info.frames - decoded} of {info.frames} frames cannot be decoded"
-                note = f"{note}; {damage}" if note else damage
+                notes.append(f"{info.frames - decoded} of {info.frames} frames cannot be decoded")
     except InputError as error:
         return replace(file, problem=str(error))
     return replace(
@@ -231,7 +212,7 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         duration=round(info.duration, 3),
         fps=round(info.fps, 3),
         short_side=min(info.width, info.height),
-        note=note,
+        note="; ".join(filter(None, notes)),
     )
 
 

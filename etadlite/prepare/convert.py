@@ -93,8 +93,8 @@ def read_published(path: str | Path) -> Published:
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
     names = {str(name).removeprefix("module.") for name in weights}
-    starts = [(family, s) for family, (starts, _) in _FAMILIES.items() for s in starts]
-    family = next((f for f, s in starts if any(n.startswith(s) for n in names)), None)
+    first_parts = {family: starts for family, (starts, _) in _FAMILIES.items()}
+    family = next((f for f, s in first_parts.items() if any(n.startswith(s) for n in names)), None)
     if family is None:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
@@ -113,10 +113,7 @@ def read_published(path: str | Path) -> Published:
 def convert(path: str | Path, out: str | Path) -> Published:
     """Write a published checkpoint as safetensors; see `read_published`.
 
-    Args:
-        path: the published file.
-        out: the file to write. `Published.module` says which names it has; its metadata hold the
-            family and the sizes.
+    `Published.module` says which names the file has; its metadata hold the family and the sizes.
 
     Raises:
         InputError: as in `read_published`, or `out` is not named *.safetensors.

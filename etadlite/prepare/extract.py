@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,34 +28,18 @@ from etadlite.data.video_files import videos_in
 from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks
 
-BLOCK = 1024
-"""Frames that are decoded together: 38 MB at 112x112, and seeking to them costs little."""
+BLOCK = 1024  # frames that are decoded together: 38 MB at 112x112; seeking to them costs little
+Extracted = tuple[Path, Tensor | str]  # a file, and its features [C, T] or why it has none
 
 
 class Block(NamedTuple):
-    """Consecutive clips of a video.
-
-    Attributes:
-        path: the video's file.
-        frames: uint8 [3, U, H, W], without repetitions; None after an error.
-        clips: for each clip the positions of its frames among these, int64 [n, F].
-        last: True for the last block of the video.
-        error: why the video cannot be read; empty if it can.
-    """
+    """Consecutive clips of a video, or at the end the reason why it cannot be read."""
 
     path: Path
-    frames: Tensor | None
-    clips: Tensor | None
-    last: bool
-    error: str = ""
-
-
-class Extracted(NamedTuple):
-    """The features [C, T] for a file; None, and the reason, if the video cannot be read."""
-
-    file: Path
-    features: Tensor | None
-    reason: str = ""
+    last: bool  # True for the last block of the video
+    frames: Tensor | None = None  # uint8 [3, U, H, W], without repetitions
+    clips: Tensor | None = None  # where the frames of each clip are among these, int64 [n, F]
+    error: str = ""  # empty if the video can be read
 
 
 def extract(
@@ -67,12 +52,8 @@ def extract(
 ) -> tuple[int, Path]:
     """Write features with the settings' encoder, on the device of this process.
 
-    Args:
-        settings: which videos, and which encoder.
-        folder: where the files are written; None: `data.features`.
-        stride: None for the features of a training, see `extract_features`; else `extract_dense`.
-        fps: see `extract_dense`.
-        progress: show a bar, in the first process.
+    Without a stride these are the features of a training, see `extract_features`, else those of
+    `extract_dense`. Without a folder they are written to `data.features`.
 
     Returns:
         The number of files that this process wrote, and their folder.
@@ -97,14 +78,9 @@ def extract_features(
 ) -> int:
     """Write the features of all training and test videos; existing files are kept.
 
-    Under torchrun each process takes its share of the videos. Training videos get
-    `data.feature_views` files: one of the plain video, the others of augmented versions.
-
-    Args:
-        settings: which videos, and how they become snippets.
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        folder: where NAME.npy, NAME.1.npy, ... [T, C] are written.
-        progress: show a bar, in the first process.
+    Under torchrun each process takes its share of the videos, and the first one shows a bar.
+    Training videos get `data.feature_views` files NAME.npy, NAME.1.npy, ... [T, C]: one of the
+    plain video, the others of augmented versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
 
     Returns:
         The number of files that this process wrote.
@@ -138,10 +114,10 @@ def extract_features(
             )
             for batch in raise_errors(batches):
                 for name, reason in batch.failed.items():
-                    yield Extracted(feature_file(folder, name, view), None, reason)
+                    yield feature_file(folder, name, view), reason
                 for name in batch.names:
                     part = encode_in_chunks(encoder, batch.inputs, settings.encoder.chunk_size)
-                    yield Extracted(feature_file(folder, name, view), part[0])
+                    yield feature_file(folder, name, view), part[0]
 
     encoder.eval()
     return _write(extracted(), sum(len(videos) for _, videos in work), progress)
@@ -163,8 +139,8 @@ def extract_dense(
 
     Args:
         settings: where the videos lie, what a frame looks like, F and the chunk size.
-        encoder: uint8 [n, 3, F, H, W] -> [n, C].
-        folder: where the files are written.
+        encoder: as there.
+        folder: of the files.
         stride: frames from one feature to the next; TSP has 16, ActionFormer's I3D for THUMOS-14 4.
         fps: frame rate that F and the stride refer to; None: each file's own. TSP has 15.
         progress: show a bar, in the first process.
@@ -185,35 +161,31 @@ def extract_dense(
     mine = [p for p in files[rank::world] if not feature_file(folder, p.stem).exists()]
 
     def extracted() -> Iterator[Extracted]:
-        parts: dict[Path, list[Tensor]] = defaultdict(list)
-        for block in DataLoader(
-            DenseClips(mine, data, stride, fps),
-            batch_size=None,
-            num_workers=min(data.workers, len(mine)),
-        ):
+        parts: dict[Path, list[Tensor]] = defaultdict(list)  # workers read several videos at once
+        blocks = DenseClips(mine, data, stride, fps)
+        workers = min(data.workers, len(mine))
+        for block in DataLoader(blocks, batch_size=None, num_workers=workers):
             if not block.error:
                 clips = block.frames[:, block.clips].transpose(0, 1)[None]
                 part = encode_in_chunks(encoder, clips, settings.encoder.chunk_size)
                 parts[block.path].append(part[0].cpu())
             if block.last:
                 done = parts.pop(block.path, [])
-                features = None if block.error else torch.cat(done, dim=1)
-                yield Extracted(feature_file(folder, block.path.stem), features, block.error)
+                file = feature_file(folder, block.path.stem)
+                yield file, block.error or torch.cat(done, dim=1)
 
     encoder.eval()
     return _write(extracted(), len(mine), progress)
 
 
+@dataclass(eq=False)
 class DenseClips(IterableDataset):
     """All clips of video files, block by block; `clip_frames` explains stride and fps."""
 
-    def __init__(
-        self, files: Sequence[Path], settings: DataSettings, stride: int, fps: float | None
-    ) -> None:
-        self.files = files
-        self.settings = settings
-        self.stride = stride
-        self.fps = fps
+    files: Sequence[Path]
+    settings: DataSettings
+    stride: int
+    fps: float | None
 
     def __iter__(self) -> Iterator[Block]:
         worker = get_worker_info()
@@ -222,15 +194,13 @@ class DenseClips(IterableDataset):
             try:
                 yield from self.blocks(path)
             except InputError as error:
-                yield Block(path, None, None, True, str(error))
+                yield Block(path, last=True, error=str(error))
 
     def blocks(self, path: Path) -> Iterator[Block]:
         """Decode one video block by block."""
         settings, video = self.settings, Video(path)
-        info = video.info
-        clips = clip_frames(
-            info.frames, settings.frames, self.stride, from_fps=info.fps, to_fps=self.fps
-        )
+        rate, count = video.info.fps, video.info.frames
+        clips = clip_frames(count, settings.frames, self.stride, from_fps=rate, to_fps=self.fps)
         together = max(1, BLOCK // self.stride)
         for start in range(0, len(clips), together):
             wanted = clips[start : start + together]
@@ -238,7 +208,7 @@ class DenseClips(IterableDataset):
             read = video.frames(frames, settings.decode_size, resize=settings.resize)
             shown = centre_crop(read, settings.crop)
             rows = torch.from_numpy(places.reshape(wanted.shape))
-            yield Block(path, shown.transpose(0, 1), rows, start + together >= len(clips))
+            yield Block(path, start + together >= len(clips), shown.transpose(0, 1), rows)
 
 
 def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:
@@ -249,9 +219,9 @@ def _write(extracted: Iterable[Extracted], total: int, progress: bool) -> int:
     """Write features and return the number of files; raise an error at the end if some failed."""
     silent = not progress or torchrun_rank()[0] > 0
     failed = []
-    for file, features, reason in tqdm(extracted, "features", total, unit="video", disable=silent):
-        if features is None:
-            failed.append(reason)
+    for file, features in tqdm(extracted, "features", total, unit="video", disable=silent):
+        if isinstance(features, str):
+            failed.append(features)
         else:
             write_features(file, features)
     if failed:

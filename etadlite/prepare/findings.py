@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
@@ -17,36 +17,24 @@ from etadlite.data.split import read_split
 from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
 from etadlite.prepare.protocols import ACTIVITYNET, PROTOCOLS, THUMOS
 
-SHOWN = 3
-"""Items of a finding that are printed."""
-
+SHOWN = 3  # items of a finding that are printed
+# A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
 LENGTH_SECONDS, LENGTH_SHARE = 5.0, 0.2
-"""A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do."""
-
-COUNT_SHARE = 0.05
-"""Up to this share of a protocol's videos may be missing or surplus: some have been withdrawn."""
-
-SYSTEMATIC = 0.01
-"""Wrong lengths are a problem from this share of the files on, or if one is twice or half."""
-
-CONVERTED = (15, 256)
-"""Frame rate and short side of converted videos, as published for end-to-end training."""
+COUNT_SHARE = 0.05  # of a protocol's videos may be missing or surplus: some have been withdrawn
+SYSTEMATIC = 0.01  # wrong lengths are a problem from this share on, or if one is twice or half
+CONVERTED = (15, 256)  # rate and short side of videos, as published for end-to-end training
 
 
 class Finding(NamedTuple):
-    """Something that was found about several items.
+    """Something that was found about several items, and what to do.
 
-    Attributes:
-        what: two or three words.
-        problem: True if training should not start before it is repaired; False for a note.
-        items: everything that it was found about.
-        remedy: what to do, as a sentence.
+    It is a problem if training should not start before it is repaired, else a note.
     """
 
     what: str
-    problem: bool
-    items: tuple[str, ...]
+    items: Sequence[str]
     remedy: str
+    problem: bool = True
 
 
 class DataFolder:
@@ -83,52 +71,37 @@ class DataFolder:
             self.used |= {name for name in self.present if without_view(name) in stems}
 
 
-def find_all(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
-    """Return what is found about a folder and its opened files (by file name), except lengths."""
-    broken = [file for file in files.values() if file.problem and not file.frames]
-    found = [*other_data_set(data), *files_further_below(data), *wrong_counts(data)]
-    for split, videos in data.splits.items():
-        found += _finding(
-            f"{split} videos without a file",
-            [video.name for video in videos if video.name not in data.paths],
-            f"complete {data.folder}, or leave them out with data.allow_missing=true",
-        )
-    found += _finding(
-        "unusable files",
-        [file.problem for file in broken if not file.wrong_shape],
-        "get or make them again, or leave them out with data.allow_missing=true",
-    )
-    found += _finding(
-        "features of another shape",
-        [file.problem for file in broken if file.wrong_shape],
-        "take the features that the preset is made for, set detector.in_channels to their width, "
-        "or transpose them",
-    )
-    found += wrong_names(data)
-    found += _finding(
-        "unfinished files",
-        filter(is_draft, data.names),
-        "run what wrote them again; delete those that stay when nothing is running",
-    )
-    found += [*half_converted(data, files), *double_files(data), *equal_files(data, files)]
-    notes = (f"{n}: {f.note}" for n, f in files.items() if f.note and not f.problem)
-    remedy = "training uses what can be decoded of them"
-    return found + _finding("damaged files", notes, remedy, problem=False)
+def find_all(
+    data: DataFolder, files: Mapping[str, CheckedFile]
+) -> tuple[dict[str, CheckedFile], list[Finding]]:
+    """Compare the opened files (by name) with the annotations and the protocol.
+
+    Returns:
+        The files, in which a video that is cut off and too short has become unusable; and what is
+        found, problems first.
+    """
+    files, wrong_lengths = compare_lengths(data, files)
+    found = [
+        *other_data_set(data),
+        *files_further_below(data),
+        *wrong_counts(data),
+        *missing_files(data),
+        *broken_files(files),
+        *wrong_names(data),
+        *half_converted(data, files),
+        double_files(data),
+        equal_files(data, files),
+        wrong_lengths,
+    ]
+    found = [finding for finding in found if finding.items]
+    return files, sorted(found, key=lambda finding: not finding.problem)
 
 
-def _finding(
-    what: str, items: Iterable[str], remedy: str, *, problem: bool = True
-) -> list[Finding]:
-    """Return a finding, or nothing if there are no items."""
-    items = tuple(items)
-    return [Finding(what, problem, items, remedy)] if items else []
-
-
-def other_data_set(data: DataFolder) -> list[Finding]:
+def other_data_set(data: DataFolder) -> Iterator[Finding]:
     """Find that hardly any file belongs to an annotated video."""
     files, own = len(data.present), len(data.paths)
     if not files or own > 0.1 * min(len(data.videos), files):
-        return []
+        return
     stems = [without_view(name) for name in data.present]
     like = "no known data set has such names"
     for protocol in (ACTIVITYNET, THUMOS):
@@ -136,41 +109,68 @@ def other_data_set(data: DataFolder) -> list[Finding]:
             like = f"the files look like those of {protocol.name}"
     item = f"{own:,} of {files:,} files belong to an annotated video, {like}"
     remedy = "give the folder of this data set, or the annotations of that one"
-    return _finding("another data set?", [item], remedy)
+    yield Finding("another data set?", [item], remedy)
 
 
-def files_further_below(data: DataFolder) -> list[Finding]:
+def files_further_below(data: DataFolder) -> Iterator[Finding]:
     """Find subfolders that contain the files, as archives often unpack them."""
-    if data.present:
-        return []
-    files = (p for p in data.folder.rglob("*") if p.name.lower().endswith(data.suffixes))
-    below = Counter(path.parent for path in files).most_common()
-    items = (f"{folder}: {count:,} files" for folder, count in below)
-    remedy = "give that folder, or move its files up: subfolders are not searched"
-    return _finding("files in a folder below", items, remedy)
+    if not data.present:
+        files = (p for p in data.folder.rglob("*") if p.name.lower().endswith(data.suffixes))
+        below = Counter(path.parent for path in files).most_common()
+        items = [f"{folder}: {count:,} files" for folder, count in below]
+        remedy = "give that folder, or move its files up: subfolders are not searched"
+        yield Finding("files in a folder below", items, remedy)
 
 
-def wrong_counts(data: DataFolder) -> list[Finding]:
+def wrong_counts(data: DataFolder) -> Iterator[Finding]:
     """Find more or fewer annotated videos than the protocol has."""
     if data.protocol is None:
-        return []
-    expected = data.protocol.videos
-    differences = {split: len(data.splits[split]) - count for split, count in expected.items()}
-    return _finding(
-        f"counts differ from {data.protocol.name}'s",
-        [
-            f"{split}: {len(data.splits[split]):,} videos in {data.settings.annotations}, the "
-            f"protocol has {expected[split]:,}"
-            for split, difference in differences.items()
-            if difference
-        ],
+        return
+    items, far = [], False
+    for split, expected in data.protocol.videos.items():
+        count = len(data.splits[split])
+        far = far or abs(count - expected) > COUNT_SHARE * expected
+        if count != expected:
+            items.append(
+                f"{split}: {count:,} videos in {data.settings.annotations}, the protocol has "
+                f"{expected:,}"
+            )
+    remedy = (
         "results on other videos can be compared with published ones only roughly; make sure that "
-        "the annotations and data.blocked are the published ones",
-        problem=any(abs(n) > COUNT_SHARE * expected[split] for split, n in differences.items()),
+        "the annotations and data.blocked are the published ones"
     )
+    yield Finding(f"counts differ from {data.protocol.name}'s", items, remedy, far)
 
 
-def wrong_names(data: DataFolder) -> list[Finding]:
+def missing_files(data: DataFolder) -> Iterator[Finding]:
+    """Find annotated videos without a file, and files that are not finished."""
+    remedy = f"complete {data.folder}, or leave them out with data.allow_missing=true"
+    for split, videos in data.splits.items():
+        missing = [video.name for video in videos if video.name not in data.paths]
+        yield Finding(f"{split} videos without a file", missing, remedy)
+    unfinished = [name for name in data.names if is_draft(name)]
+    remedy = "run what wrote them again; delete those that stay when nothing is running"
+    yield Finding("unfinished files", unfinished, remedy)
+
+
+def broken_files(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
+    """Find files that cannot be read, have another shape, or are damaged."""
+    broken = [file for file in files.values() if file.problem and not file.frames]
+    unusable = [file.problem for file in broken if not file.wrong_shape]
+    remedy = "get or make them again, or leave them out with data.allow_missing=true"
+    yield Finding("unusable files", unusable, remedy)
+    remedy = (
+        "take the features that the preset is made for, set detector.in_channels to their width, "
+        "or transpose them"
+    )
+    shapes = [file.problem for file in broken if file.wrong_shape]
+    yield Finding("features of another shape", shapes, remedy)
+    damaged = [f"{name}: {f.note}" for name, f in files.items() if f.note and not f.problem]
+    remedy = "training uses what can be decoded of them"
+    yield Finding("damaged files", damaged, remedy, problem=False)
+
+
+def wrong_names(data: DataFolder) -> Iterator[Finding]:
     """Find files without an annotated video; some may belong to a video without a file."""
     annotations, as_published = data.settings.annotations, data.settings.as_published
     known = read_annotations(annotations, as_published=as_published).keys()  # of all subsets
@@ -187,13 +187,11 @@ def wrong_names(data: DataFolder) -> list[Finding]:
             near.append(f"{name}: no video has this name; {meant} has no file")
         else:
             far.append(name)
-    return [
-        *_finding("files of another name", near, "rename them to NAME + suffix"),
-        *_finding("files nobody annotated", far, "they are not used", problem=False),
-    ]
+    yield Finding("files of another name", near, "rename them to NAME + suffix")
+    yield Finding("files nobody annotated", far, "they are not used", problem=False)
 
 
-def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
+def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
     """Find videos of another rate or size.
 
     All videos of ActivityNet must be converted; of other data sets all or none.
@@ -203,28 +201,23 @@ def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[F
     others = {name: shape for name, shape in shapes.items() if shape != CONVERTED}
     converted = len(shapes) - len(others)
     required = data.protocol is ACTIVITYNET
-    if not converted and not required:
-        return []
-    return _finding(
-        "videos not converted",
-        [f"{name}: {shape[0]} fps, short side {shape[1]}" for name, shape in others.items()],
-        f"{converted:,} others have {rate} fps and a short side of {side}; finish "
-        "data_scripts/convert_videos.py",
-        problem=required or converted > len(others),
-    )
+    if converted or required:
+        yield Finding(
+            "videos not converted",
+            [f"{name}: {shape[0]} fps, short side {shape[1]}" for name, shape in others.items()],
+            f"{converted:,} others have {rate} fps and a short side of {side}; finish "
+            "data_scripts/convert_videos.py",
+            problem=required or converted > len(others),
+        )
 
 
 def compare_lengths(
     data: DataFolder, files: Mapping[str, CheckedFile]
-) -> tuple[dict[str, CheckedFile], list[Finding]]:
-    """Compare the lengths of files with the annotations.
+) -> tuple[dict[str, CheckedFile], Finding]:
+    """Compare the lengths of files with the annotations; for the returned files see `find_all`.
 
     Features are compared with the video's frames and the stride if training cuts windows, else with
     the features per second of the other videos.
-
-    Returns:
-        The files, by name, in which a video that is cut off and too short has become unusable; and
-        a finding if lengths are wrong.
     """
     annotated = {path.name: data.videos[name] for name, path in data.paths.items()}
     stride, checked = data.settings.window_stride, dict(files)
@@ -257,7 +250,7 @@ def compare_lengths(
             if stride or (file.note and length < expected):
                 checked[name] = replace(file, problem=f"{item}; {file.note or 'wrong stride?'}")
     wrong.sort(reverse=True)
-    return checked, _finding(
+    return checked, Finding(
         "wrong length",
         [item for _, item in wrong],
         "make sure that they are whole and of this data set, with the same stride or frame rate",
@@ -265,22 +258,19 @@ def compare_lengths(
     )
 
 
-def double_files(data: DataFolder) -> list[Finding]:
+def double_files(data: DataFolder) -> Finding:
     """Find videos that have two files."""
     by_stem = defaultdict(list)
     for name in data.present:
         by_stem[name.rpartition(".")[0]].append(name)
     files = [by_stem.get(name, []) + by_stem.get(f"v_{name}", []) for name in data.videos]
-    double = (" and ".join(names) for names in files if len(names) > 1)
+    double = [" and ".join(names) for names in files if len(names) > 1]
     remedy = "keep one of each, so that it is clear which one is read"
-    return _finding("videos with two files", double, remedy)
+    return Finding("videos with two files", double, remedy)
 
 
-def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Finding]:
+def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> Finding:
     """Find files with the same content but different names."""
-
-    def size(name: str) -> tuple[int, int]:
-        return files[name].bytes, files[name].frames
 
     def middle(name: str) -> bytes:
         with (data.folder / name).open("rb") as file:
@@ -292,15 +282,15 @@ def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> list[Find
             return hashlib.file_digest(file, "blake2b").digest()
 
     groups = [[name for name, file in files.items() if file.bytes]]
-    for key in (size, middle, digest):  # the cheapest comparison first
+    for key in (lambda name: files[name].bytes, middle, digest):  # the cheapest comparison first
         parts = defaultdict(list)
         for number, group in enumerate(groups):
             for name in group:
                 parts[number, key(name)].append(name)
         groups = [part for part in parts.values() if len(part) > 1]
-    items = (" = ".join(group) for group in groups)
+    items = [" = ".join(group) for group in groups]
     remedy = "one of them may be wrong"
-    return _finding("equal files under several names", items, remedy, problem=False)
+    return Finding("equal files under several names", items, remedy, problem=False)
 
 
 def is_draft(name: str) -> bool:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
 
+START_SECONDS = 600.0  # time limit for the start of a process, which is slow on a busy machine
+
 
 class Outcome(NamedTuple):
     """The result of one item; `error` says in words why there is none."""
@@ -23,23 +25,18 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
-START_SECONDS = 600.0
-"""Time limit for the start of a process, which takes long on a busy machine."""
-
-
 def in_processes(
     function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, seconds: float
 ) -> Iterator[Outcome]:
-    """Call a function on every item, in processes that are replaced when they die or hang.
+    """Yield the outcomes of a function in the order in which they are ready.
+
+    Processes that die or hang are replaced; closing the iterator ends all of them.
 
     Args:
-        function: what to call; it, its items and its results must be picklable.
+        function: it, its items and its results must be picklable.
         items: taken one by one, only when a process is free.
-        workers: number of processes; closing the iterator ends them.
+        workers: number of processes.
         seconds: time limit of an item; the start of a process does not count.
-
-    Yields:
-        The outcomes, in the order in which they are ready.
     """
     workers, items, idle = max(1, workers), iter(items), []
     busy: dict[Future[Outcome], _Worker] = {}
@@ -73,7 +70,6 @@ class _Worker:
 
     def ask(self, item: Any, seconds: float) -> Outcome:
         """Return the outcome of an item; a process that takes too long is ended."""
-        answer: Any = None
         try:
             self.connection.send(item)
             for limit in (START_SECONDS, seconds):  # first it says that it has the item

@@ -3,12 +3,13 @@
 import random
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, log2
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -39,22 +40,17 @@ MOST_EPOCHS = 100
 class ImportOptions:
     """How annotations are read and videos are split.
 
-    Attributes:
-        validation: share of the videos that are kept for the test. They are drawn so that as many
-            classes as possible occur in both subsets. Not used if the files name the subsets.
-        tier: see `read_rows`.
-        fps: frame rate of times that are given in frames; None: each video's own.
-        skip: leave out annotations and videos that cannot be used, instead of refusing them.
+    Videos for the test are drawn so that as many classes as possible occur in both subsets, unless
+    the files name the subsets.
     """
 
-    validation: float = 0.25
-    tier: str | None = None
-    fps: float | None = None
-    skip: bool = False
+    validation: float = 0.25  # share of the videos that are kept for the test
+    tier: str | None = None  # see `read_rows`
+    fps: float | None = None  # frame rate of times in frames; None: each video's own
+    skip: bool = False  # leave out what cannot be used, instead of refusing it
 
 
-@dataclass(frozen=True)
-class OwnVideo:
+class OwnVideo(NamedTuple):
     """A video of the data set; its actions are ordered by their start."""
 
     file: Video
@@ -78,7 +74,7 @@ def init_dataset(
     log: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> dict[str, OwnVideo]:
-    """Start a data set: write annotations.json (ActivityNet structure) and settings.json.
+    """Write annotations.json (ActivityNet structure) and settings.json; return videos by name.
 
     Args:
         folder: folder of the videos, or the one whose subfolder `videos` has them.
@@ -89,9 +85,6 @@ def init_dataset(
         overwrite: replace the two files.
         log: called with every problem and note, and at the end with a summary, line by line.
         progress: show a bar.
-
-    Returns:
-        The videos by name.
 
     Raises:
         InputError: something cannot be used, or the files exist.
@@ -106,10 +99,8 @@ def init_dataset(
     if {path.resolve() for path in existing} & {path.resolve() for path in annotations}:
         raise InputError(f"{existing[0]} would replace what is read: choose another --out")
     below = folder / "videos"
-    if below.is_dir() and not any(map(is_video, folder.iterdir())):
-        files = videos_in(below)
-    else:
-        files = videos_in(folder)
+    is_below = below.is_dir() and not any(map(is_video, folder.iterdir()))
+    files = videos_in(below if is_below else folder)
     rows = [row for path in annotations for row in read_rows(path, options.tier)]
     opened, broken = _open_all(files, progress)
     found, wrong = _usable(rows, files, opened, options.fps)
@@ -124,12 +115,9 @@ def init_dataset(
     if not any(found.values()):
         raise InputError("no annotation is left that can be used")
     actions = {name: tuple(sorted(set(found[name]))) for name in sorted(found)}
+    classes = {name: {action.label for action in own} for name, own in actions.items()}
     given = _given_subsets(rows, actions)
-    subsets = given or split_videos(
-        {name: {action.label for action in own} for name, own in actions.items()},
-        options.validation,
-        seed,
-    )
+    subsets = given or split_videos(classes, options.validation, seed)
     videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
     notes = [*_repetitions(found, actions), *_notes(videos, files)]
     if not given and any(row.subset for row in rows if row.video in actions):
@@ -152,8 +140,7 @@ def settings_for(
 ) -> tuple[Settings, list[str]]:
     """Fit the settings of `e2e_stickfigures` to a data set, by this project's rules of thumb.
 
-    Returns:
-        The settings, and lines that say how the numbers were chosen.
+    The second result are lines that say how the numbers were chosen.
     """
     base = e2e_stickfigures()
     infos = [video.info for video in videos.values()]
@@ -209,18 +196,11 @@ def settings_for(
 def split_videos(
     classes: Mapping[str, Collection[str]], share: float, seed: int = 0
 ) -> dict[str, str]:
-    """Draw the validation videos; the draw depends on the seed and the names, not on their order.
+    """Say which videos (names -> classes) are "training" and which "validation".
 
-    Videos with most classes that validation lacks come first. A video with the last training
-    example of a class is taken only if no other video is left.
-
-    Args:
-        classes: video -> its classes.
-        share: share of validation; each subset gets at least one video.
-        seed: of the draw.
-
-    Returns:
-        Video -> "training" or "validation".
+    The share of validation is drawn; the draw depends on the seed and the names, not on their
+    order. Videos with most classes that validation lacks come first. A video with the last training
+    example of a class is taken only if no other video is left. Each subset gets a video.
 
     Raises:
         InputError: there are fewer than two videos.
@@ -229,7 +209,7 @@ def split_videos(
         raise InputError(
             "a data set needs at least two annotated videos: one to train, one to test"
         )
-    labels = {name: set(classes[name]) for name in classes}
+    labels = {name: set(own) for name, own in classes.items()}
     order = sorted(labels)
     random.Random(seed).shuffle(order)
     count = min(max(1, round(share * len(order))), len(order) - 1)
@@ -252,13 +232,11 @@ def _open_all(files: Mapping[str, Path], progress: bool) -> tuple[dict[str, Vide
     for name, path in bar:
         try:
             video = Video(path)
+            if video.info.note:
+                raise InputError(f"{path}: {video.info.note}")
+            opened[name] = video
         except InputError as error:
             problems.append(str(error))
-        else:
-            if video.info.note:
-                problems.append(f"{path}: {video.info.note}")
-            else:
-                opened[name] = video
     return opened, problems
 
 
@@ -330,15 +308,12 @@ def _repetitions(
 
 def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[str]:
     """Yield notes on classes and videos: no errors, but worth knowing."""
-    subsets: dict[str, list[str]] = {}
-    for video in videos.values():
-        for action in video.actions:
-            subsets.setdefault(action.label, []).append(video.subset)
-    for label, inside in sorted(subsets.items()):
-        if len(inside) == 1:
+    for label, examples in _examples(videos).items():
+        subsets = {subset for subset, _ in examples}
+        if len(examples) == 1:
             yield f"{label} has one example; it cannot be both trained and tested"
-        elif len(set(inside)) == 1:
-            yield f"{label} occurs only in {inside[0]} videos"
+        elif len(subsets) == 1:
+            yield f"{label} occurs only in {subsets.pop()} videos"
     without = sorted(set(files) - videos.keys())
     if without:
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
@@ -355,6 +330,15 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
             f"the videos have {min(rates):.3g} to {max(rates):.3g} frames per second: motion looks "
             "faster in some; convert them to one rate"
         )
+
+
+def _examples(videos: Mapping[str, OwnVideo]) -> dict[str, list[tuple[str, float]]]:
+    """Return the classes, sorted, with the subset and the seconds of each of their actions."""
+    examples = defaultdict(list)
+    for video in videos.values():
+        for start, end, label in video.actions:
+            examples[label].append((video.subset, end - start))
+    return dict(sorted(examples.items()))
 
 
 def _database(videos: Mapping[str, OwnVideo]) -> dict[str, object]:
@@ -377,15 +361,10 @@ def _summary(videos: Mapping[str, OwnVideo]) -> list[str]:
         f"{len(videos)} videos ({sides['training']} training, {sides['validation']} validation), "
         f"{sum(durations) / 60:.1f} minutes, {min(durations):.0f} to {max(durations):.0f} s each"
     )
-    lengths: dict[str, list[tuple[str, float]]] = {}
-    for video in videos.values():
-        for start, end, label in video.actions:
-            lengths.setdefault(label, []).append((video.subset, end - start))
     rows = [["class", "training", "validation", "median s", "shortest", "longest"]]
-    for label, examples in sorted(lengths.items()):
-        counts = Counter(subset for subset, _ in examples)
-        seconds = [length for _, length in examples]
+    for label, examples in _examples(videos).items():
+        subsets, seconds = zip(*examples, strict=True)
+        counts = [str(subsets.count(subset)) for subset in ("training", "validation")]
         numbers = statistics.median(seconds), min(seconds), max(seconds)
-        texts = [f"{number:.1f}" for number in numbers]
-        rows.append([label, str(counts["training"]), str(counts["validation"]), *texts])
+        rows.append([label, *counts, *(f"{number:.1f}" for number in numbers)])
     return [head, "", *aligned(rows).splitlines()]

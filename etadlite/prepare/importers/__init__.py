@@ -1,4 +1,4 @@
-"""Annotations as people keep them: CSV, JSON, ELAN and VIA; one file for each format.
+"""Annotations as people keep them: CSV, JSON, ELAN and VIA.
 
 Only the form is judged here. Whether an annotation fits its video is checked in
 `etadlite.prepare.own_data`, where the videos are known.
@@ -7,15 +7,13 @@ Only the form is judged here. Whether an annotation fits its video is checked in
 from pathlib import Path
 
 from etadlite.base.errors import InputError
-from etadlite.prepare.importers.csv_files import read_csv
 from etadlite.prepare.importers.elan import read_elan
-from etadlite.prepare.importers.json_files import read_json_file
 from etadlite.prepare.importers.rows import ImportedAction, plain_name, seconds_of
+from etadlite.prepare.importers.tables import read_csv, read_json_file
 
 __all__ = ["ImportedAction", "plain_name", "read_rows", "seconds_of"]
 
 READERS = {".csv": read_csv, ".tsv": read_csv, ".json": read_json_file, ".eaf": read_elan}
-"""Suffix -> function that reads such a file."""
 
 
 def read_rows(path: Path, tier: str | None = None) -> list[ImportedAction]:

@@ -33,16 +33,12 @@ def read_elan(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
         for slot in document.iter("TIME_SLOT")
         if (value := slot.get("TIME_VALUE")) is not None
     }
-    tiers = {
-        str(number): found
-        for number, found in enumerate(document.iter("TIER"))
-        if found.find("ANNOTATION") is not None
-    }
+    used = (found for found in document.iter("TIER") if found.find("ANNOTATION") is not None)
+    tiers = {found.get("TIER_ID", ""): found for found in used}
     if not tiers:
         return [ImportedAction(str(path), video)]
-    names = {number: found.get("TIER_ID", number) for number, found in tiers.items()}
-    chosen = tiers[choose_tier(path, "tiers", names, tier)]
-    by_id = {item.get("ANNOTATION_ID"): item for found in tiers.values() for item in found.iter()}
+    chosen = tiers[choose_tier(path, "tiers", {name: name for name in tiers}, tier)]
+    by_id = {item.get("ANNOTATION_ID"): item for item in document.iter()}
     actions = []
     for annotation in chosen.iter("ANNOTATION"):
         item = timed = annotation[0]
@@ -51,7 +47,7 @@ def read_elan(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
                 timed = by_id.get(timed.get("ANNOTATION_REF"))
         slots = ("TIME_SLOT_REF1", "TIME_SLOT_REF2")
         start, end = (None if timed is None else seconds.get(timed.get(slot)) for slot in slots)
-        label = (item.findtext("ANNOTATION_VALUE") or "").strip()
+        label = item.findtext("ANNOTATION_VALUE")
         fields = {"video": video, "start": start, "end": end, "label": label}
         actions.append(imported_action(f"{path}, annotation {item.get('ANNOTATION_ID')}", fields))
     return actions

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from etadlite.base.errors import InputError
 from etadlite.data.video_files import VIDEO_SUFFIXES
 
+# The names that a column of a table or a key of a list may have, in upper or lower case.
 COLUMNS = {
     "video": ("video", "file", "filename", "file_name", "name", "video_id", "video_name"),
     "start": ("start", "start_s", "t_start", "start_time", "begin", "onset", "from"),
@@ -20,32 +21,20 @@ COLUMNS = {
     "label": ("label", "class", "action", "category", "activity"),
     "subset": ("subset", "split"),
 }
-"""The names that a column of a table or a key of a list may have, in upper or lower case."""
 
 
 @dataclass(frozen=True)
 class ImportedAction:
-    """One annotation as a file gives it, or a video without annotations, which has no label.
+    """One annotation as a file gives it, or a video without annotations, which has no label."""
 
-    Attributes:
-        where: file and line or item, for messages.
-        video: its name, without folder and suffix.
-        start: in seconds, or in frames; NaN if the text is no time.
-        end: as the start.
-        label: the class.
-        in_frames: True if start and end count frames.
-        subset: the split that the file gives, such as "training"; empty if none.
-        problem: why this is no annotation, in words; empty if it is one.
-    """
-
-    where: str
-    video: str
-    start: float = 0.0
+    where: str  # file and line or item, for messages
+    video: str  # its name, without folder and suffix
+    start: float = 0.0  # in seconds, or in frames; NaN if the text is no time
     end: float = 0.0
     label: str = ""
-    in_frames: bool = False
-    subset: str = ""
-    problem: str = ""
+    in_frames: bool = False  # start and end count frames
+    subset: str = ""  # the split that the file gives, such as "training"
+    problem: str = ""  # why this is no annotation, in words; empty if it is one
 
 
 def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:

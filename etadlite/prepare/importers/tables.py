@@ -1,5 +1,6 @@
-"""JSON: ActivityNet's structure, a list of annotations, or a VIA project."""
+"""Tables in CSV, TSV and JSON, and ActivityNet's JSON; VIA's files are recognised by their form."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,32 @@ from etadlite.prepare.importers.rows import (
     known_columns,
     plain_name,
 )
-from etadlite.prepare.importers.via import read_via_project
+from etadlite.prepare.importers.via import read_via_csv, read_via_project
+
+
+def read_csv(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
+    """Read a table whose first line names its columns; a tier is chosen only in VIA's export.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    lines = text.splitlines()
+    if any(line.startswith("# CSV_HEADER") for line in lines[:20]):
+        return read_via_csv(path, lines, tier)
+    head = lines[0] if lines else ""
+    table = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
+    columns = known_columns(table.fieldnames or ())
+    if columns is None:
+        raise InputError(
+            f"{path}: the first line must name the columns video, start, end and label (or "
+            f"start_frame and end_frame), but it is: {head[:80]}"
+        )
+    rows = []
+    for line in table:
+        if any(isinstance(value, str) and value.strip() for value in line.values()):
+            fields = {key: line[name] for key, name in columns.items()}
+            rows.append(imported_action(f"{path}, line {table.line_num}", fields))
+    return rows
 
 
 def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
@@ -39,14 +65,11 @@ def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedActi
 
 def _from_list(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterator[ImportedAction]:
     for number, item in enumerate(items):
-        columns = known_columns(item)
+        where, columns = f"{path}, item {number}", known_columns(item)
         if columns is None:
-            raise InputError(
-                f"{path}, item {number} needs video, start, end and label, but has "
-                f"{', '.join(map(str, item)) or 'nothing'}"
-            )
-        fields = {key: item[name] for key, name in columns.items()}
-        yield imported_action(f"{path}, item {number}", fields)
+            has = ", ".join(map(str, item)) or "nothing"
+            raise InputError(f"{where} needs video, start, end and label, but has {has}")
+        yield imported_action(where, {key: item[name] for key, name in columns.items()})
 
 
 def _from_activitynet(path: Path, database: Mapping[str, Any]) -> Iterator[ImportedAction]:
