@@ -34,10 +34,7 @@ def fuse(attempt: Callable) -> Iterator[str]:
     if torch.allclose(got, scores[:, None] + classes.topk(2).values):
         yield "yours adds the scores; fusion multiplies them."
     if not torch.allclose(got, expected):
-        first = got[0].tolist()
-        yield (
-            "a segment of 0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15; yours gives "
-            f"{first[0]:.2f} and {first[1]:.2f}."
-        )
+        yours = "{:.2f} and {:.2f}".format(*got[0].tolist())
+        yield f"0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15, yours gives {yours}."
     if not torch.allclose(answer(attempt(scores, classes, 1)), expected[:, :1]):
         yield "with k = 1 only the best class should remain; does k reach your answer?"

@@ -34,10 +34,8 @@ def push(attempt: Callable) -> Iterator[str]:
     if torch.equal(given, torch.ones_like(given)):
         yield "every feature is pushed by 1: where does `gradient` come in?"
     if torch.allclose(given * features.numel(), gradient):
-        yield (
-            f"every push is too small by the factor {features.numel()}: a mean divides, and the "
-            "gradient is meant as it is."
-        )
+        factor = features.numel()
+        yield f"every push is {factor} times too small: a mean divides; take the gradient as it is."
     if not torch.allclose(given, gradient):
         yield (
             "the gradient at the features should be the one given, whatever the features are; its "
@@ -69,10 +67,8 @@ def encode_batch(attempt: Callable) -> Iterator[str]:
         if encoder.sizes and max(encoder.sizes) > chunk_size:
             yield f"{case} the encoder was given {max(encoder.sizes)} snippets at once."
         if sum(encoder.sizes) != batch * snippets:
-            yield (
-                f"{case} the encoder saw {sum(encoder.sizes)} snippets instead of "
-                f"{batch * snippets}: is the last, smaller chunk there, and each encoded once?"
-            )
+            seen = f"saw {sum(encoder.sizes)} snippets instead of {batch * snippets}"
+            yield f"{case} the encoder {seen}: is the last, smaller chunk there, each encoded once?"
         if wrong := misfit(features, (batch, 3, snippets)):
             yield f"{case} the features should {wrong}."
         expected = values[:, None].float() * encoder.scale.detach()[:, None]
