@@ -19,10 +19,11 @@ import nbformat
 from nbformat import NotebookNode
 
 import etadlite
-from etadlite.base.errors import InputError, did_you_mean
+from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, written_whole
 from etadlite.course.assignment import write_assignment
 from etadlite.course.card import put_card
+from etadlite.course.notebook import known
 from etadlite.course.source import build, read_source
 
 LARGEST = 500_000
@@ -52,23 +53,11 @@ def notebook_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "source").glob("[0-9]*.py"))
 
 
-def known(name: str, folder: Path) -> str:
-    """Return the name; raise an InputError if no notebook has it."""
-    names = notebook_names(folder)
-    if name not in names:
-        near = did_you_mean(name, names, cutoff=0.4)
-        raise InputError(f'there is no notebook "{name}"{near} (there are {", ".join(names)})')
-    return name
-
-
 def build_notebook(name: str, folder: Path, executed: NotebookNode | None = None) -> Path:
-    """Write the student's notebook.
+    """Write the student's notebook into the folder of the notebooks.
 
-    Args:
-        name: of the notebook.
-        folder: of the notebooks.
-        executed: a run whose outputs the notebook gets; None keeps the outputs that it has, if its
-            code is still the same.
+    It gets the outputs of the run `executed`. None keeps those that it has, if its code is still
+    the same.
 
     Raises:
         InputError: `executed` is a run of other code, or its outputs cannot be committed.
@@ -116,8 +105,7 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
         done = ran.get(cell.id)
         if done is None or done.source != cell.source:
             raise InputError(f"cell {cell.id} was executed with other code; build, then run again")
-        failed = any(output.output_type == "error" for output in done.outputs)
-        if failed or done.execution_count is None:
+        if not executed_well(done):
             raise InputError(f"cell {cell.id} was not executed to its end; run the notebook again")
         cell.execution_count, cell.outputs = count, done.outputs
         for output in cell.outputs:
@@ -128,6 +116,12 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
                 near = text[max(found.start() - 60, 0) : found.end() + 40]
                 raise InputError(f"an output of cell {cell.id} names this machine: ...{near}...")
     notebook.metadata["etadlite"] = {"code": code_hash(notebook)}
+
+
+def executed_well(cell: NotebookNode) -> bool:
+    """Return True if a code cell ran to its end without an error."""
+    failed = any(output.output_type == "error" for output in cell.outputs)
+    return cell.execution_count is not None and not failed
 
 
 def without_pictures(output: NotebookNode) -> dict:
@@ -150,8 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.outputs and len(given.names) != 1:
             raise InputError("--outputs belongs to one notebook; give its name")
         executed = nbformat.read(given.outputs, as_version=4) if given.outputs else None
-        names = [known(Path(name).stem, folder) for name in given.names]
-        for name in names or notebook_names(folder):
+        every = notebook_names(folder)
+        for name in [known("notebook", Path(n).stem, every, 0.4) for n in given.names] or every:
             if given.assignments:
                 cells = read_source(folder / "source" / f"{name}.py")
                 target = write_assignment(name, cells, given.assignments)

@@ -19,9 +19,8 @@ MARK = re.compile(r"<!-- card(?:, full: (.+?))? -->")
 def card_table(runtimes: dict[str, Any], full: str | None = None) -> str:
     """Return the Markdown table of a notebook's profiles.
 
-    Args:
-        runtimes: profile -> its record, for profiles that have one.
-        full: the data of the profile `full`; None is the large generated set.
+    `runtimes` are the records of profiles, by name. `full` is the data set of the profile `full`;
+    None is the large generated one.
     """
     lines = ["| profile | data | minutes | memory | what to expect |", "|---|---|---|---|---|"]
     for profile, (size, *_) in PROFILES.items():
@@ -46,16 +45,10 @@ def put_card(cells: Sequence[dict[str, Any]], runtimes: dict[str, Any]) -> None:
 
 
 def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> None:
-    """Add what a run of a notebook took and reached to the record.
+    """Add the metrics that `Run.finish` wrote to the record; `code` is the hash of the code.
 
     Runs of the same code on the same kind of device and data widen the ranges; another run replaces
     them.
-
-    Args:
-        name: of the notebook.
-        folder: of the notebooks.
-        metrics: what `Run.finish` wrote.
-        code: hash of the notebook's code.
 
     Raises:
         InputError: the run used results of an earlier run, so that its minutes say nothing.
