@@ -24,7 +24,6 @@ from etadlite.viz.style import save
 from etadlite.viz.timeline import draw_timeline
 
 COLUMNS = ("video", "start_s", "end_s", "label", "score")
-
 Detections = list[dict[str, Any]]
 
 
@@ -42,7 +41,6 @@ def predict_videos(
     """Detect actions in videos, write the results and return them by name.
 
     `videos` are files and folders of videos, see `videos_in`.
-
     OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
     least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the
     annotated video of the best ones. A video that cannot be read does not stop the others. The
@@ -84,7 +82,7 @@ def predict_videos(
             results = {"version": "etadlite 1", "results": found, "external_data": {}}
             write_json(out / "predictions.json", results)
             _write_csv(out / "predictions.csv", found)
-    if len(failed) == len(files) == 1:
+    if failed and len(files) == 1:
         raise InputError(*failed.values())
     if failed:
         names = ", ".join(path.name for path in failed)
@@ -110,9 +108,8 @@ def _write_csv(path: Path, found: dict[str, Detections]) -> None:
         rows.writerow(COLUMNS)
         for name, detections in found.items():
             for item in detections:
-                start, end = item["segment"]
-                label, score = item["label"], item["score"]
-                rows.writerow([name, f"{start:.3f}", f"{end:.3f}", label, f"{score:.4f}"])
+                times = [f"{time:.3f}" for time in item["segment"]]
+                rows.writerow([name, *times, item["label"], f"{item['score']:.4f}"])
 
 
 def _draw(
