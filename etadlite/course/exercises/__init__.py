@@ -17,7 +17,7 @@ from etadlite.course.exercises import (
     snippets,
     thumos,
 )
-from etadlite.course.exercises.form import Checker, Unattempted, answer
+from etadlite.course.exercises.form import Checker, UnfitError, answer
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
@@ -50,8 +50,8 @@ def check(exercise: str, attempt: Any) -> bool:
             wrong = next(CHECKERS[exercise](attempt), None)
         else:
             wrong = "write a function and give it to check()."
-    except Unattempted:
-        wrong = "not attempted yet."
+    except UnfitError as error:
+        wrong = str(error)
     except Exception as error:  # the student's code may raise anything
         wrong = f"your function raised {type(error).__name__}: {error}"
     print(f"{exercise}: {wrong or 'correct!'}")

@@ -9,37 +9,40 @@ import torch
 Checker = Callable[[Callable], Iterator[str]]
 """Takes the student's function, yields what is wrong with it."""
 
+Cases = Sequence[tuple[tuple, float, str]]
+"""Arguments, the number that they should give, and the reason."""
 
-class Unattempted(Exception):
-    """The student's function still returns `...`."""
+
+class UnfitError(Exception):
+    """What the student's function returned cannot be compared; the message says why."""
 
 
-def answer(value: Any) -> Any:
-    """Return what the student's function returned.
+def answer(
+    value: Any, shape: tuple[int, ...] | None = None, case: str = "", *, whole: bool = False
+) -> Any:
+    """Return what the student's function returned, in a `case` that calls for a tensor or not.
 
     Raises:
-        Unattempted: it returned nothing.
+        UnfitError: it is nothing, or no tensor of the `shape`, or one without `whole` numbers.
     """
     if value is None or value is ...:
-        raise Unattempted
+        raise UnfitError("not attempted yet.")
+    wrong = ""
+    if shape is not None and not isinstance(value, torch.Tensor):
+        wrong = f"return a tensor, not {type(value).__name__}"
+    elif shape is not None and tuple(value.shape) != shape:
+        wrong = f"have the shape {list(shape)}, yours has {list(value.shape)}"
+    elif whole and value.dtype != torch.long:
+        wrong = f"hold whole numbers (torch.long), yours are {value.dtype}"
+    if wrong:
+        raise UnfitError(f"{case} it should {wrong}.".lstrip())
     return value
 
 
-def misfit(value: Any, shape: tuple[int, ...], *, whole: bool = False) -> str:
-    """Return the end of "it should ..." if a tensor has a wrong shape or no `whole` numbers."""
-    if not isinstance(value, torch.Tensor):
-        return f"return a tensor, not {type(value).__name__}"
-    if tuple(value.shape) != shape:
-        return f"have the shape {list(shape)}, yours has {list(value.shape)}"
-    if whole and value.dtype != torch.long:
-        return f"hold whole numbers (torch.long), yours are {value.dtype}"
-    return ""
-
-
 def wrong_numbers(
-    name: str, attempt: Callable, cases: Sequence[tuple[tuple, float, str]], tolerance: float = 1e-6
+    name: str, attempt: Callable, cases: Cases, tolerance: float = 1e-6
 ) -> Iterator[str]:
-    """Yield a sentence for each case (arguments, expected number, reason) that comes out wrong."""
+    """Yield a sentence for each case that comes out wrong."""
     for arguments, expected, reason in cases:
         call = f"{name}({', '.join(map(repr, arguments))}) should be {expected:.5g}, yours"
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 from etadlite.sampling.snippets import SnippetContext
 
 
@@ -39,10 +39,8 @@ def evenly(attempt: Callable) -> Iterator[str]:
     """Check indices [B, count] for (context, count): ascending, spread evenly."""
     for batch, snippets, count in ((1, 10, 5), (2, 64, 20), (3, 7, 7), (2, 9, 1)):
         context = SnippetContext(Draws.fresh(batch), snippets)
-        picked = answer(attempt(context, count))
         case = f"for {batch} videos of {snippets} snippets and count {count}"
-        if wrong := misfit(picked, (batch, count), whole=True):
-            yield f"{case} it should {wrong}."
+        picked = answer(attempt(context, count), (batch, count), case, whole=True)
         first, last, gap = int(picked.min()), int(picked.max()), -(-snippets // count)
         if first < 0 or last >= snippets:
             yield f"{case} indices should lie in 0..{snippets - 1}; yours do not."

@@ -7,7 +7,7 @@ from itertools import combinations
 import torch
 
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 from etadlite.sampling.snippets import SnippetContext
 
 
@@ -41,11 +41,9 @@ def group_weights(attempt: Callable) -> Iterator[str]:
     ]
     for marks, n_inside, n_outside in cases:
         inside = torch.tensor(marks, dtype=torch.bool)
-        given = answer(attempt(inside, n_inside, n_outside))
         case = f"for {marks.count(1)} snippets inside and {marks.count(0)} outside, "
         case += f"{n_inside} and {n_outside} of them picked,"
-        if wrong := misfit(given, (len(marks),)):
-            yield f"{case} it should {wrong}."
+        given = answer(attempt(inside, n_inside, n_outside), (len(marks),), case)
         for name, group, picks in (("inside", inside, n_inside), ("outside", ~inside, n_outside)):
             weights, size = given[group].double(), int(group.sum())
             expected, found = size / picks, float(weights.mean())
@@ -63,10 +61,9 @@ def stratified(attempt: Callable) -> Iterator[str]:
     """Check indices [B, n], one drawn in each of n strata."""
     batch = 600
     for snippets, n in ((12, 4), (64, 20), (7, 7), (10, 3)):
-        picked = answer(attempt(SnippetContext(Draws(range(batch)), snippets), n))
-        case = f"for {snippets} snippets and n = {n}"
-        if wrong := misfit(picked, (batch, n), whole=True):
-            yield f"{case}, in {batch} videos, it should {wrong}."
+        context = SnippetContext(Draws(range(batch)), snippets)
+        case = f"for {batch} videos of {snippets} snippets and n = {n}"
+        picked = answer(attempt(context, n), (batch, n), case, whole=True)
         borders = torch.arange(n + 1) * snippets // n
         outside = (picked < borders[:-1]) | (picked >= borders[1:])
         if outside.any():
@@ -79,13 +76,9 @@ def stratified(attempt: Callable) -> Iterator[str]:
         expected = (1 / widths).repeat_interleave(widths)
         worst = int((shares - expected).abs().argmax())
         if abs(shares[worst] - expected[worst]) > 0.15:
-            yield (
-                f"{case} all snippets of a stratum should have the same chance: snippet {worst} "
-                f"comes in {shares[worst]:.0%} of {batch} videos instead of {expected[worst]:.0%}."
-            )
+            found = f"snippet {worst} comes in {shares[worst]:.0%} instead of {expected[worst]:.0%}"
+            yield f"{case} all snippets of a stratum should have the same chance: {found}."
         place = (picked - borders[:-1])[:, widths == widths.max()]
         if place.shape[1] > 1 and widths.max() > 1 and (place[:, 0] == place[:, 1]).all():
-            yield (
-                f"{case} each stratum should draw for itself; yours take the same place in all "
-                "strata, which is a grid."
-            )
+            grid = "yours take the same place in all strata, which is a grid"
+            yield f"{case} each stratum should draw for itself; {grid}."
