@@ -22,8 +22,8 @@ from etadlite.course.build import (
     executed_well,
     notebook_names,
     notebooks_folder,
+    record_run,
 )
-from etadlite.course.card import record_run
 from etadlite.course.notebook import known
 
 CELL_LIMITS = {"smoke": 600, "laptop": 1800}
