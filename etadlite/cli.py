@@ -16,6 +16,8 @@ from typer import Argument, Option
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
+from etadlite.presets import PRESETS
+from etadlite.presets import preset as preset_of
 
 app = typer.Typer(
     help="End-to-end training of temporal action detectors on a laptop.",
@@ -121,8 +123,6 @@ def check_data(
     """Compare the files of a data set with its annotations and protocol; write a manifest."""
     from etadlite.prepare.check import check_data as check
     from etadlite.prepare.check import folder_settings
-    from etadlite.presets import PRESETS
-    from etadlite.presets import preset as preset_of
 
     if what not in PRESETS and Path(what).is_dir():
         settings = folder_settings(Path(what)).changed(changes or ())
@@ -150,7 +150,6 @@ def extract(
     or at --fps.
     """
     from etadlite.prepare.extract import extract as extract_to_files
-    from etadlite.presets import preset as preset_of
 
     settings, rate = preset_of(preset, changes or ()), {"stride": stride, "fps": fps}
     written, folder = extract_to_files(settings, out, **rate, progress=not quiet)
@@ -172,7 +171,6 @@ def train(
     Several processes: torchrun --nproc_per_node=2 -m etadlite train PRESET
     """
     from etadlite.base import distributed
-    from etadlite.presets import preset as preset_of
     from etadlite.runs.run import last_run_folder, new_run_folder, run_training
     from etadlite.training.report import results_table
 
@@ -216,7 +214,6 @@ def plan(
     from etadlite.memory.measurement import measure_step
     from etadlite.memory.plan import memory_table
     from etadlite.memory.plan import plan as plan_of
-    from etadlite.presets import preset as preset_of
     from etadlite.viz.memory import draw_memory
     from etadlite.viz.style import save
 
@@ -244,7 +241,6 @@ def test(
     from etadlite.base import distributed
     from etadlite.memory.budget import with_chunk_size
     from etadlite.model.checkpoint import load_checkpoint
-    from etadlite.presets import preset as preset_of
     from etadlite.runs.testing import run_test
 
     settings = with_chunk_size(preset_of(preset, changes or ()))
