@@ -6,7 +6,7 @@ from pathlib import Path
 from etadlite.base.files import read_json
 from etadlite.config import Settings
 from etadlite.prepare.extract import extract
-from etadlite.presets import preset
+from etadlite.presets import placed, preset
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.run import finished, run_training
 from etadlite.stickfigures.dataset import make_dataset
@@ -23,15 +23,7 @@ SYSTEMS = {
 def demo_settings(system: str, data: Path, seed: int, assignments: Sequence[str] = ()) -> Settings:
     """Return the settings of one of the compared systems on the generated videos in `data`."""
     name, own = SYSTEMS[system]
-    folders = [
-        f"data.annotations={data / 'annotations.json'}",
-        f"data.videos={data / 'videos'}",
-        f"data.cache={data / 'frames'}",
-        f"seed={seed}",
-    ]
-    if name == "stickfigures":
-        folders.append(f"data.features={data / 'features'}")
-    return preset(name, [*folders, *own, *assignments])
+    return placed(preset(name), data).changed([f"seed={seed}", *own, *assignments])
 
 
 def run_demo(

@@ -64,8 +64,7 @@ def predict_videos(
         for path in bar:
             try:
                 video = Video(path)
-                if trained is not None:
-                    _warn_of_length(video, trained, settings.data.snippets)
+                _warn_of_length(video, trained, settings.data.snippets)
                 kept = [d for d in predict(video, system, settings) if d["score"] >= threshold]
                 _draw(video, kept, out, settings.detector.classes, annotate=annotate)
             except (InputError, FFmpegError) as error:
@@ -129,9 +128,9 @@ def _draw(
             write_annotated(video, out / f"{name}.mp4", shown, labels)
 
 
-def _warn_of_length(video: Video, trained: float, cells: int) -> None:
+def _warn_of_length(video: Video, trained: float | None, cells: int) -> None:
     duration = video.info.duration
-    if duration > 1.5 * trained:
+    if trained is not None and duration > 1.5 * trained:
         warnings.warn(
             f"{video.path} lasts {duration:.0f} s, the longest training video {trained:.0f} s: its "
             f"{cells} cells of {duration / cells:.1f} s blur short actions; cut it into pieces, "
@@ -143,10 +142,9 @@ def _warn_of_length(video: Video, trained: float, cells: int) -> None:
 
 def _in_words(path: Path, found: Detections) -> str:
     """Return a line on a video, and one on each of its five best detections."""
-    best = [
-        f"  {item['segment'][0]:7.2f} s - {item['segment'][1]:7.2f} s  "
-        f"{item['label']:<12} {item['score']:.2f}"
-        for item in found[:5]
-    ]
-    count = f"{len(found)} detection{'s' * (len(found) != 1)}"
-    return "\n".join([f"{path.name}: {count}{', the best:' if best else ''}", *best])
+    lines = [f"{path.name}: {len(found)} detection{'s' * (len(found) != 1)}"]
+    lines[0] += ", the best:" * bool(found)
+    for item in found[:5]:
+        start, end = item["segment"]
+        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
+    return "\n".join(lines)

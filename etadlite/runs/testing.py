@@ -44,11 +44,8 @@ def test_system(
 class EpochTests:
     """Tests a system after the epochs that ask for it, and keeps the last result.
 
-    A test that fails stops the training; it can be resumed and then begins with that test.
-
-    Attributes:
-        predictions: of the last test, in ActivityNet's structure.
-        precision: their mAP.
+    A test that fails stops the training; it can be resumed and then begins with that test. The
+    `predictions` of the last test have ActivityNet's structure; `precision` is their mAP.
 
     Raises:
         InputError: the test videos or their classes cannot be used.

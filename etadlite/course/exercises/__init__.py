@@ -38,9 +38,7 @@ CHECKERS: dict[str, Checker] = {
 def check(exercise: str, attempt: Any) -> bool:
     """Print whether a function solves an exercise or what is wrong with it; return True if it does.
 
-    Args:
-        exercise: its name: one of `CHECKERS`.
-        attempt: the student's function; None or ... before the first attempt.
+    `attempt` is the student's function; None or ... before the first attempt.
     """
     if exercise not in CHECKERS:
         print(f'There is no exercise "{exercise}"; there are {", ".join(CHECKERS)}.')
