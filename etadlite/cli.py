@@ -1,18 +1,23 @@
 """The `etadlite` command: every verb calls one public function."""
 
+import inspect
 import json
 import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer import Argument, Option
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
+from etadlite.presets import PRESETS
+from etadlite.presets import preset as preset_of
 
 app = typer.Typer(
     help="End-to-end training of temporal action detectors on a laptop.",
@@ -29,6 +34,18 @@ Out = Annotated[Path, Option(help="Folder for everything.")]
 Picture = Annotated[Path | None, Option(metavar="PICTURE.png", help="Draw a picture.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
 Size = Annotated[str, Option(help="smoke, laptop or large.")]
+
+
+def field_by_field(verb: Callable[[Any], None]) -> Callable[..., None]:
+    """Let a verb take one NamedTuple, of which typer sees every field as an option."""
+    (parameter,) = inspect.signature(verb).parameters.values()
+
+    @wraps(verb)
+    def spread(**fields: Any) -> None:
+        verb(parameter.annotation(**fields))
+
+    spread.__signature__ = inspect.signature(parameter.annotation)
+    return spread
 
 
 @app.command()
@@ -106,8 +123,6 @@ def check_data(
     """Compare the files of a data set with its annotations and protocol; write a manifest."""
     from etadlite.prepare.check import check_data as check
     from etadlite.prepare.check import folder_settings
-    from etadlite.presets import PRESETS
-    from etadlite.presets import preset as preset_of
 
     if what not in PRESETS and Path(what).is_dir():
         settings = folder_settings(Path(what)).changed(changes or ())
@@ -135,7 +150,6 @@ def extract(
     or at --fps.
     """
     from etadlite.prepare.extract import extract as extract_to_files
-    from etadlite.presets import preset as preset_of
 
     settings, rate = preset_of(preset, changes or ()), {"stride": stride, "fps": fps}
     written, folder = extract_to_files(settings, out, **rate, progress=not quiet)
@@ -157,7 +171,6 @@ def train(
     Several processes: torchrun --nproc_per_node=2 -m etadlite train PRESET
     """
     from etadlite.base import distributed
-    from etadlite.presets import preset as preset_of
     from etadlite.runs.run import last_run_folder, new_run_folder, run_training
     from etadlite.training.report import results_table
 
@@ -201,7 +214,6 @@ def plan(
     from etadlite.memory.measurement import measure_step
     from etadlite.memory.plan import memory_table
     from etadlite.memory.plan import plan as plan_of
-    from etadlite.presets import preset as preset_of
     from etadlite.viz.memory import draw_memory
     from etadlite.viz.style import save
 
@@ -229,7 +241,6 @@ def test(
     from etadlite.base import distributed
     from etadlite.memory.budget import with_chunk_size
     from etadlite.model.checkpoint import load_checkpoint
-    from etadlite.presets import preset as preset_of
     from etadlite.runs.testing import run_test
 
     settings = with_chunk_size(preset_of(preset, changes or ()))
@@ -262,30 +273,34 @@ def predict(
     print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
 
 
-@app.command()
-def init_dataset(
-    *,
-    folder: Annotated[Path, Argument(help="Folder of the videos.")],
+class NewDataset(NamedTuple):
+    """What `init_dataset` takes."""
+
+    folder: Annotated[Path, Argument(help="Folder of the videos.")]
     annotations: Annotated[
         list[Path], Option(help="CSV, JSON, ELAN or VIA, or a folder of them; can be repeated.")
-    ],
-    out: Annotated[Path | None, Option(help="Default: the folder of the videos.")] = None,
-    validation: Annotated[float, Option(min=0, max=1, help="Share kept for the test.")] = 0.25,
-    seed: Annotated[int, Option(min=0, help="Seed that draws the test videos.")] = 0,
-    tier: Annotated[str | None, Option(help="ELAN tier or VIA attribute of the labels.")] = None,
-    fps: Annotated[float | None, Option(min=0.1, help="Rate of times given in frames.")] = None,
-    skip: Annotated[bool, Option("--skip", help="Leave out what cannot be used.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace old files.")] = False,
-    quiet: Quiet = False,
-) -> None:
+    ]
+    out: Annotated[Path | None, Option(help="Default: the folder of the videos.")] = None
+    validation: Annotated[float, Option(min=0, max=1, help="Share kept for the test.")] = 0.25
+    seed: Annotated[int, Option(min=0, help="Seed that draws the test videos.")] = 0
+    tier: Annotated[str | None, Option(help="ELAN tier or VIA attribute of the labels.")] = None
+    fps: Annotated[float | None, Option(min=0.1, help="Rate of times given in frames.")] = None
+    skip: Annotated[bool, Option("--skip", help="Leave out what cannot be used.")] = False
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace old files.")] = False
+    quiet: Quiet = False
+
+
+@app.command()
+@field_by_field
+def init_dataset(given: NewDataset) -> None:
     """Start a data set from your own videos and annotations: check, split, write settings."""
     from etadlite.prepare.own_data import ImportOptions
     from etadlite.prepare.own_data import init_dataset as start
 
-    out = out or folder
-    options = ImportOptions(validation, tier, fps, skip)
-    how = {"seed": seed, "overwrite": overwrite, "progress": not quiet}
-    start(folder, annotations, out, options, **how, log=print)
+    out = given.out or given.folder
+    options = ImportOptions(given.validation, given.tier, given.fps, given.skip)
+    how = {"seed": given.seed, "overwrite": given.overwrite, "progress": not given.quiet}
+    start(given.folder, given.annotations, out, options, **how, log=print)
     print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
     print(f"next:    etadlite train {out / 'settings.json'}")
     print("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
@@ -306,47 +321,51 @@ def runs(
         print(f"curves: {draw_run_curves(curve_names(found), picture)}")
 
 
+class Scoring(NamedTuple):
+    """What `evaluate` takes."""
+
+    ground_truth: Annotated[Path, Option(help="Annotations, ActivityNet JSON.")]
+    predictions: Annotated[Path, Option(help="Predictions, ActivityNet JSON.")]
+    subset: Annotated[str, Option(help="For example validation.")]
+    tiou: Annotated[str, Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05"
+    blocked: Annotated[Path | None, Option(help="JSON list of videos to leave out.")] = None
+    proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None
+    breakdown: Picture = None
+    lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180"
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False
+
+
 @app.command()
-def evaluate(
-    *,
-    ground_truth: Annotated[Path, Option(help="Annotations, ActivityNet JSON.")],
-    predictions: Annotated[Path, Option(help="Predictions, ActivityNet JSON.")],
-    subset: Annotated[str, Option(help="For example validation.")],
-    tiou: Annotated[str, Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05",
-    blocked: Annotated[Path | None, Option(help="JSON list of videos to leave out.")] = None,
-    proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None,
-    breakdown: Picture = None,
-    lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180",
-    as_json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+@field_by_field
+def evaluate(given: Scoring) -> None:
     """Score a file of predictions: mAP at every tIoU threshold, and the average.
 
     --breakdown draws the scores of classes and of actions of different lengths.
     """
     from etadlite.evaluation import mean_average_precision
 
-    files = (ground_truth, predictions)
-    chosen = {"subset": subset, "tiou": read_numbers(tiou, "--tiou")}
-    chosen["blocked"] = blocked or ()
+    files = (given.ground_truth, given.predictions)
+    tiou = read_numbers(given.tiou, "--tiou")
+    chosen = {"subset": given.subset, "tiou": tiou, "blocked": given.blocked or ()}
     precision = mean_average_precision(*files, **chosen)
-    scores = {"subset": subset, "tiou": precision.tiou.tolist()}
+    scores = {"subset": given.subset, "tiou": precision.tiou.tolist()}
     scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
-    if proposals is not None:
+    if given.proposals is not None:
         from etadlite.evaluation.recall import average_recall
 
-        numbers = read_numbers(proposals, "--proposals")
+        numbers = read_numbers(given.proposals, "--proposals")
         amounts = [int(n) if n.is_integer() else n for n in numbers]
         recall = average_recall(*files, **chosen, proposals=amounts)
         scores["average_recall"] = dict(zip(amounts, recall.average.tolist(), strict=True))
-    if breakdown is not None:
-        from etadlite.evaluation.error_analysis import breakdown as breakdown_of
+    if given.breakdown is not None:
+        from etadlite.evaluation.error_analysis import breakdown
         from etadlite.viz.breakdown import draw_breakdown
         from etadlite.viz.style import save
 
-        edges = read_numbers(lengths, "--lengths")
-        found = breakdown_of(*files, **chosen, edges=edges)
-        save(draw_breakdown(found, edges, title=predictions.name), breakdown)
-    if as_json:
+        edges = read_numbers(given.lengths, "--lengths")
+        found = breakdown(*files, **chosen, edges=edges)
+        save(draw_breakdown(found, edges, title=given.predictions.name), given.breakdown)
+    if given.as_json:
         print(json.dumps(scores))
         return
     for threshold, value in zip(scores["tiou"], scores["mAP"], strict=True):
@@ -354,8 +373,8 @@ def evaluate(
     print(f"average   {100 * precision.average:6.2f}")
     for amount, value in scores.get("average_recall", {}).items():
         print(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
-    if breakdown is not None:
-        print(f"breakdown: {breakdown}")
+    if given.breakdown is not None:
+        print(f"breakdown: {given.breakdown}")
 
 
 @app.command()
@@ -394,7 +413,7 @@ def notebook(
     except NotebookFailedError as error:
         print(f"failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    for what, path in zip(done._fields, done, strict=True):
+    for what, path in done._asdict().items():
         print(f"{what:<9} {path}")
 
 
@@ -412,7 +431,8 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command; an error that the user can correct is one sentence and exit code 2."""
-    warnings.showwarning = _warn_once(set())
+    say = cache(lambda text: print(text, file=sys.stderr))  # each warning once
+    warnings.showwarning = lambda message, *rest: say(f"warning: {message}")
     code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:
         app()
@@ -442,22 +462,18 @@ def read_numbers(text: str, option: str) -> list[float]:
     Raises:
         InputError: `text` is neither; the step is not positive; there are more than 1,000 steps.
     """
-    problem = InputError(
-        f'{option} is "{text}"; give START:STOP:STEP (0.5:0.95:0.05) or a list with commas '
-        "(0.3,0.5)"
-    )
-    parts = text.split(":")
     try:
-        if len(parts) == 1:
+        if ":" not in text:
             return [float(part) for part in text.split(",")]
-        start, stop, step = (float(part) for part in parts)
+        start, stop, step = map(float, text.split(":"))
         steps = (stop - start) / step + 1e-6
+        if step > 0 and 0 <= steps <= 1000:
+            # Rounded: 0.5 + 8 * 0.05 is 0.9.
+            return [round(start + i * step, 10) for i in range(int(steps) + 1)]
     except (ValueError, ZeroDivisionError):
-        raise problem from None
-    if not (step > 0 and 0 <= steps <= 1000):
-        raise problem
-    # Rounded: 0.5 + 8 * 0.05 is 0.9.
-    return [round(start + i * step, 10) for i in range(int(steps) + 1)]
+        pass
+    example = "START:STOP:STEP (0.5:0.95:0.05) or a list with commas (0.3,0.5)"
+    raise InputError(f'{option} is "{text}"; give {example}')
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:
@@ -472,17 +488,6 @@ def _pairs(words: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             pairs[key] = text
     return pairs
-
-
-def _warn_once(shown: set[str]) -> Any:
-    """Return a function that prints each warning in one line, and only once."""
-
-    def warn(message: Warning | str, *rest: Any) -> None:
-        if str(message) not in shown:
-            shown.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
-
-    return warn
 
 
 def _resuming(arguments: list[str], folder: Path) -> str:

@@ -127,7 +127,7 @@ def report(tmp_path, average, mebibytes, seconds):
 
 def test_the_picture_shows_means_over_seeds(tmp_path):
     runs = [report(tmp_path, 0.2, 10, 1.0), report(tmp_path, 0.4, 10, 3.0)]
-    reports = {"random": {0.1: runs, 0.5: runs[:1]}, "all": {1.0: runs[1:]}}
+    reports = {("random", 0.1): runs, ("random", 0.5): runs[:1], ("all", 1.0): runs[1:]}
     figure = draw_ablation(reports, title="study")
     memory, time = figure.axes
     for axis, costs in ((memory, [10, 10]), (time, [1.0, 2.0])):

@@ -13,10 +13,17 @@ import pytest
 
 from etadlite.base.errors import InputError
 from etadlite.course import check
-from etadlite.course.assignment import HEADING, assignment
 from etadlite.course.build import main, notebook_names, notebooks_folder
 from etadlite.course.exercises import CHECKERS
-from etadlite.course.source import is_exercise, read_source, solution, stub, without_marks
+from etadlite.course.source import (
+    HEADING,
+    assignment,
+    is_exercise,
+    read_source,
+    solution,
+    stub,
+    without_marks,
+)
 
 FOLDER = notebooks_folder()
 

@@ -19,14 +19,16 @@ from etadlite.course.build import (
     LARGEST,
     MACHINE,
     build_notebook,
+    card_table,
     code_hash,
     main,
     notebook_names,
     notebooks_folder,
+    put_card,
+    record_run,
     take_outputs,
     without_pictures,
 )
-from etadlite.course.card import card_table, put_card, record_run
 from etadlite.course.execute import NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
 from etadlite.course.source import (

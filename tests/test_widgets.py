@@ -1,5 +1,7 @@
 """Widgets: what a setting shows, the grid without a browser, and controls that draw again."""
 
+from types import SimpleNamespace
+
 import ipywidgets
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from etadlite.base.draws import Draws
 from etadlite.memory.plan import plan
 from etadlite.presets import preset
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext
+from etadlite.viz import widgets
 from etadlite.viz.style import COLOURS, pixels
 from etadlite.viz.widgets import Explorer, memory_dial, player, sampler_explorer, slider
 
@@ -113,14 +116,16 @@ def test_the_sampler_explorer_offers_what_its_inputs_allow():
         draw_at(every, strategy=name)
 
 
-def test_the_memory_dial_compares_the_parts_with_the_budget():
+def test_the_memory_dial_compares_the_parts_with_the_budget(monkeypatch):
     asked = []
 
-    def needs(settings):
+    def planned(settings):
         asked.append(settings)
-        return {"weights": 2**20, "frames": 2**20 * settings.training.batch_size, "none": 0}
+        parts = {"weights": 2**20, "frames": 2**20 * settings.training.batch_size, "none": 0}
+        return SimpleNamespace(rows=SimpleNamespace(stack=lambda: parts))
 
-    explorer = memory_dial(preset("e2e_stickfigures"), 5 * 2**20, needs=needs)
+    monkeypatch.setattr(widgets, "plan", planned)
+    explorer = memory_dial(preset("e2e_stickfigures"), 5 * 2**20)
     setting = {"batch (videos)": 4, "N (snippets)": 32, "precision": "bf16"}
     axis = draw_at(explorer, **setting).axes[0]
     assert axis.get_title() == "5 MiB of 5 MiB: fits"
@@ -133,7 +138,7 @@ def test_the_memory_dial_compares_the_parts_with_the_budget():
 
 def test_the_memory_dial_asks_the_plan():
     settings = preset("e2e_stickfigures", ["device=cpu", "training.precision=fp32"])
-    explorer = memory_dial(settings, 2**30, batches=[2], ratios=[0.3], chunks=[16])
+    explorer = memory_dial(settings, 2**30, batches=[2], chunks=[16])
     axis = draw_at(explorer, **{"N (snippets)": 64}).axes[0]
     total = plan(settings).rows.total / 2**20
     assert axis.get_title() == f"{total:,.0f} MiB of 1,024 MiB: fits"

@@ -14,22 +14,25 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 import etadlite
-from etadlite.base.errors import InputError, did_you_mean
-from etadlite.base.files import read_json, written_whole
-from etadlite.course.assignment import write_assignment
-from etadlite.course.card import put_card
-from etadlite.course.source import build, read_source
+from etadlite.base.errors import InputError
+from etadlite.base.files import read_json, write_json, written_whole
+from etadlite.course.notebook import PROFILES, contents, known
+from etadlite.course.source import build, read_source, write_assignment
 
 LARGEST = 500_000
 """Bytes of a notebook with its outputs."""
 
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|mnt|usr|opt|var)/|[A-Z]:\\|site-packages")
 """What occurs only in paths of one machine."""
+
+CARD = re.compile(r"<!-- card(?:, full: (.+?))? -->")
+"""Marks the place of the card in a source; it may name the data set of the profile `full`."""
 
 
 def notebooks_folder() -> Path:
@@ -52,23 +55,11 @@ def notebook_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "source").glob("[0-9]*.py"))
 
 
-def known(name: str, folder: Path) -> str:
-    """Return the name; raise an InputError if no notebook has it."""
-    names = notebook_names(folder)
-    if name not in names:
-        near = did_you_mean(name, names, cutoff=0.4)
-        raise InputError(f'there is no notebook "{name}"{near} (there are {", ".join(names)})')
-    return name
-
-
 def build_notebook(name: str, folder: Path, executed: NotebookNode | None = None) -> Path:
-    """Write the student's notebook.
+    """Write the student's notebook into the folder of the notebooks.
 
-    Args:
-        name: of the notebook.
-        folder: of the notebooks.
-        executed: a run whose outputs the notebook gets; None keeps the outputs that it has, if its
-            code is still the same.
+    It gets the outputs of the run `executed`. None keeps those that it has, if its code is still
+    the same.
 
     Raises:
         InputError: `executed` is a run of other code, or its outputs cannot be committed.
@@ -116,8 +107,7 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
         done = ran.get(cell.id)
         if done is None or done.source != cell.source:
             raise InputError(f"cell {cell.id} was executed with other code; build, then run again")
-        failed = any(output.output_type == "error" for output in done.outputs)
-        if failed or done.execution_count is None:
+        if not executed_well(done):
             raise InputError(f"cell {cell.id} was not executed to its end; run the notebook again")
         cell.execution_count, cell.outputs = count, done.outputs
         for output in cell.outputs:
@@ -130,10 +120,86 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
     notebook.metadata["etadlite"] = {"code": code_hash(notebook)}
 
 
+def executed_well(cell: NotebookNode) -> bool:
+    """Return True if a code cell ran to its end without an error."""
+    failed = any(output.output_type == "error" for output in cell.outputs)
+    return cell.execution_count is not None and not failed
+
+
 def without_pictures(output: NotebookNode) -> dict:
     """Return the texts of an output."""
     content = output.get("data", output)
     return {kind: value for kind, value in content.items() if not kind.startswith("image/")}
+
+
+def card_table(runtimes: dict[str, Any], full: str | None = None) -> str:
+    """Return the Markdown table of a notebook's profiles.
+
+    `runtimes` are the records of profiles, by name. `full` is the data set of the profile `full`;
+    None is the large generated one.
+    """
+    lines = ["| profile | data | minutes | memory | what to expect |", "|---|---|---|---|---|"]
+    for profile, (size, *_) in PROFILES.items():
+        if run := runtimes.get(profile):
+            cells = [
+                run["data"],
+                f"{run['minutes']:.1f} ({run['device']})",
+                f"{run['memory_gib']:.1f} GiB",
+                ", ".join(f"{name}: {_range(*ends)}" for name, ends in run["results"].items()),
+            ]
+        else:
+            data = full if full and profile == "full" else contents(size)
+            cells = [data, *["not recorded yet"] * 3]
+        lines.append(f"| {' | '.join([f'`{profile}`', *cells])} |")
+    return "\n".join(lines)
+
+
+def put_card(cells: Sequence[dict[str, Any]], runtimes: dict[str, Any]) -> None:
+    """Replace the mark in a notebook's cells by the table, in place."""
+    for cell in cells:
+        cell["source"] = CARD.sub(lambda mark: card_table(runtimes, mark[1]), cell["source"])
+
+
+def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> None:
+    """Add the metrics that `Run.finish` wrote to the record; `code` is the hash of the code.
+
+    Runs of the same code on the same kind of device and data widen the ranges; another run replaces
+    them.
+
+    Raises:
+        InputError: the run used results of an earlier run, so that its minutes say nothing.
+    """
+    if metrics.get("kept"):
+        raise InputError(
+            f"the run kept {', '.join(metrics['kept'])} from an earlier one; record a run that "
+            "started with an empty out_dir"
+        )
+    new = {
+        "runs": 1,
+        "data": metrics["data"],
+        "device": f"{metrics['device']}, {metrics['threads']} threads",
+        "minutes": metrics["minutes"],
+        "memory_gib": metrics["memory_gib"] or 0.0,
+        "results": {result: [value, value] for result, value in metrics["results"].items()},
+        "code": code,
+    }
+    book = folder / "runtimes.json"
+    runtimes = read_json(book, "record of runs")
+    profiles = runtimes.setdefault(name, {})
+    old = profiles.get(metrics["profile"])
+    if old and all(old[same] == new[same] for same in ("code", "device", "data")):
+        new["runs"] += old["runs"]
+        for measure in ("minutes", "memory_gib"):
+            new[measure] = max(old[measure], new[measure])
+        for result, values in new["results"].items():
+            both = [*old["results"].get(result, []), *values]
+            new["results"][result] = [min(both), max(both)]
+    profiles[metrics["profile"]] = new
+    write_json(book, dict(sorted(runtimes.items())))
+
+
+def _range(least: float, most: float) -> str:
+    return " to ".join(dict.fromkeys((f"{least:.3g}", f"{most:.3g}")))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,8 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.outputs and len(given.names) != 1:
             raise InputError("--outputs belongs to one notebook; give its name")
         executed = nbformat.read(given.outputs, as_version=4) if given.outputs else None
-        names = [known(Path(name).stem, folder) for name in given.names]
-        for name in names or notebook_names(folder):
+        every = notebook_names(folder)
+        names = [known("notebook", Path(name).stem, every, 0.4) for name in given.names]
+        for name in names or every:
             if given.assignments:
                 cells = read_source(folder / "source" / f"{name}.py")
                 target = write_assignment(name, cells, given.assignments)

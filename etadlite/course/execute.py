@@ -14,10 +14,17 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from etadlite.base.errors import InputError, did_you_mean
+from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
-from etadlite.course.build import build_notebook, code_hash, known, notebooks_folder
-from etadlite.course.card import record_run
+from etadlite.course.build import (
+    build_notebook,
+    code_hash,
+    executed_well,
+    notebook_names,
+    notebooks_folder,
+    record_run,
+)
+from etadlite.course.notebook import known
 
 CELL_LIMITS = {"smoke": 600, "laptop": 1800}
 """Seconds that a cell may take, by profile; other profiles have no limit."""
@@ -47,31 +54,23 @@ def run_notebook(
     """Execute a notebook with papermill.
 
     What its cells print appears line by line, and the executed notebook is saved after every cell.
+    The notebooks run in their folder: the project's, or `folder`. Paths among the `parameters` are
+    relative to it.
 
-    Args:
-        name: of the notebook, such as 00_quickstart.
-        parameters: for its parameters cell; paths are relative to the notebooks' folder.
-        out: folder for all files of the run, relative to the working directory; None is the
-            notebook's own parameter `out_dir`.
-        cell_limit: seconds that a cell may take; None is what `CELL_LIMITS` says for the profile.
-        record: True puts what the run took on the notebook's card, and the outputs of the profile
-            laptop into the notebook.
-        folder: of the notebooks, where they run; None is the project's folder.
+    All files of the run go into `out`; None is the notebook's own parameter `out_dir`. A cell may
+    take `cell_limit` seconds; None is what `CELL_LIMITS` says for the profile. `record` puts what
+    the run took on the notebook's card, and the outputs of the profile laptop into the notebook.
 
     Raises:
         InputError: there is no such notebook or parameter, or the notebook refused a value.
         NotebookFailedError: a cell failed or took too long.
     """
     folder = folder or notebooks_folder()
-    source = folder / f"{known(name, folder)}.ipynb"
+    source = folder / f"{known('notebook', name, notebook_names(folder), 0.4)}.ipynb"
     found = papermill.inspect_notebook(source)
     defaults = {parameter: ast.literal_eval(item["default"]) for parameter, item in found.items()}
     for parameter in parameters:
-        if parameter not in defaults:
-            near = did_you_mean(parameter, defaults)
-            raise InputError(
-                f'{name} has no parameter "{parameter}"{near} (it has {", ".join(defaults)})'
-            )
+        known("parameter", parameter, defaults)
     if out is not None:
         if "out_dir" in parameters:
             raise InputError("give --out or the parameter out_dir, not both")
@@ -79,7 +78,7 @@ def run_notebook(
     chosen = {**defaults, **parameters}
     target = (folder / chosen["out_dir"]).resolve()
     target.mkdir(parents=True, exist_ok=True)
-    done = Executed(*(target / file for file in (f"{name}.ipynb", f"{name}.html", "metrics.json")))
+    done = Executed(target / f"{name}.ipynb", target / f"{name}.html", target / "metrics.json")
     done.metrics.unlink(missing_ok=True)  # so that an earlier run's numbers are not taken for ours
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
@@ -96,12 +95,11 @@ def run_notebook(
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        what = "it took too long" if isinstance(error, CellTimeoutError) else "its process died"
         if isinstance(error, PapermillExecutionError):
             if error.ename == InputError.__name__:
                 raise InputError(error.evalue) from None
             what = f"{error.ename}: {error.evalue}"
-        else:
-            what = "it took too long" if isinstance(error, CellTimeoutError) else "its process died"
         raise NotebookFailedError(f"{name}, cell {_failed_cell(done.notebook)}: {what}") from None
     exporter = HTMLExporter(template_name="classic")  # shows the pictures' alternative texts
     with written_whole(done.page) as draft:
@@ -119,8 +117,6 @@ def run_notebook(
 def _failed_cell(executed: Path) -> str:
     """Return the name of the cell in which a run ended."""
     for cell in nbformat.read(executed, as_version=4).cells:
-        if cell.cell_type == "code" and (
-            cell.execution_count is None or any(o.output_type == "error" for o in cell.outputs)
-        ):
+        if cell.cell_type == "code" and not executed_well(cell):
             return cell.id
     return "unknown"

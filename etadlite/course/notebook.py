@@ -7,7 +7,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -39,13 +39,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class Profile(NamedTuple):
-    """How much a notebook does.
-
-    Attributes:
-        size: of the generated data set.
-        changes: to the presets' settings.
-        memory_gib: free memory that the notebook needs at its start.
-    """
+    """The size of the generated data set, changes to settings, and free memory needed at start."""
 
     size: str
     changes: tuple[str, ...] = ()
@@ -68,11 +62,8 @@ def contents(size: str) -> str:
 class RealData(NamedTuple):
     """A published data set for the profile `full`.
 
-    Attributes:
-        name: of the data set.
-        presets: those that the notebook can train, the usual one first.
-        train: the notebook's parameter of this name: one of `presets` and changes to its settings,
-            as after `etadlite train`.
+    `presets` are those that the notebook can train, the usual one first. `train` is the notebook's
+    parameter: one of `presets` and changes to its settings, as after `etadlite train`.
     """
 
     name: str
@@ -86,8 +77,7 @@ class Run:
 
     Attributes:
         size: of the generated data set.
-        data: folder of the data set.
-        contents: the data set in words.
+        data: folder of the data set; `contents` describes it.
         out: folder for everything that the notebook writes.
         interactive: True for bars and sliders, False for log lines and static pictures.
         changes: assignments to the settings that follow from profile and device.
@@ -109,7 +99,7 @@ class Run:
     def show(self, figure: Figure, name: str, alt: str) -> Image:
         """Save a figure as pictures/NAME.png; return a small picture with alternative text."""
         save(figure, self.out / "pictures" / f"{name}.png")
-        return _small(Picture.fromarray(pixels(figure, DPI)), alt)
+        return _displayed(figure, alt)
 
     def show_file(self, path: Path, alt: str) -> Image:
         """Return a picture that a run has written, small, with alternative text."""
@@ -118,7 +108,7 @@ class Run:
         return _small(picture, alt)
 
     def explore(self, explorer: Explorer, name: str) -> None:
-        """Show controls above their picture in a browser, else a grid of examples."""
+        """Show the controls and their picture in a browser, else a grid of examples."""
         if self.interactive:
             display(explorer.live())
         else:
@@ -133,19 +123,21 @@ class Run:
         In a browser its curves are drawn again every few seconds, else a line per epoch is printed.
         With `resume`, existing metrics belong to the same training and are kept.
         """
-        done = threading.Event()
-
-        def follow(show: Callable[[list[dict[str, Any]]], None], pause: float) -> None:
-            over = False
-            while not over:
-                over = done.wait(pause)  # after the end, look once more
-                if (folder / "metrics.jsonl").exists():
-                    show(read_metrics(folder))
-
+        metrics, done = folder / "metrics.jsonl", threading.Event()
         if not resume:
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
-        way = (_live_curves(name), 3.0) if self.interactive else (_epoch_lines(name, epochs), 1.0)
-        thread = threading.Thread(target=follow, args=way, daemon=True)
+            metrics.unlink(missing_ok=True)
+        show = _live_curves(name) if self.interactive else _epoch_lines(name, epochs)
+
+        def follow() -> None:
+            over, seen = False, 0
+            while not over:
+                over = done.wait(2.0)  # after the end, look once more
+                records = read_metrics(folder) if metrics.exists() else []
+                if len(records) > seen:
+                    show(records)
+                    seen = len(records)
+
+        thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
             yield
@@ -156,11 +148,8 @@ class Run:
     def finish(self, results: Mapping[str, float], **measured: Any) -> None:
         """Write metrics.json into `out`: what the run was, its cost, and its results.
 
-        Args:
-            results: for the notebook's card: name with its unit -> number. The card shows ranges
-                over recorded runs, rounded to three digits.
-            **measured: other measurements, as JSON takes them. `kept` names results of an earlier
-                run; a run with such results is not recorded.
+        `results` are for the notebook's card: name with its unit -> number. The other measurements
+        are as JSON takes them; `kept` names results of an earlier run, which are not recorded.
         """
         facts = {
             "profile": self.profile,
@@ -176,6 +165,10 @@ class Run:
         }
         write_json(self.out / "metrics.json", facts | measured)
         print(f"{facts['minutes']:.1f} minutes, {facts['memory_gib']} GiB at most")
+
+
+def _displayed(figure: Figure, alt: str) -> Image:
+    return _small(Picture.fromarray(pixels(figure, DPI)), alt)
 
 
 def _small(picture: Picture.Image, alt: str) -> Image:
@@ -207,22 +200,26 @@ def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], Non
 
 
 def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
-    """Return a function that draws a training's records, again when there are more."""
+    """Return a function that draws a training's records, always in the same place."""
 
     def picture(records: list[dict[str, Any]]) -> Image:
         alt = f"Training loss and average mAP of {name} so far, over epochs"
-        return _small(Picture.fromarray(pixels(draw_curves({name: records}), DPI)), alt)
+        return _displayed(draw_curves({name: records}), alt)
 
     place = display(picture([]), display_id=True)
-    drawn = 0
+    return lambda records: place.update(picture(records))
 
-    def show(records: list[dict[str, Any]]) -> None:
-        nonlocal drawn
-        if len(records) > drawn:
-            place.update(picture(records))
-            drawn = len(records)
 
-    return show
+def known(what: str, name: str, names: Collection[str], cutoff: float = 0.6) -> str:
+    """Return a name if it is one of `names`; `what` it names is for the message.
+
+    Raises:
+        InputError: it is none of them; the message suggests the nearest.
+    """
+    if name not in names:
+        near = did_you_mean(str(name), names, cutoff)
+        raise InputError(f'there is no {what} "{name}"{near} (there are {", ".join(names)})')
+    return name
 
 
 def start(
@@ -238,29 +235,19 @@ def start(
 ) -> Run:
     """Check a notebook's parameters, seed torch, and print what the run will do.
 
-    Args:
-        cells: the cells executed so far (IPython's `In`), searched for unknown parameters.
-        profile: "smoke", "laptop" or "full".
-        data_root: folder of the data sets.
-        out_dir: folder for everything that the notebook writes.
-        seed: of everything random.
-        device: "auto", "cpu", "cuda" or "mps".
-        interactive: "auto" means True in JupyterLab and False under papermill.
-        full: the published data set of the profile `full`; None: the large generated one.
+    `cells` are those executed so far (IPython's `In`); they are searched for unknown parameters.
+    `interactive="auto"` means True in JupyterLab and False under papermill. `full` is the published
+    data set of the profile `full`; None stands for the large generated one.
 
     Raises:
         InputError: a parameter is unknown or does not fit, or this machine lacks the data, the GPU
             or the memory that the profile needs.
     """
-    known = PARAMETERS if full is None else (*PARAMETERS, "train")
     given = "\n".join(cell for cell in cells if cell.startswith("# Parameters"))  # by papermill
     for name in re.findall(r"^(\w+) = ", given, re.MULTILINE):
-        if name not in known:
-            near = did_you_mean(name, known)
-            raise InputError(f'there is no parameter "{name}"{near} (there are {", ".join(known)})')
-    for what, value, values in (("profile", profile, PROFILES), ("device", device, DEVICES)):
-        if value not in values:
-            raise InputError(f'there is no {what} "{value}"; choose one of {", ".join(values)}')
+        known("parameter", name, PARAMETERS if full is None else (*PARAMETERS, "train"))
+    known("profile", profile, PROFILES)
+    known("device", device, DEVICES)
     if type(seed) is not int or seed < 0:
         raise InputError(f"seed must be a whole number from 0, not {seed!r}")
     if interactive not in (True, False, "auto"):
@@ -287,16 +274,16 @@ def start(
     # JupyterLab's server names its kernels' sessions; papermill starts kernels without a server.
     in_browser = "JPY_SESSION_NAME" in os.environ if interactive == "auto" else bool(interactive)
     out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
     changes = (*changes, f"device={chosen}")
     run = Run(profile, size, data, described, out, seed, chosen, in_browser, changes, settings)
-    run.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     _introduce(run, device)
     return run
 
 
 def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settings:
-    """Return the settings of the profile `full`, with its data in `root`; refuse missing data."""
+    """Return the settings of the profile `full` with its data in `root`; refuse missing data."""
     try:
         name, *changes = shlex.split(full.train) or [""]
     except ValueError as error:
@@ -329,13 +316,12 @@ def _introduce(run: Run, asked: str) -> None:
     names = ("etadlite", "torch", "torchvision", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     threads = torch.get_num_threads()
-    why = {
+    found = {
         "cpu": f"{threads} thread{'s' * (threads != 1)}; the models here are made for it",
         "cuda": "a graphics card was found",
         "mps": "an Apple graphics chip was found",
-    }[run.device]
-    if asked != "auto":
-        why = f"as asked for with device={asked}"
+    }
+    why = found[run.device] if asked == "auto" else f"as asked for with device={asked}"
     looks = "bars and sliders" if run.interactive else "log lines and still pictures"
     print(f"versions  Python {platform.python_version()}, {versions}")
     print(f"device    {run.device}: {why}")

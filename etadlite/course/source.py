@@ -1,4 +1,4 @@
-"""Read a notebook's source; build the student's notebook or the solved notebook from it.
+"""Read a notebook's source; build the student's or the solved notebook, or an assignment, from it.
 
 A source is a script in jupytext's percent format, `notebooks/source/NN_name.py`. Every cell has a
 name, `# %% name` or `# %% name [markdown]`, which becomes its id. Its tags mean:
@@ -17,17 +17,28 @@ of the lines between the marks. The text before an exercise ends in a heading su
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from etadlite.base.errors import InputError
 
 SLIDES = {"slide": "slide", "slide-more": "-"}
 TAGS = {"parameters", "solution", "assignment", *SLIDES}
 END = "# END SOLUTION"
+POINTS = {"easy": 1, "medium": 2, "harder": 3}
+"""By the difficulty in the exercise's heading."""
+
+HEADING = re.compile(r"^### .*\((easy|medium|harder), (\d+) minutes\)$", re.MULTILINE)
+CHECK = re.compile(r'\bcheck\("\w+", \w+\)')
+CONFIG = """c = get_config()  # nbgrader's settings; run its commands in this folder
+c.CourseDirectory.course_id = "etadlite"
+c.ClearSolutions.code_stub = {"python": "return ..."}
+c.ExecutePreprocessor.kernel_name = "python3"
+"""
 
 _MARK = re.compile(r"^ +# (BEGIN|END) SOLUTION\n?", re.MULTILINE)
 _FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
@@ -90,11 +101,7 @@ def build(cells: Sequence[NotebookNode], *, solved: bool = False) -> NotebookNod
             cell.source = without_marks(cell.source) if solved else stub(cell)
         if not cell.metadata.tags:
             del cell.metadata["tags"]
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    notebook = new_notebook(cells=made, metadata=metadata)
-    nbformat.validate(notebook)
-    return notebook
+    return _notebook(made)
 
 
 def is_exercise(cell: NotebookNode) -> bool:
@@ -118,3 +125,61 @@ def solution(cell: NotebookNode) -> str:
 def without_marks(code: str) -> str:
     """Return code without the lines that mark a solution."""
     return _MARK.sub("", code)
+
+
+def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
+    """Return a notebook of the exercises and their imports alone, so that it is graded in seconds.
+
+    They have their solutions and are marked for nbgrader.
+
+    Raises:
+        InputError: an exercise has no heading with its difficulty and minutes.
+    """
+    title = cells[0].source.partition("\n")[0]
+    made = [new_markdown_cell(f"{title}: exercises", id="title")]
+    made += [cell for cell in cells if "assignment" in cell.metadata.tags]
+    for text, cell in pairwise(cells):
+        if not is_exercise(cell):
+            continue
+        heading = HEADING.search(text.source)
+        if not heading:
+            raise InputError(
+                f"the exercise {cell.id} needs a heading before it, such as "
+                "### 1 · Name (easy, 5 minutes)"
+            )
+        answer = cell.source.partition(END)[0] + END
+        tests = "\n".join(f"assert {call}" for call in CHECK.findall(cell.source))
+        made += [
+            new_markdown_cell(text.source[heading.start() :], id=f"{cell.id}-text"),
+            _graded(cell.id, answer, solution=True, grade=False, locked=False),
+            _graded(f"{cell.id}-check", tests, solution=False, grade=True, locked=True),
+        ]
+        made[-1].metadata.nbgrader.points = POINTS[heading[1]]
+    return _notebook(made)
+
+
+def write_assignment(name: str, cells: Sequence[NotebookNode], course: Path) -> Path:
+    """Write an assignment and its configuration into the folder of nbgrader's course.
+
+    `nbgrader generate_assignment NAME` makes `release/NAME` from it, to be handed out. What
+    students hand in goes to `submitted/STUDENT/NAME`; `nbgrader autograde NAME` gives the points
+    and `nbgrader export` lists them.
+    """
+    target = course / "source" / name / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    nbformat.write(assignment(cells), target)
+    return target
+
+
+def _notebook(cells: list[NotebookNode]) -> NotebookNode:
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _graded(name: str, code: str, **kind: bool) -> NotebookNode:
+    form = {"schema_version": 3, "grade_id": name, "task": False, **kind}
+    return new_code_cell(code, id=name, metadata={"nbgrader": form})

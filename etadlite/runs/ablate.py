@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
@@ -13,13 +12,10 @@ from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.report import RunReport, report_record, results_table
-from etadlite.viz.ablation import draw_ablation
+from etadlite.viz.ablation import Reports, draw_ablation
 from etadlite.viz.style import save
 
-Reports = dict[str, dict[float, list[RunReport]]]
-"""Strategy -> ratio -> one report per seed. At ratio 1 there is nothing to choose: `ALL`."""
-
-ALL = "all"
+ALL = "all"  # the strategy at ratio 1, where there is nothing to choose
 SYSTEM = "end to end, 30 % of the snippets"  # the system of the demo that is varied
 STRATEGIES = {"snippets": tuple(SNIPPET_STRATEGIES), "proposals": tuple(PROPOSAL_STRATEGIES)}
 RATIOS = {"snippets": (0.1, 0.3, 0.6, 1.0), "proposals": (0.05, 0.25, 0.5, 1.0)}
@@ -41,10 +37,10 @@ def run_ablation(
     `what` is sampled: snippets or proposals. Runs that an earlier call finished with the same
     settings are kept, so that an interrupted study can go on. Everything is written into `out`:
     OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and, anew after every seed, the comparison OUT/WHAT.txt,
-    .json and .png.
+    .json and .png. By default all strategies are compared, at `RATIOS`. All seeds see the same
+    videos, a data set of the `size`; `assignments` change all runs.
 
-    By default all strategies are compared, at `RATIOS`; at ratio 1 they are the same run. All
-    seeds see the same videos, a data set of the `size`; `assignments` change all runs.
+    Returns (strategy, ratio) -> a report per seed. At ratio 1 all strategies are one run, `ALL`.
 
     Raises:
         InputError: an unknown strategy, a ratio out of range, or a change of a varied setting.
@@ -67,39 +63,33 @@ def run_ablation(
     strategies = tuple(dict.fromkeys(strategies or STRATEGIES[what]))
     for strategy in strategies:
         settings_of(strategy, ratios[0], 0)  # so that a wrong one is refused at the start
+    kinds = [(strategy, ratio) for strategy in strategies for ratio in ratios if ratio < 1]
+    kinds += [(ALL, ratio) for ratio in ratios if ratio == 1]
     make_dataset(out / "data", size, progress=progress)
     machine = {finding.what: finding.found for finding in examine(out)}
-    reports: Reports = {}
+    reports: dict[tuple[str, float], list[RunReport]] = {kind: [] for kind in kinds}
     for seed in seeds:
-        for ratio in ratios:
-            for strategy in strategies if ratio < 1 else (ALL,):
-                settings = settings_of(strategy, ratio, seed)
-                folder = out / what / f"{strategy}_{ratio:g}" / f"seed{seed}"
-                report = report_of(settings, folder, _name(strategy, ratio), progress=progress)
-                reports.setdefault(strategy, {}).setdefault(ratio, []).append(report)
+        for strategy, ratio in kinds:
+            settings = settings_of(strategy, ratio, seed)
+            folder = out / what / f"{strategy}_{ratio:g}" / f"seed{seed}"
+            report = report_of(settings, folder, _name(strategy, ratio), progress=progress)
+            reports[strategy, ratio].append(report)
         _write(what, reports, out, machine)
     return reports
 
 
 def ablation_table(reports: Reports) -> str:
     """Return all strategies and ratios as a table, see `results_table`."""
-    return results_table(
-        {
-            _name(strategy, ratio): runs
-            for strategy, of_ratio in reports.items()
-            for ratio, runs in of_ratio.items()
-        }
-    )
+    return results_table({_name(*kind): runs for kind, runs in reports.items()})
 
 
 def _write(what: str, reports: Reports, out: Path, machine: dict[str, str]) -> None:
     with written_whole(out / f"{what}.txt") as draft:
         draft.write_text(ablation_table(reports) + "\n", encoding="utf-8")
-    runs: list[dict[str, Any]] = [
+    runs = [
         {"strategy": strategy, "ratio": ratio, "seed": int(run.folder.name.removeprefix("seed"))}
         | report_record(run)
-        for strategy, of_ratio in reports.items()
-        for ratio, found in of_ratio.items()
+        for (strategy, ratio), found in reports.items()
         for run in found
     ]
     write_json(out / f"{what}.json", {"machine": machine, "runs": runs})

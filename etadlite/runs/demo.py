@@ -6,7 +6,7 @@ from pathlib import Path
 from etadlite.base.files import read_json
 from etadlite.config import Settings
 from etadlite.prepare.extract import extract
-from etadlite.presets import preset
+from etadlite.presets import placed, preset
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.run import finished, run_training
 from etadlite.stickfigures.dataset import make_dataset
@@ -23,15 +23,7 @@ SYSTEMS = {
 def demo_settings(system: str, data: Path, seed: int, assignments: Sequence[str] = ()) -> Settings:
     """Return the settings of one of the compared systems on the generated videos in `data`."""
     name, own = SYSTEMS[system]
-    folders = [
-        f"data.annotations={data / 'annotations.json'}",
-        f"data.videos={data / 'videos'}",
-        f"data.cache={data / 'frames'}",
-        f"seed={seed}",
-    ]
-    if name == "stickfigures":
-        folders.append(f"data.features={data / 'features'}")
-    return preset(name, [*folders, *own, *assignments])
+    return placed(preset(name), data).changed([f"seed={seed}", *own, *assignments])
 
 
 def run_demo(
@@ -45,9 +37,8 @@ def run_demo(
     """Make the videos, train and test every system with every seed, and draw the comparison.
 
     Everything is written into `out`: OUT/data, OUT/SYSTEM/SEED, OUT/pictures and OUT/table.txt.
-    Data, features and runs that an earlier call finished with the same settings are kept. All
-    seeds see the same videos, a data set of the `size`; `assignments` change all systems. Returns
-    system -> one report per seed.
+    What an earlier call finished with the same settings is kept. All seeds see the same videos, a
+    data set of the `size`; `assignments` change all systems. Returns system -> a report per seed.
     """
     data = out / "data"
     make_dataset(data, size, progress=progress)
@@ -60,10 +51,8 @@ def run_demo(
             reports[system].append(report_of(settings, folder, system, progress=progress))
     folders = {system: of_seeds[0].folder for system, of_seeds in reports.items()}
     draw_run_curves(folders, out / "pictures" / "curves.png")
-    predictions = {
-        system: read_json(folder / "predictions.json", "predictions of a run")
-        for system, folder in folders.items()
-    }
+    files = {system: folder / "predictions.json" for system, folder in folders.items()}
+    predictions = {name: read_json(file, "predictions of a run") for name, file in files.items()}
     draw_test_videos(settings, predictions, out / "pictures")
     (out / "table.txt").write_text(results_table(reports) + "\n")
     return reports
@@ -72,8 +61,8 @@ def run_demo(
 def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -> RunReport:
     """Return the report of a run of a study, and print its result.
 
-    A run that was finished with the same settings is kept. Otherwise its features are extracted if
-    it takes features, and it is trained and tested.
+    A run that was finished with the same settings is kept. Otherwise features are extracted, if it
+    takes any, and it is trained and tested.
     """
     if not finished(settings, folder):
         if settings.data.features is not None:

@@ -24,7 +24,6 @@ from etadlite.viz.style import save
 from etadlite.viz.timeline import draw_timeline
 
 COLUMNS = ("video", "start_s", "end_s", "label", "score")
-
 Detections = list[dict[str, Any]]
 
 
@@ -42,7 +41,6 @@ def predict_videos(
     """Detect actions in videos, write the results and return them by name.
 
     `videos` are files and folders of videos, see `videos_in`.
-
     OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
     least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the
     annotated video of the best ones. A video that cannot be read does not stop the others. The
@@ -66,8 +64,7 @@ def predict_videos(
         for path in bar:
             try:
                 video = Video(path)
-                if trained is not None:
-                    _warn_of_length(video, trained, settings.data.snippets)
+                _warn_of_length(video, trained, settings.data.snippets)
                 kept = [d for d in predict(video, system, settings) if d["score"] >= threshold]
                 _draw(video, kept, out, settings.detector.classes, annotate=annotate)
             except (InputError, FFmpegError) as error:
@@ -84,7 +81,7 @@ def predict_videos(
             results = {"version": "etadlite 1", "results": found, "external_data": {}}
             write_json(out / "predictions.json", results)
             _write_csv(out / "predictions.csv", found)
-    if len(failed) == len(files) == 1:
+    if failed and len(files) == 1:
         raise InputError(*failed.values())
     if failed:
         names = ", ".join(path.name for path in failed)
@@ -110,9 +107,8 @@ def _write_csv(path: Path, found: dict[str, Detections]) -> None:
         rows.writerow(COLUMNS)
         for name, detections in found.items():
             for item in detections:
-                start, end = item["segment"]
-                label, score = item["label"], item["score"]
-                rows.writerow([name, f"{start:.3f}", f"{end:.3f}", label, f"{score:.4f}"])
+                times = [f"{time:.3f}" for time in item["segment"]]
+                rows.writerow([name, *times, item["label"], f"{item['score']:.4f}"])
 
 
 def _draw(
@@ -132,9 +128,9 @@ def _draw(
             write_annotated(video, out / f"{name}.mp4", shown, labels)
 
 
-def _warn_of_length(video: Video, trained: float, cells: int) -> None:
+def _warn_of_length(video: Video, trained: float | None, cells: int) -> None:
     duration = video.info.duration
-    if duration > 1.5 * trained:
+    if trained is not None and duration > 1.5 * trained:
         warnings.warn(
             f"{video.path} lasts {duration:.0f} s, the longest training video {trained:.0f} s: its "
             f"{cells} cells of {duration / cells:.1f} s blur short actions; cut it into pieces, "
@@ -146,10 +142,9 @@ def _warn_of_length(video: Video, trained: float, cells: int) -> None:
 
 def _in_words(path: Path, found: Detections) -> str:
     """Return a line on a video, and one on each of its five best detections."""
-    best = [
-        f"  {item['segment'][0]:7.2f} s - {item['segment'][1]:7.2f} s  "
-        f"{item['label']:<12} {item['score']:.2f}"
-        for item in found[:5]
-    ]
-    count = f"{len(found)} detection{'s' * (len(found) != 1)}"
-    return "\n".join([f"{path.name}: {count}{', the best:' if best else ''}", *best])
+    lines = [f"{path.name}: {len(found)} detection{'s' * (len(found) != 1)}"]
+    lines[0] += ", the best:" * bool(found)
+    for item in found[:5]:
+        start, end = item["segment"]
+        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
+    return "\n".join(lines)

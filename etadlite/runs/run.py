@@ -9,6 +9,7 @@ and `pictures/`; if videos could not be read, `failed_videos.json`; and, until i
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from etadlite.base import distributed
@@ -30,19 +31,14 @@ def run_training(
     resume: bool = False,
     progress: bool = True,
 ) -> RunReport | None:
-    """Train, test and draw, all into a folder.
+    """Train, test and draw, all into a folder, and return the report; None except in process 0.
 
-    Args:
-        settings: everything that the run depends on.
-        folder: the run directory, or a function that makes it; the function is called once data and
-            settings are known to be usable.
-        resume: continue the run in the folder. Its settings must be the same, except those that say
-            where things lie and how they are computed. A finished run is only reported; a run
-            without a state begins anew.
-        progress: show bars.
+    `folder` is the run directory, or a function that makes it, which is called once data and
+    settings are known to be usable.
 
-    Returns:
-        What was reached; None except in the first process.
+    `resume` continues the run in the folder. Its settings must be the same, except those that say
+    where things lie and how they are computed. A finished run is only reported; a run without a
+    state begins anew.
 
     Raises:
         InputError: the data or the settings cannot be used, or the folder holds another run.
@@ -56,7 +52,12 @@ def run_training(
             return read_report(folder) if distributed.is_first() else None
         state = folder / STATE if (folder / STATE).exists() else None
     # 2. System and videos; whatever is wrong with them shows before a directory is made.
-    training, data = prepare(_with_chunk_size(settings), state)
+    chosen = settings
+    if settings.encoder.chunk_size is None:
+        from etadlite.memory.budget import with_chunk_size  # few runs need the room of memory
+
+        chosen = with_chunk_size(settings)
+    training, data = prepare(chosen, state)
     training.explain = _explain_memory
     tests = EpochTests(training.settings, progress=progress)
     # 3. The run directory; only the first process writes to it.
@@ -98,22 +99,19 @@ def run_training(
 def finished(settings: Settings, folder: Path) -> bool:
     """Return True if the folder holds a finished run of exactly these settings."""
     config = folder / "config.json"
-    if not (folder / "report.json").exists() or not config.exists():
+    if not ((folder / "report.json").exists() and config.exists()):
         return False
     return read_json(config, "settings file of a run") == settings.model_dump(mode="json")
 
 
 def new_run_folder(root: Path, name: str) -> Path:
     """Make the next free directory ROOT/NAME/001, 002, ... and return it."""
-    number = 1
-    while True:
-        folder = root / name / f"{number:03d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+    folder = root / name
+    for number in count(1):
+        with suppress(FileExistsError):
+            (folder / f"{number:03d}").mkdir(parents=True)
+            break
+    return folder / f"{number:03d}"
 
 
 def last_run_folder(root: Path, name: str) -> Path | None:
@@ -123,11 +121,7 @@ def last_run_folder(root: Path, name: str) -> Path | None:
 
 
 def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Path:
-    """Return the run directory to resume; the first process finds and checks it.
-
-    Raises:
-        InputError: there is no run, or one of other settings.
-    """
+    """Return the run directory to resume; the first process finds and checks it."""
     with distributed.raise_together():
         if distributed.is_first():
             folder = folder() if callable(folder) else folder
@@ -141,15 +135,6 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Pat
     return distributed.broadcast(folder)
 
 
-def _with_chunk_size(settings: Settings) -> Settings:
-    """Choose the chunk size from `training.memory` where the settings leave it open."""
-    if settings.encoder.chunk_size is not None:
-        return settings
-    from etadlite.memory.budget import with_chunk_size  # few runs need the room of memory
-
-    return with_chunk_size(settings)
-
-
 def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
     """Say how much memory a step is predicted to need, once memory has run out."""
     from etadlite.memory.plan import plan_in_words
@@ -160,7 +145,6 @@ def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
 def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
     """Make a run directory for a new training, or go back to its first `keep` records."""
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = folder / "metrics.jsonl"
     for draft in folder.glob("*.part.*"):  # of a process that was killed
         draft.unlink()
     (folder / "report.json").unlink(missing_ok=True)
@@ -170,16 +154,16 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         write_json(folder / "config.json", settings.model_dump(mode="json"))
     else:
-        lines = metrics.read_text().splitlines(keepends=True)
-        with written_whole(metrics) as draft:
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        with written_whole(folder / "metrics.jsonl") as draft:
             draft.write_text("".join(lines[:keep]))
 
 
 def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
     """Write the results of a finished training, and delete its state at the very end."""
     at, pictures = training.progress, folder / "pictures"
-    unreadable = {"training": at.failed}
-    unreadable["test"] = tests.predictions["external_data"].get("unreadable", {})
+    test_videos = tests.predictions["external_data"].get("unreadable", {})
+    unreadable = {"training": at.failed, "test": test_videos}
     (folder / "failed_videos.json").unlink(missing_ok=True)
     if any(unreadable.values()):
         write_json(folder / "failed_videos.json", unreadable)

@@ -21,13 +21,9 @@ FOLDERS = {f"data.{name}" for name in ("annotations", "videos", "features", "cac
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run as the table shows it.
+    """A run: its directory, settings as `section.key` -> value, the records of metrics.jsonl.
 
-    Attributes:
-        folder: the run directory.
-        settings: those of config.json as `section.key` -> value.
-        records: those of metrics.jsonl.
-        report: None until the run is finished.
+    `report` is None until the run is finished.
     """
 
     folder: Path

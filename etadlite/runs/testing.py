@@ -27,8 +27,7 @@ def test_system(
 
     A warning names videos that cannot be read; their actions count as missed.
     """
-    batches = loader(data, settings, training=False)
-    classes = video_classes(settings, data)
+    batches, classes = loader(data, settings, training=False), video_classes(settings, data)
     predictions = predict_batches(system, batches, settings, classes, progress=progress)
     if not distributed.is_first():
         return None
@@ -45,11 +44,8 @@ def test_system(
 class EpochTests:
     """Tests a system after the epochs that ask for it, and keeps the last result.
 
-    A test that fails stops the training; it can be resumed and then begins with that test.
-
-    Attributes:
-        predictions: of the last test, in ActivityNet's structure.
-        precision: their mAP.
+    A test that fails stops the training; it can be resumed and then begins with that test. The
+    `predictions` of the last test have ActivityNet's structure; `precision` is their mAP.
 
     Raises:
         InputError: the test videos or their classes cannot be used.
@@ -119,18 +115,13 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
 
     Predictions of classes that no annotation has count neither for nor against it.
     """
-    truth: Any = settings.data.annotations
+    data, truth = settings.data, settings.data.annotations
     if not settings.detector.classes and settings.inference.classifier is None:
         truth = _without_classes(settings)
     else:
         predictions = of_annotated_classes(predictions, truth)
-    return mean_average_precision(
-        truth,
-        predictions,
-        subset=settings.data.test_subset,
-        tiou=settings.inference.tiou,
-        blocked=settings.data.blocked,
-    )
+    options = {"subset": data.test_subset, "tiou": settings.inference.tiou}
+    return mean_average_precision(truth, predictions, **options, blocked=data.blocked)
 
 
 def of_annotated_classes(predictions: dict[str, Any], truth: Path) -> dict[str, Any]:
@@ -139,11 +130,9 @@ def of_annotated_classes(predictions: dict[str, Any], truth: Path) -> dict[str, 
     A classifier names all the classes that it knows; a part of a data set need not have them all.
     """
     annotated = set(labels_of(read_annotations(truth, as_published=True)))
-    results = {
-        name: [item for item in found if item["label"] in annotated]
-        for name, found in predictions["results"].items()
-    }
-    return predictions | {"results": results}
+    results = predictions["results"].items()
+    kept = {name: [d for d in found if d["label"] in annotated] for name, found in results}
+    return predictions | {"results": kept}
 
 
 def _without_classes(settings: Settings) -> dict[str, Any]:

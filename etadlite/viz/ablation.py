@@ -17,39 +17,38 @@ LOOKS = [*zip(COLOURS, "osD^vP<>", strict=True), ("black", "X"), ("black", "*")]
 APART = 5
 """Points between neighbouring strategies that need the same memory."""
 
-Reports = Mapping[str, Mapping[float, Sequence[RunReport]]]
+Reports = Mapping[tuple[str, float], Sequence[RunReport]]
+"""(strategy, ratio) -> a report per seed."""
 
 
 def draw_ablation(reports: Reports, *, title: str = "") -> Figure:
     """Draw average mAP against memory and time: one line per strategy, one marker per ratio.
 
     Markers are means over seeds, bars their standard deviation.
-
-    Args:
-        reports: strategy -> ratio -> one report per seed.
-        title: text above the picture.
     """
     figure = Figure(figsize=(12, 5), layout="constrained")
     memory, time = figure.subplots(1, 2, sharey=True)
-    for number, (strategy, of_ratio) in enumerate(reports.items()):
+    strategies = list(dict.fromkeys(strategy for strategy, _ in reports))
+    for number, strategy in enumerate(strategies):
+        of_ratio = {ratio: runs for (name, ratio), runs in reports.items() if name == strategy}
         look = LOOKS[number % len(LOOKS)]
-        dodge = APART * (number - (len(reports) - 1) / 2)
+        dodge = APART * (number - (len(strategies) - 1) / 2)
         _draw(memory, of_ratio, lambda run: run.peak_activation_bytes / 2**20, look, dodge)
         _draw(time, of_ratio, lambda run: run.seconds_per_step, look, 0)
         memory.plot([], [], color=look[0], marker=look[1], label=strategy)
-    memory.set(xlabel="most activations at once (MiB), strategies set apart")
-    memory.set(ylabel="average mAP (%)")
-    time.set(xlabel="seconds a step")
+    memory.set_xlabel("most activations at once (MiB), strategies set apart")
+    memory.set_ylabel("average mAP (%)")
+    time.set_xlabel("seconds a step")
     for axis in (memory, time):
         axis.autoscale_view()
         axis.set_xlim(0, 1.15 * axis.dataLim.x1)
         tidy(axis, "both")
     handles, _ = memory.get_legend_handles_labels()
-    for ratio in sorted({ratio for of_ratio in reports.values() for ratio in of_ratio}):
+    for ratio in sorted({ratio for _, ratio in reports}):
         dot = {"color": "grey", "marker": "o", "markersize": _area(ratio) ** 0.5, "linestyle": ""}
         handles.append(Line2D([], [], label=f"ratio {ratio:g}", **dot))
     legend_outside(figure, "right center", handles=handles)
-    seeds = max(len(runs) for of_ratio in reports.values() for runs in of_ratio.values())
+    seeds = max(map(len, reports.values()))
     note = f"mean and deviation of {seeds} seeds" if seeds > 1 else "one seed"
     figure.suptitle(f"{title}: {note}" if title else note)
     return figure

@@ -17,10 +17,7 @@ ROWS = 50  # classes per column
 def draw_breakdown(breakdown: Breakdown, edges: Sequence[float], *, title: str = "") -> Figure:
     """Draw average precision and recall (means over the thresholds) by class and by length.
 
-    Args:
-        breakdown: the numbers to draw.
-        edges: the four lengths in seconds that `breakdown` was made with.
-        title: text above the picture.
+    `edges` are the four lengths in seconds that `breakdown` was made with.
     """
     best_first = np.argsort(-_percent(breakdown.class_precision), kind="stable")
     columns = np.array_split(best_first, -(-len(best_first) // ROWS))

@@ -16,9 +16,8 @@ Records = Sequence[Mapping[str, Any]]
 def draw_curves(runs: Mapping[str, Records]) -> Figure:
     """Draw loss and average mAP over epochs, one colour per run.
 
-    Args:
-        runs: name -> records as in a run's metrics.jsonl: steps with `epoch` and `loss`, tests with
-            `epoch` and `average_mAP` (0..1).
+    Runs are name -> records as in a run's metrics.jsonl: steps with `epoch` and `loss`, tests with
+    `epoch` and `average_mAP` (0..1).
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss_axis, map_axis = figure.subplots(1, 2)

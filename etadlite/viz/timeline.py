@@ -25,17 +25,11 @@ def draw_timeline(
 ) -> Figure:
     """Draw frames of a video above rows of segments, on one axis of seconds.
 
-    If a label does not fit its bar, a legend below explains the colours.
-
-    Args:
-        frames: uint8 [F, H, W, 3], spread evenly over the video.
-        duration: of the video, in seconds.
-        rows: name -> segments, {"segment": [start s, end s], "label"} each. Detections also have
-            a "score", which is written on the bar and shown as its opacity.
-        title: text above the picture.
-        top: number of detections to show per row, the best ones.
-        labels: all classes, so that each keeps its colour in all pictures; by default those that
-            occur.
+    The frames, uint8 [F, H, W, 3], are spread evenly over the video. A row is name -> segments,
+    {"segment": [start s, end s], "label"} each. Detections also have a "score", which is written on
+    the bar and shown as its opacity; the `top` best of a row are shown. `labels` are all classes,
+    so that each keeps its colour in all pictures; by default those that occur. If a label does not
+    fit its bar, a legend below explains the colours.
     """
     chosen = {name: best(segments, top) for name, segments in rows.items()}
     shown = [item for segments in chosen.values() for item in segments]
@@ -65,8 +59,7 @@ def draw_rows(
     The first axis of the figure is empty, for a picture that is `above` inches high.
     """
     lanes = {name: lanes_of(segments) for name, segments in rows.items()}
-    heights = [0.34 * (max(lane, default=0) + 1) + 0.12 for lane in lanes.values()]
-    heights = [above, *heights]
+    heights = [above, *(0.34 * (max(lane, default=0) + 1) + 0.12 for lane in lanes.values())]
     figure = Figure(figsize=(12, sum(heights) + 0.9), layout="constrained")
     figure.subplots(len(heights), 1, height_ratios=heights, sharex=sharex)
     for axis, (name, segments) in zip(figure.axes[1:], rows.items(), strict=True):
@@ -82,9 +75,7 @@ def draw_rows(
 def best(segments: Segments, top: int) -> list[Mapping[str, Any]]:
     """Return the `top` best detections, or all true actions, which have no score."""
     scored = [item for item in segments if "score" in item]
-    if not scored:
-        return list(segments)
-    return sorted(scored, key=lambda item: -item["score"])[:top]
+    return sorted(scored, key=lambda item: -item["score"])[:top] if scored else list(segments)
 
 
 def caption(item: Mapping[str, Any]) -> str:

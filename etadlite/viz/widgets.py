@@ -31,8 +31,7 @@ class Explorer:
 
     Attributes:
         draw: takes a value of every control, in their order, and returns a figure.
-        controls: name, with its unit -> the values to choose from. Numbers get a slider, names a
-            list.
+        controls: name with unit -> the values to choose from. Numbers get a slider, names a list.
         alt: what the picture shows, in words.
         examples: settings of the controls that the grid shows; the controls start at the first.
     """
@@ -42,8 +41,8 @@ class Explorer:
     alt: str
     examples: Sequence[Mapping[str, Any]]
 
-    def grid(self, columns: int = 2) -> Figure:
-        """Draw the examples side by side; each has a title with the settings that differ."""
+    def grid(self) -> Figure:
+        """Draw the examples in two columns; each has a title with the settings that differ."""
         settings = {name: {str(e[name]) for e in self.examples} for name in self.controls}
         titled = {n for n, seen in settings.items() if len(seen) > 1 or len(self.examples) == 1}
         pictures = []
@@ -52,11 +51,10 @@ class Explorer:
             # On half the width the text stays readable.
             figure.set_size_inches(6.6, figure.get_figheight() * 0.8)
             pictures.append(pixels(figure, dpi=200))
-        rows = -(-len(pictures) // columns)
+        rows = -(-len(pictures) // 2)
         height = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-        size = 12, rows * (12 / columns * height + 0.3)
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        figure = Figure(figsize=(12, rows * (6 * height + 0.3)), layout="constrained")
+        axes = figure.subplots(rows, 2, squeeze=False).ravel()
         for axis in axes:
             axis.axis("off")
         for axis, example, picture in zip(axes, self.examples, pictures, strict=False):
@@ -74,8 +72,7 @@ class Explorer:
         def redraw(**values: Any) -> None:
             # JupyterLab leaves out the alternative text of a picture that is not HTML.
             data = b64encode(png(self.draw(*values.values()))).decode()
-            source = f"data:image/png;base64,{data}"
-            display(HTML(f'<img src="{source}" alt="{escape(self.alt)}">'))
+            display(HTML(f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}">'))
 
         first = self.examples[0]
         controls = {name: _control(name, v, first[name]) for name, v in self.controls.items()}
@@ -138,11 +135,9 @@ def player(
     middle = offered[len(offered) // 2]
     if truth:  # a moment at which something happens
         middle = min(offered, key=lambda time: abs(time - sum(truth[0]["segment"]) / 2))
-    shown_first = (middle, 0, 5), (middle, 5, 5), (middle, 0, 20), (offered[-1], 5, 20)
-    examples = [
-        dict(zip(controls, (time, scores[share], top), strict=True))
-        for time, share, top in shown_first
-    ]
+    low, half = scores[0], scores[5]
+    first = (middle, low, 5), (middle, half, 5), (middle, low, 20), (offered[-1], half, 20)
+    examples = [dict(zip(controls, values, strict=True)) for values in first]
     what = "true actions and detections" if truth else "detections"
     alt = f"A frame of {video.stem} above the timeline of its {what}"
     return Explorer(draw, controls, alt, examples)
@@ -154,14 +149,12 @@ def sampler_explorer(
     actions: Tensor | None = None,
     features: Tensor | None = None,
     gradient: Tensor | None = None,
-    ratios: Sequence[float] = (0.1, 0.2, 0.3, 0.5, 0.75),
-    seeds: int = 10,
 ) -> Explorer:
     """Show which snippets of a video a strategy picks; controls: strategy, ratio, seed.
 
     The video has N = `snippets` snippets, `actions` [A, 2] (start and end in cells) and `features`
     [C, N]. The height of the bars is the norm of the `gradient` [C, N]. Strategies that need an
-    argument that is not given are left out. `seeds` is the number of draws to choose from.
+    argument that is not given are left out.
     """
     given = {"nothing": True, "labels": actions, "features": features, "gradient": gradient}
     names = [n for n, strategy in SNIPPET_STRATEGIES.items() if given[strategy.needs] is not None]
@@ -189,9 +182,8 @@ def sampler_explorer(
         tidy(axis)
         return figure
 
-    controls = {"strategy": names, "ratio": list(ratios), "seed": list(range(seeds))}
-    ratio = 0.3 if 0.3 in ratios else ratios[len(ratios) // 2]
-    examples = [{"strategy": name, "ratio": ratio, "seed": 0} for name in names]
+    controls = {"strategy": names, "ratio": [0.1, 0.2, 0.3, 0.5, 0.75], "seed": list(range(10))}
+    examples = [{"strategy": name, "ratio": 0.3, "seed": 0} for name in names]
     marks = "orange lines above are true actions" if actions is not None else "bars are snippets"
     alt = f"Picked snippets are dark blue, others grey; {marks}"
     return Explorer(draw, controls, alt, examples)
@@ -204,17 +196,12 @@ def memory_dial(
     batches: Sequence[int] = (1, 2, 4, 8),
     snippets: Sequence[int] = (32, 64, 128, 256),
     chunks: Sequence[int] = (1, 4, 16, 64),
-    ratios: Sequence[float] = (0.1, 0.3, 0.5, 1.0),
-    precisions: Sequence[str] = ("fp32", "bf16"),
-    needs: Callable[[Settings], Mapping[str, int]] | None = None,
 ) -> Explorer:
-    """Show what a training step needs, part by part, against a budget.
+    """Show what a training step needs by the memory plan, part by part, against a budget in bytes.
 
     The controls change the settings of the run: B videos per step, N snippets per video, snippets
-    encoded at once, the ratio of snippets with a gradient, and the encoder's precision. The budget
-    is in bytes. `needs` takes settings and returns bytes by part; by default the memory plan does.
+    encoded at once, the ratio of snippets with a gradient, and the encoder's precision.
     """
-    stack = needs or (lambda chosen: plan(chosen).rows.stack())
     limit = budget / 2**20
 
     def draw(batch: int, n: int, chunk: int, ratio: float, precision: str) -> Figure:
@@ -226,15 +213,15 @@ def memory_dial(
             "sampling.snippet_ratio": ratio,
             "training.precision": precision,
         }
-        parts = {name: size / 2**20 for name, size in stack(settings.changed(changes)).items()}
+        parts = plan(settings.changed(changes)).rows.stack()
         figure = Figure(figsize=(12, 2.2), layout="constrained")
         axis = figure.subplots()
         total = 0.0
         for name, size in parts.items():
             if size:
                 colour = COLOURS[len(axis.patches) % len(COLOURS)]
-                axis.barh(0, size, left=total, color=colour, edgecolor="white", label=name)
-                total += size
+                axis.barh(0, size / 2**20, left=total, color=colour, edgecolor="white", label=name)
+                total += size / 2**20
         axis.axvline(limit, color="black", linestyle="--", linewidth=1.5)
         axis.text(limit, 0.45, " budget", va="bottom", fontsize=9)
         fits = "fits" if total <= limit else "does not fit"
@@ -245,12 +232,10 @@ def memory_dial(
         legend_outside(figure, "lower center", ncols=4, fontsize=8)
         return figure
 
-    choices = (batches, snippets, chunks, ratios, precisions)
-    names = ("batch (videos)", "N (snippets)", "chunk (snippets)", "ratio", "precision")
-    controls = dict(zip(names, map(list, choices), strict=True))
-    first = {name: values[:2][-1] for name, values in controls.items()}
-    first["precision"] = precisions[0]
-    larger = [{name: controls[name][-1]} for name in names[:3] if len(controls[name]) > 1]
+    sizes = {"batch (videos)": batches, "N (snippets)": snippets, "chunk (snippets)": chunks}
+    controls = sizes | {"ratio": (0.1, 0.3, 0.5, 1.0), "precision": ("fp32", "bf16")}
+    first = {name: values[:2][-1] for name, values in controls.items()} | {"precision": "fp32"}
+    larger = [{name: values[-1]} for name, values in sizes.items() if len(values) > 1]
     alt = "A bar of the memory that a training step needs, part by part, beside the budget's line"
     return Explorer(draw, controls, alt, [first, *(first | change for change in larger)])
 
@@ -265,7 +250,7 @@ def _control(name: str, values: Values, first: Any) -> "ipywidgets.Widget":
 
     common = {"value": first, "description": name, "style": {"description_width": "12em"}}
     common["options"] = [(shown(value), value) for value in values]
-    if all(isinstance(value, (int, float)) for value in values):
-        layout = {"width": "80%"}
-        return ipywidgets.SelectionSlider(**common, continuous_update=False, layout=layout)
-    return ipywidgets.Dropdown(**common)
+    if isinstance(first, str):
+        return ipywidgets.Dropdown(**common)
+    layout = {"width": "80%"}
+    return ipywidgets.SelectionSlider(**common, continuous_update=False, layout=layout)

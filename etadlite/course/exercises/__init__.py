@@ -17,7 +17,7 @@ from etadlite.course.exercises import (
     snippets,
     thumos,
 )
-from etadlite.course.exercises.form import Checker, Unattempted, answer
+from etadlite.course.exercises.form import Checker, UnfitError, answer
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
@@ -38,9 +38,7 @@ CHECKERS: dict[str, Checker] = {
 def check(exercise: str, attempt: Any) -> bool:
     """Print whether a function solves an exercise or what is wrong with it; return True if it does.
 
-    Args:
-        exercise: its name: one of `CHECKERS`.
-        attempt: the student's function; None or ... before the first attempt.
+    `attempt` is the student's function; None or ... before the first attempt.
     """
     if exercise not in CHECKERS:
         print(f'There is no exercise "{exercise}"; there are {", ".join(CHECKERS)}.')
@@ -50,8 +48,8 @@ def check(exercise: str, attempt: Any) -> bool:
             wrong = next(CHECKERS[exercise](attempt), None)
         else:
             wrong = "write a function and give it to check()."
-    except Unattempted:
-        wrong = "not attempted yet."
+    except UnfitError as error:
+        wrong = str(error)
     except Exception as error:  # the student's code may raise anything
         wrong = f"your function raised {type(error).__name__}: {error}"
     print(f"{exercise}: {wrong or 'correct!'}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 
 
 def hours_left(attempt: Callable) -> Iterator[str]:
@@ -24,9 +24,7 @@ def fuse(attempt: Callable) -> Iterator[str]:
     """Check scores [S, k] from segments' scores [S], class scores [K] and k."""
     scores, classes = torch.tensor([0.5, 1.0, 0.2]), torch.tensor([0.1, 0.6, 0.0, 0.3])
     expected = torch.tensor([[0.3, 0.15], [0.6, 0.3], [0.12, 0.06]])
-    got = answer(attempt(scores, classes, 2))
-    if wrong := misfit(got, (3, 2)):
-        yield f"for 3 segments and the 2 best of 4 classes it should {wrong}."
+    got = answer(attempt(scores, classes, 2), (3, 2), "for 3 segments and 2 of 4 classes")
     if torch.allclose(got, expected.flip(1)):
         yield "the best class should stand first; yours come in the opposite order."
     if torch.allclose(got, scores[:, None] * classes[:2]):
@@ -34,10 +32,7 @@ def fuse(attempt: Callable) -> Iterator[str]:
     if torch.allclose(got, scores[:, None] + classes.topk(2).values):
         yield "yours adds the scores; fusion multiplies them."
     if not torch.allclose(got, expected):
-        first = got[0].tolist()
-        yield (
-            "a segment of 0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15; yours gives "
-            f"{first[0]:.2f} and {first[1]:.2f}."
-        )
+        yours = "{:.2f} and {:.2f}".format(*got[0].tolist())
+        yield f"0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15, yours gives {yours}."
     if not torch.allclose(answer(attempt(scores, classes, 1)), expected[:, :1]):
         yield "with k = 1 only the best class should remain; does k reach your answer?"

@@ -53,10 +53,7 @@ def hard_nms(attempt: Callable) -> Iterator[str]:
     ]
     for spans, scores, threshold, expected, reason in cases:
         given = answer(attempt(spans.clone(), torch.tensor(scores), threshold))
-        if isinstance(given, torch.Tensor):
-            given = given.tolist()
+        given = given.tolist() if isinstance(given, torch.Tensor) else given
         if given != expected:
-            yield (
-                f"scores {scores} and threshold {threshold:g} should pick {expected}, "
-                f"yours picks {given}: {reason}."
-            )
+            case = f"scores {scores} and threshold {threshold:g} should pick {expected}"
+            yield f"{case}, yours picks {given}: {reason}."

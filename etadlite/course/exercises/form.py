@@ -9,41 +9,49 @@ import torch
 Checker = Callable[[Callable], Iterator[str]]
 """Takes the student's function, yields what is wrong with it."""
 
+Cases = Sequence[tuple[tuple, float, str]]
+"""Arguments, the number that they should give, and the reason."""
 
-class Unattempted(Exception):
-    """The student's function still returns `...`."""
+
+class UnfitError(Exception):
+    """What the student's function returned cannot be compared; the message says why."""
 
 
-def answer(value: Any) -> Any:
-    """Return what the student's function returned.
+def answer(
+    value: Any, shape: tuple[int, ...] | None = None, case: str = "", *, whole: bool = False
+) -> Any:
+    """Return what the student's function returned, in a `case` that calls for a tensor or not.
 
     Raises:
-        Unattempted: it returned nothing.
+        UnfitError: it is nothing, or no tensor of the `shape`, or one without `whole` numbers.
     """
     if value is None or value is ...:
-        raise Unattempted
+        raise UnfitError("not attempted yet.")
+    wrong = ""
+    if shape is not None and not isinstance(value, torch.Tensor):
+        wrong = f"return a tensor, not {type(value).__name__}"
+    elif shape is not None and tuple(value.shape) != shape:
+        wrong = f"have the shape {list(shape)}, yours has {list(value.shape)}"
+    elif whole and value.dtype != torch.long:
+        wrong = f"hold whole numbers (torch.long), yours are {value.dtype}"
+    if wrong:
+        raise UnfitError(f"{case} it should {wrong}.".lstrip())
     return value
 
 
-def misfit(value: Any, shape: tuple[int, ...]) -> str:
-    """Return the end of "it should ..." if the shape of a tensor is wrong, else ""."""
-    if not isinstance(value, torch.Tensor):
-        return f"return a tensor, not {type(value).__name__}"
-    if tuple(value.shape) != shape:
-        return f"have the shape {list(shape)}, yours has {list(value.shape)}"
-    return ""
-
-
 def wrong_numbers(
-    name: str, attempt: Callable, cases: Sequence[tuple[tuple, float, str]]
+    name: str, attempt: Callable, cases: Cases, tolerance: float = 1e-6
 ) -> Iterator[str]:
-    """Yield a sentence for each case (arguments, expected number, reason) that comes out wrong."""
+    """Yield a sentence for each case that comes out wrong."""
     for arguments, expected, reason in cases:
         call = f"{name}({', '.join(map(repr, arguments))}) should be {expected:.5g}, yours"
         try:
-            given = float(answer(attempt(*arguments)))
+            given = answer(attempt(*arguments))
+            if isinstance(given, torch.Tensor) and given.numel() != 1:
+                yield f"{call} has the shape {list(given.shape)}: return one number."
+            given = float(given)
         except ValueError as error:
             yield f"{call} fails ({error}): {reason}."
             return
-        if not np.isclose(given, expected, rtol=0, atol=1e-6, equal_nan=True):
+        if not np.isclose(given, expected, rtol=0, atol=tolerance, equal_nan=True):
             yield f"{call} gives {given:.5g}: {reason}."

@@ -6,7 +6,7 @@ import torch
 
 from etadlite.base.draws import Draws
 from etadlite.base.segments import tiou
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 from etadlite.detector.proposals import valid_proposals
 from etadlite.sampling.proposals import ProposalContext
 
@@ -32,19 +32,14 @@ def scale_chances(attempt: Callable) -> Iterator[str]:
         ([1, 16], [1 / 2, 1 / 2], "an octave in which no proposal lies takes no share"),
     ]
     for durations, expected, reason in cases:
-        given = answer(attempt(torch.tensor(durations, dtype=torch.float32)))
-        if wrong := misfit(given, (len(durations),)):
-            yield f"for the durations {durations} it should {wrong}."
+        case = f"for the durations {durations}"
+        given = answer(attempt(torch.tensor(durations).float()), (len(durations),), case)
         if abs(float(given.sum()) - 1) > 1e-5:
-            yield (
-                f"for the durations {durations} the chances should add up to 1, yours add up to "
-                f"{float(given.sum()):.3f}: divide by the number of octaves that occur, too."
-            )
+            total = f"should add up to 1, yours add up to {float(given.sum()):.3f}"
+            yield f"{case} the chances {total}: divide by the number of octaves that occur, too."
         if not torch.allclose(given.double(), torch.tensor(expected).double(), atol=1e-5):
-            yield (
-                f"for the durations {durations} the chances should be {_shown(expected)}, yours "
-                f"are {_shown(given.tolist())}: {reason}."
-            )
+            chances = f"{_shown(expected)}, yours are {_shown(given.tolist())}"
+            yield f"{case} the chances should be {chances}: {reason}."
 
 
 def with_positives(attempt: Callable) -> Iterator[str]:
@@ -58,29 +53,22 @@ def with_positives(attempt: Callable) -> Iterator[str]:
     ]
     for actions, count in cases:
         batch = len(actions)
-
-        def pick(seed: int, actions: list = actions, count: int = count) -> torch.Tensor:
-            streams = [seed + number for number in range(len(actions))]
-            return answer(attempt(ProposalContext(Draws(streams), proposals, actions), count))
-
-        case = f"for {batch} videos with {', '.join(str(len(a)) for a in actions)} actions"
-        picked = pick(0)
-        if wrong := misfit(picked, (batch, count, 2)):
-            yield f"{case} and count {count} it should {wrong}."
+        case = f"for {', '.join(str(len(a)) for a in actions)} actions in videos and count {count}"
+        draws = Draws(range(batch)), Draws(range(100, 100 + batch))
+        contexts = [ProposalContext(own, proposals, actions) for own in draws]
+        picked, other = (answer(attempt(c, count), (batch, count, 2), case) for c in contexts)
         same = (picked[:, :, None] == proposals).all(dim=-1)  # [B, count, P]
         if not same.any(dim=-1).all():
             yield f"{case} every pick should be one of context.proposals; some of yours are not."
         if int(same.sum(dim=1).max()) > 1:
             yield f"{case} no proposal should be picked twice; one of yours is."
-        for own, found in zip(actions, picked, strict=True):
+        for own, found in zip(actions, same.any(dim=1), strict=True):
             for action in own:
-                wanted = proposals[tiou(action, proposals).argmax()]
-                if not (found == wanted).all(dim=-1).any():
-                    yield (
-                        f"{case} the proposal {wanted.tolist()} fits the action "
-                        f"{_shown(action.tolist())} best; it is missing from your picks."
-                    )
-        if count > max(map(len, actions)) and torch.equal(picked, pick(100)):
+                best = int(tiou(action, proposals).argmax())
+                if not found[best]:
+                    fit = f"{proposals[best].tolist()} fits the action {_shown(action.tolist())}"
+                    yield f"{case} the proposal {fit} best; it is missing from your picks."
+        if count > max(map(len, actions)) and torch.equal(picked, other):
             yield f"{case} other draws should give other picks; use context.draws."
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
-
 from etadlite.base.draws import Draws
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 from etadlite.sampling.snippets import SnippetContext
 
 
@@ -41,22 +39,16 @@ def evenly(attempt: Callable) -> Iterator[str]:
     """Check indices [B, count] for (context, count): ascending, spread evenly."""
     for batch, snippets, count in ((1, 10, 5), (2, 64, 20), (3, 7, 7), (2, 9, 1)):
         context = SnippetContext(Draws.fresh(batch), snippets)
-        picked = answer(attempt(context, count))
         case = f"for {batch} videos of {snippets} snippets and count {count}"
-        if wrong := misfit(picked, (batch, count)):
-            yield f"{case} it should {wrong}."
-        if picked.dtype != torch.long:
-            yield f"{case} indices should be whole numbers (torch.long), yours are {picked.dtype}."
-        if int(picked.min()) < 0 or int(picked.max()) >= snippets:
+        picked = answer(attempt(context, count), (batch, count), case, whole=True)
+        first, last, gap = int(picked.min()), int(picked.max()), -(-snippets // count)
+        if first < 0 or last >= snippets:
             yield f"{case} indices should lie in 0..{snippets - 1}; yours do not."
-        gap = -(-snippets // count)
         steps = picked.diff(dim=1)
-        if count > 1 and int(steps.min()) < 1:
+        if (steps < 1).any():
             yield f"{case} each index should be larger than the one before; no snippet twice."
-        if count > 1 and int(steps.max()) > gap:
+        if (steps > gap).any():
             yield f"{case} no gap should exceed {gap}, yours has one of {int(steps.max())}."
-        if int(picked.min()) >= gap or int(picked.max()) < snippets - gap:
-            yield (
-                f"{case} the picked ones should reach from the first {gap} snippets to the last "
-                f"{gap}; yours cover {int(picked.min())} to {int(picked.max())}."
-            )
+        if first >= gap or last < snippets - gap:
+            ends = f"from the first {gap} snippets to the last {gap}"
+            yield f"{case} the picked ones should reach {ends}; yours cover {first} to {last}."

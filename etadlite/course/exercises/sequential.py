@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 
 
 def conv_bytes(attempt: Callable) -> Iterator[str]:
@@ -24,9 +24,7 @@ def push(attempt: Callable) -> Iterator[str]:
     """Check a number whose backward() gives the features [n, C] exactly the given gradient."""
     features = torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], requires_grad=True)
     gradient = torch.tensor([[2.0, 0.0, -1.0], [5.0, 3.0, -4.0]])
-    loss = answer(attempt(features, gradient))
-    if wrong := misfit(loss, ()):
-        yield f"what you return should {wrong}: backward() alone needs a single number."
+    loss = answer(attempt(features, gradient), (), "backward() alone needs a single number, so")
     if not loss.requires_grad:
         yield "your number has lost its way back to the features; leave detach() and item() out."
     loss.backward()
@@ -34,15 +32,11 @@ def push(attempt: Callable) -> Iterator[str]:
     if torch.equal(given, torch.ones_like(given)):
         yield "every feature is pushed by 1: where does `gradient` come in?"
     if torch.allclose(given * features.numel(), gradient):
-        yield (
-            f"every push is too small by the factor {features.numel()}: a mean divides, and the "
-            "gradient is meant as it is."
-        )
+        factor = features.numel()
+        yield f"every push is {factor} times too small: a mean divides; take the gradient as it is."
     if not torch.allclose(given, gradient):
-        yield (
-            "the gradient at the features should be the one given, whatever the features are; its "
-            f"first number should be {gradient[0, 0]:g}, yours is {given[0, 0]:g}."
-        )
+        first = f"its first number should be {gradient[0, 0]:g}, yours is {given[0, 0]:g}"
+        yield f"the gradient should be the one given, whatever the features are; {first}."
 
 
 class _Watched(nn.Module):
@@ -69,17 +63,12 @@ def encode_batch(attempt: Callable) -> Iterator[str]:
         if encoder.sizes and max(encoder.sizes) > chunk_size:
             yield f"{case} the encoder was given {max(encoder.sizes)} snippets at once."
         if sum(encoder.sizes) != batch * snippets:
-            yield (
-                f"{case} the encoder saw {sum(encoder.sizes)} snippets instead of "
-                f"{batch * snippets}: is the last, smaller chunk there, and each encoded once?"
-            )
-        if wrong := misfit(features, (batch, 3, snippets)):
-            yield f"{case} the features should {wrong}."
+            seen = f"saw {sum(encoder.sizes)} snippets instead of {batch * snippets}"
+            yield f"{case} the encoder {seen}: is the last, smaller chunk there, each encoded once?"
+        answer(features, (batch, 3, snippets), case)
         expected = values[:, None].float() * encoder.scale.detach()[:, None]
         if not torch.allclose(features.detach(), expected):
-            yield (
-                f"{case} the shape is right and the numbers stand in wrong places: a row of a "
-                "video's features should hold one channel of its snippets, in their order."
-            )
+            row = "a row of a video's features should hold one channel of its snippets, in order"
+            yield f"{case} the shape is right and the numbers stand in wrong places: {row}."
         if features.requires_grad:
             yield f"{case} autograd still keeps activations; encode under torch.no_grad()."

@@ -1,10 +1,11 @@
 """Checkers of 06_end_to_end_thumos."""
 
 from collections.abc import Callable, Iterator
+from math import exp
 
 import torch
 
-from etadlite.course.exercises.form import answer, misfit, wrong_numbers
+from etadlite.course.exercises.form import answer, wrong_numbers
 
 
 def seconds_of(attempt: Callable) -> Iterator[str]:
@@ -23,26 +24,18 @@ def lower(attempt: Callable) -> Iterator[str]:
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     overlaps, labels = torch.tensor([1.0, 0.5, 0.5, 0.0]), torch.tensor([1, 1, 0, 1])
     kept = scores.clone()
-    got = answer(attempt(scores, overlaps, labels, 1, 0.5))
-    if wrong := misfit(got, (4,)):
-        yield f"for 4 detections it should {wrong}."
+    got = answer(attempt(scores, overlaps, labels, 1, 0.5), (4,), "for 4 detections")
     if not torch.equal(scores, kept):
         yield "your function changes the given scores in place; return new ones."
-    if abs(float(got[2]) - 0.7) > 1e-6:
-        yield (
-            "a detection of another class should keep its score of 0.70, yours has "
-            f"{float(got[2]):.2f}; compare `labels` with `label`."
-        )
-    if abs(float(got[3]) - 0.6) > 1e-6:
-        yield (
-            "a detection that does not overlap the pick should keep its score of 0.60, yours has "
-            f"{float(got[3]):.2f}."
-        )
-    if abs(float(got[1]) - 0.8 * 2.718281828**-0.5) > 1e-6:
-        yield (
-            "0.80 with a tIoU of 0.5 and sigma 0.5 should become 0.80 exp(-0.25 / 0.5) = 0.49, "
-            f"yours gives {float(got[1]):.2f}; is the tIoU squared, and sigma used?"
-        )
+    cases = [
+        (2, 0.7, "of another class should keep its score of 0.70 (compare `labels` with `label`)"),
+        (3, 0.6, "that does not overlap the pick should keep its score of 0.60"),
+        (1, 0.8 * exp(-0.5), "with a tIoU of 0.5 should become 0.80 exp(-0.25 / 0.5) = 0.49"),
+    ]
+    for place, expected, what in cases:
+        if abs(float(got[place]) - expected) > 1e-6:
+            hint = "; is the tIoU squared, and sigma used?" if place == 1 else "."
+            yield f"a detection {what}, yours has {float(got[place]):.2f}{hint}"
     other = answer(attempt(scores, overlaps, labels, 0, 0.25))
-    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * 2.718281828**-1, 0.6])):
+    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * exp(-1), 0.6])):
         yield "with the pick in class 0 and sigma 0.25, only the third score should fall, to 0.26."
