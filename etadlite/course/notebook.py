@@ -73,27 +73,18 @@ class RealData(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a notebook.
-
-    Attributes:
-        size: of the generated data set.
-        data: folder of the data set; `contents` describes it.
-        out: folder for everything that the notebook writes.
-        interactive: True for bars and sliders, False for log lines and static pictures.
-        changes: assignments to the settings that follow from profile and device.
-        settings: complete settings if the profile `full` trains on a published data set, else None.
-    """
+    """One execution of a notebook."""
 
     profile: str
-    size: str
-    data: Path
-    contents: str
-    out: Path
+    size: str  # of the generated data set
+    data: Path  # folder of the data set
+    contents: str  # of that folder, in words
+    out: Path  # folder for everything that the notebook writes
     seed: int
     device: str
-    interactive: bool
-    changes: tuple[str, ...]
-    settings: Settings | None = None
+    interactive: bool  # True for bars and sliders, False for log lines and static pictures
+    changes: tuple[str, ...]  # assignments to the settings that follow from profile and device
+    settings: Settings | None = None  # of the profile `full` on a published data set
     started: float = field(default_factory=time.perf_counter)
 
     def show(self, figure: Figure, name: str, alt: str) -> Image:

@@ -16,17 +16,11 @@ from etadlite.detector.stages import Layout, OpenTADStage, ReleasedStage, StageO
 
 
 class DetectorOutput(NamedTuple):
-    """The detector's output for B videos.
+    """The detector's output for B videos."""
 
-    Attributes:
-        boundaries: [B, 2, T] startness and endness of every cell, in 0..1.
-        stages: one per refinement stage.
-        classes: [B, K + 1, T] logits of every cell, background last; None without classes.
-    """
-
-    boundaries: Tensor
-    stages: list[StageOutput]
-    classes: Tensor | None
+    boundaries: Tensor  # [B, 2, T] startness and endness of every cell, in 0..1
+    stages: list[StageOutput]  # one per refinement stage
+    classes: Tensor | None  # [B, K + 1, T] logits of every cell, background last; if it classifies
 
     def refined(self) -> tuple[Tensor, Tensor]:
         """Average over the stages: proposals [B, P, 2] in cells and tIoU scores [B, P, 2]."""

@@ -55,15 +55,10 @@ _STARTS: dict[Layout, dict[str, str]] = {
 
 
 class PublishedNames(NamedTuple):
-    """A checkpoint's names: `names("evaluate.score.bias")` is for example "module.tem.2.bias".
-
-    Attributes:
-        layout: the published detector that uses these names.
-        prefix: precedes every name, such as `module.base_detector.`.
-    """
+    """A checkpoint's names: `names("evaluate.score.bias")` is for example "module.tem.2.bias"."""
 
     layout: Layout
-    prefix: str
+    prefix: str  # precedes every name, such as `module.base_detector.`
 
     def __call__(self, name: str) -> str:
         """Return the published name of a weight; `name` itself if it is none of the detector's."""

@@ -23,19 +23,12 @@ def extend(proposals: Tensor) -> Tensor:
 
 
 class Interpolation(NamedTuple):
-    """The entries of RoIAlign's matrix: S samples of P proposals, equally many in every bin.
+    """The entries of RoIAlign's matrix: S samples of P proposals, equally many in every bin."""
 
-    Attributes:
-        samples: [P] number of samples per bin.
-        owner: [S] the proposal of each sample, ascending.
-        cell: [S, roi, 2] the two cells around a sample, int32.
-        weight: [S, roi, 2] their shares in the mean of the bin.
-    """
-
-    samples: Tensor
-    owner: Tensor
-    cell: Tensor
-    weight: Tensor
+    samples: Tensor  # [P] number of samples per bin
+    owner: Tensor  # [S] the proposal of each sample, ascending
+    cell: Tensor  # [S, roi, 2] the two cells around a sample, int32
+    weight: Tensor  # [S, roi, 2] their shares in the mean of the bin
 
 
 @torch.no_grad()

@@ -16,19 +16,12 @@ Layout = Literal["released", "opentad"]
 
 
 class StageOutput(NamedTuple):
-    """The output of a stage for its P proposals, in their dtype.
+    """The output of a stage for its P proposals, in their dtype."""
 
-    Attributes:
-        proposals: [B, P, 2] the stage's input, in cells.
-        iou: [B, P, 2] tIoU with the best action, as classified and as regressed, in 0..1.
-        offsets: [B, P, 4] of start, end, centre, width; see `proposals.refine`.
-        boundary: [B, P, 2] probability that the start is a start and the end is an end.
-    """
-
-    proposals: Tensor
-    iou: Tensor
-    offsets: Tensor
-    boundary: Tensor
+    proposals: Tensor  # [B, P, 2] the stage's input, in cells
+    iou: Tensor  # [B, P, 2] tIoU with the best action, as classified and as regressed, in 0..1
+    offsets: Tensor  # [B, P, 4] of start, end, centre, width; see `proposals.refine`
+    boundary: Tensor  # [B, P, 2] probability that the start is a start and the end is an end
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -21,15 +21,10 @@ WORTHWHILE = 1.2
 
 
 class Variant(NamedTuple):
-    """A way to compute.
+    """A way to compute."""
 
-    Attributes:
-        precision: dtype of convolutions and matrix products; the weights stay fp32.
-        channels_last: True if the channels of a pixel are neighbours in memory.
-    """
-
-    precision: Precision = "fp32"
-    channels_last: bool = False
+    precision: Precision = "fp32"  # of convolutions and matrix products; the weights stay fp32
+    channels_last: bool = False  # True if the channels of a pixel are neighbours in memory
 
 
 VARIANTS = (Variant(), Variant("fp32", True), Variant("bf16", True))

@@ -14,15 +14,10 @@ PIXEL_STD = (58.14765, 56.46975, 55.332195)
 
 
 class StagedEncoder(nn.Module):
-    """Base of the encoders; a subclass defines ``stem`` and ``layer1`` .. ``layer4``.
+    """Base of the encoders; a subclass defines ``stem`` and ``layer1`` .. ``layer4``."""
 
-    Attributes:
-        channels: C, the length of a feature.
-        frozen_stages: number of frozen stages after the frozen stem; None: nothing is frozen.
-    """
-
-    channels: int
-    frozen_stages: int | None = None
+    channels: int  # C, the length of a feature
+    frozen_stages: int | None = None  # frozen stages after the frozen stem; None: none is frozen
     stage_names: ClassVar[tuple[str, ...]] = ("stem", "layer1", "layer2", "layer3", "layer4")
     pixel_scale: Tensor
     pixel_shift: Tensor

@@ -229,19 +229,14 @@ class RandomState(NamedTuple):
 class FirstPass(NamedTuple):
     """What the first pass leaves for the third.
 
-    Attributes:
-        features: [B, C, N].
-        chunks: rows of the B * N snippets, in the order of encoding.
-        states: the random state before each chunk; before its suffix if the prefix is kept.
-        random: True if the encoder drew random numbers, as dropout does.
-        prefix: [K, c, f, h, w] output of the frozen prefix for the first K rows of the chunks;
-            None if it is not kept.
+    If the encoder's frozen prefix is kept, `prefix` [K, c, f, h, w] is its output for the first K
+    rows of the chunks, and a random state is the one before the chunk's suffix.
     """
 
-    features: Tensor
-    chunks: list[Tensor]
-    states: list[RandomState]
-    random: bool
+    features: Tensor  # [B, C, N]
+    chunks: list[Tensor]  # rows of the B * N snippets, in the order of encoding
+    states: list[RandomState]  # before each chunk
+    random: bool  # True if the encoder drew random numbers, as dropout does
     prefix: Tensor | None
 
 

@@ -23,16 +23,13 @@ _EPSILON = 1e-6
 class StageTargets(NamedTuple):
     """Targets of one stage for P proposals in each of B videos.
 
-    Attributes:
-        iou: [B, P] tIoU of a proposal with its matched action.
-        offsets: [B, P, 4] of start, end and centre, in units of the proposal's length, and the log
-            of the matched action's length in this unit.
-        boundary: [B, P, 2] startness at a proposal's start and endness at its end.
+    Offsets of start, end and centre are in units of the proposal's length; the last one is the log
+    of the matched action's length in this unit.
     """
 
-    iou: Tensor
-    offsets: Tensor
-    boundary: Tensor
+    iou: Tensor  # [B, P] tIoU of a proposal with its matched action
+    offsets: Tensor  # [B, P, 4]
+    boundary: Tensor  # [B, P, 2] startness at a proposal's start and endness at its end
 
 
 @torch.no_grad()

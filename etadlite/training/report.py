@@ -12,31 +12,18 @@ from etadlite.base.tables import aligned
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run reached; the defaults stand for numbers that older reports lack.
+    """What a run reached; the defaults stand for numbers that older reports lack."""
 
-    Attributes:
-        folder: the run directory.
-        tiou: thresholds.
-        per_tiou: mAP at each threshold, 0..1.
-        average: the mean of `per_tiou`.
-        peak_activation_bytes: the most that autograd held at once in a step.
-        seconds_per_step: median.
-        videos_per_second: speed of the training, including the time that it waited for videos.
-        waiting_share: share of that time that was waiting.
-        skipped_steps: steps without an update, because loss or gradient were not finite.
-        unreadable_videos: number of videos of training and test in `failed_videos.json`.
-    """
-
-    folder: Path
-    tiou: tuple[float, ...]
-    per_tiou: tuple[float, ...]
-    average: float
-    peak_activation_bytes: int
-    seconds_per_step: float
-    videos_per_second: float = float("nan")
-    waiting_share: float = float("nan")
-    skipped_steps: int = 0
-    unreadable_videos: int = 0
+    folder: Path  # the run directory
+    tiou: tuple[float, ...]  # thresholds
+    per_tiou: tuple[float, ...]  # mAP at each threshold, 0..1
+    average: float  # the mean of `per_tiou`
+    peak_activation_bytes: int  # the most that autograd held at once in a step
+    seconds_per_step: float  # median
+    videos_per_second: float = float("nan")  # including the time that training waited for videos
+    waiting_share: float = float("nan")  # share of that time that was waiting
+    skipped_steps: int = 0  # steps without an update: loss or gradient were not finite
+    unreadable_videos: int = 0  # of training and test, in `failed_videos.json`
 
 
 def report_record(report: RunReport) -> dict[str, Any]:

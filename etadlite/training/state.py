@@ -46,34 +46,22 @@ MAY_DIFFER = (
 class Progress:
     """How far a training is.
 
-    Attributes:
-        epoch: finished epochs; an epoch is finished once its test is.
-        step: finished steps of the present epoch.
-        steps: finished steps of all epochs.
-        records: lines of the run's metrics.
-        skipped: steps without an update, because loss or gradient were not finite.
-        suspects: the videos of the latest such steps in a row, a list per step.
-        failed: videos that could not be read -> the reason.
-        chunk_size: snippets encoded at once since memory ran out; None if it never did.
-        peak_activation_bytes: the most that autograd held at once, besides weights and the batch;
-            measured in the third step, or in the last if there are fewer.
-        seconds_per_step: median, without the first steps and without loading.
-        waited: seconds in which steps waited for their videos.
-        worked: seconds that the steps took.
+    The peak of activations, besides weights and the batch, is measured in the third step, or in the
+    last if there are fewer.
     """
 
-    epoch: int = 0
-    step: int = 0
-    steps: int = 0
-    records: int = 0
-    skipped: int = 0
-    suspects: list[list[str]] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    chunk_size: int | None = None
+    epoch: int = 0  # finished epochs; an epoch is finished once its test is
+    step: int = 0  # finished steps of the present epoch
+    steps: int = 0  # finished steps of all epochs
+    records: int = 0  # lines of the run's metrics
+    skipped: int = 0  # steps without an update, because loss or gradient were not finite
+    suspects: list[list[str]] = field(default_factory=list)  # videos of the latest such steps
+    failed: dict[str, str] = field(default_factory=dict)  # unreadable videos -> the reason
+    chunk_size: int | None = None  # snippets encoded at once since memory ran out
     peak_activation_bytes: int = 0
-    seconds_per_step: float = 0.0
-    waited: float = 0.0
-    worked: float = 0.0
+    seconds_per_step: float = 0.0  # median, without the first steps and without loading
+    waited: float = 0.0  # seconds in which steps waited for their videos
+    worked: float = 0.0  # seconds that the steps took
 
     @property
     def waiting_share(self) -> float:
@@ -85,22 +73,15 @@ class Progress:
 class Training:
     """A training: the settings that it follows from, and all that changes while it runs.
 
-    Attributes:
-        settings: as asked for.
-        settled: the same with the fastest choice in place of `auto`.
-        system: the trained system.
-        optimizer: the optimizer of its weights.
-        samples: number of samples of an epoch.
-        progress: how far it is.
-        explain: called where memory runs out, with the settings and numbers of snippets that are
-            encoded at once; returns what is known of the memory that they need, in words.
+    `explain` is called where memory runs out, with the settings and numbers of snippets that are
+    encoded at once; it returns what is known of the memory that they need, in words.
     """
 
-    settings: Settings
-    settled: Settings
+    settings: Settings  # as asked for
+    settled: Settings  # the same with the fastest choice in place of `auto`
     system: System
     optimizer: torch.optim.Optimizer
-    samples: int
+    samples: int  # of an epoch
     progress: Progress
     explain: Callable[[Settings, Sequence[int]], str] = lambda settings, chunks: ""
 

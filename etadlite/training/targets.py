@@ -12,17 +12,11 @@ BOUNDARY_CELLS = 3.0
 
 
 class Targets(NamedTuple):
-    """Targets of B videos.
+    """Targets of B videos."""
 
-    Attributes:
-        boundaries: [B, 2, T] startness and endness, in 0..1.
-        matched: [B, P, 2] the action of highest tIoU with each proposal; [0, 0] if there is none.
-        classes: [B, T] class of every cell; K is the background.
-    """
-
-    boundaries: Tensor
-    matched: Tensor
-    classes: Tensor
+    boundaries: Tensor  # [B, 2, T] startness and endness, in 0..1
+    matched: Tensor  # [B, P, 2] action of highest tIoU with each proposal; [0, 0] without one
+    classes: Tensor  # [B, T] class of every cell; K is the background
 
 
 def boundary_targets(actions: Tensor, cells: int) -> Tensor:
