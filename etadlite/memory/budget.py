@@ -1,5 +1,6 @@
 """What fits a given memory: the chunk of a training, and the largest batch, chunk and ratio."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,21 +33,21 @@ def with_chunk_size(settings: Settings) -> Settings:
     """
     if settings.encoder.chunk_size is not None or settings.data.features is not None:
         return settings
-    if settings.training.memory is None:
+    budget = settings.training.memory
+    if budget is None:
         raise InputError(
             "encoder.chunk_size is null: give it, or a budget to choose it from, as "
             "training.memory=6GB"
         )
-    budget = settings.training.memory
 
-    def excess(chunk: int) -> int:
-        return plan(settings.changed({CHUNK: chunk})).rows.total - budget
+    def need(chunk: int) -> int:
+        return plan(settings.changed({CHUNK: chunk})).rows.total
 
-    chunk = _largest(excess, min(LARGEST_CHUNK, all_snippets(settings)))
+    chunk = _largest(min(LARGEST_CHUNK, all_snippets(settings)), budget, need)
     if chunk is None:
         raise InputError(
             f"training.memory of {budget / MIB:.0f} MiB is too little: with one snippet at a time "
-            f"this step needs {(budget + excess(1)) / MIB:.0f} MiB; raise it, or lower "
+            f"this step needs {need(1) / MIB:.0f} MiB; raise it, or lower "
             "training.batch_size"
         )
     return settings.changed({CHUNK: chunk})
@@ -75,14 +76,14 @@ def largest(settings: Settings, budget: int) -> Largest:
     batch = settings.training.batch_size
     detector, encoder = passes_of(settings, bf16=now.bf16)
 
-    def excess(
+    def need(
         name: str, value: float, detector: DetectorPass, encoder: EncoderPasses | None
     ) -> int:
         changed = settings.changed({name: value})
-        return step_memory(changed, now.device, detector, encoder).total - budget
+        return step_memory(changed, now.device, detector, encoder).total
 
     of_batch = _line(lambda n: detector_pass(common, n), batch, 2 * batch)
-    most = _largest(lambda n: excess(BATCH, n, of_batch(n), encoder), LARGEST_BATCH)
+    most = _largest(LARGEST_BATCH, budget, lambda n: need(BATCH, n, of_batch(n), encoder))
     if encoder is None:
         return Largest(most, None, None)
     size = encoder.chunk
@@ -91,10 +92,10 @@ def largest(settings: Settings, budget: int) -> Largest:
         size,
         2 * size if 2 * size <= everything else max(1, size // 2),
     )
-    chunk = _largest(lambda n: excess(CHUNK, n, detector, of_chunk(n)), everything)
+    chunk = _largest(everything, budget, lambda n: need(CHUNK, n, detector, of_chunk(n)))
     count = None
     if settings.sampling.snippet_ratio:
-        count = _largest(lambda n: excess(RATIO, n / snippets, detector, encoder), snippets)
+        count = _largest(snippets, budget, lambda n: need(RATIO, n / snippets, detector, encoder))
     return Largest(most, chunk, count and count / snippets)
 
 
@@ -136,23 +137,6 @@ def _line(count: Callable[[int], Any], first: int, second: int) -> Callable[[int
     return at
 
 
-def _largest(excess: Callable[[int], int], most: int) -> int | None:
-    """Return the largest number in 1..most whose growing excess is at most 0; None: there is none.
-
-    The interval is cut where a straight line between its ends crosses zero.
-    """
-    low, high = 1, most
-    at_low, at_high = excess(low), excess(high)
-    if at_low > 0:
-        return None
-    if at_high <= 0:
-        return high
-    while high - low > 1:
-        guess = low + int((high - low) * -at_low / (at_high - at_low))
-        guess = min(max(guess, low + 1), high - 1)
-        value = excess(guess)
-        if value > 0:
-            high, at_high = guess, value
-        else:
-            low, at_low = guess, value
-    return low
+def _largest(most: int, budget: int, need: Callable[[int], int]) -> int | None:
+    """Return the largest number in 1..most whose growing need fits a budget; None: none does."""
+    return bisect_right(range(1, most + 1), budget, key=need) or None
