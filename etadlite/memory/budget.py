@@ -6,15 +6,8 @@ from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
-from etadlite.memory.fake_passes import DetectorPass, EncoderPasses, detector_pass
-from etadlite.memory.plan import (
-    MIB,
-    all_snippets,
-    passes_of,
-    plan,
-    step_memory,
-    system_settings,
-)
+from etadlite.memory.fake_passes import DetectorPass, EncoderPasses
+from etadlite.memory.plan import MIB, all_snippets, plan, step_memory
 
 LARGEST_CHUNK = 16
 """Snippets; a larger chunk is not faster (this project's choice)."""
@@ -69,26 +62,24 @@ def largest(settings: Settings, budget: int) -> Largest:
     Raises:
         InputError: not even batch 1, chunk 1 and a single snippet per video fit.
     """
-    now, common = plan(settings), system_settings(settings)
+    now = plan(settings)
     if now.rows.total > budget:
         _refuse_below_floor(settings, budget)
     snippets, everything = settings.data.snippets, all_snippets(settings)
     batch = settings.training.batch_size
-    detector, encoder = passes_of(settings, bf16=now.bf16)
+    detector, encoder = now.detector, now.encoder
 
-    def need(
-        name: str, value: float, detector: DetectorPass, encoder: EncoderPasses | None
-    ) -> int:
+    def need(name: str, value: float, detector: DetectorPass, encoder: EncoderPasses | None) -> int:
         changed = settings.changed({name: value})
         return step_memory(changed, now.device, detector, encoder).total
 
-    of_batch = _line(lambda n: detector_pass(common, n), batch, 2 * batch)
+    of_batch = _line(lambda n: plan(settings.changed({BATCH: n})).detector, batch, 2 * batch)
     most = _largest(LARGEST_BATCH, budget, lambda n: need(BATCH, n, of_batch(n), encoder))
     if encoder is None:
         return Largest(most, None, None)
     size = encoder.chunk
     of_chunk = _line(
-        lambda n: passes_of(settings.changed({CHUNK: n}), bf16=now.bf16)[1],
+        lambda n: plan(settings.changed({CHUNK: n})).encoder,
         size,
         2 * size if 2 * size <= everything else max(1, size // 2),
     )

@@ -1,7 +1,7 @@
 """Memory counted by storages: every tensor that an operator makes, until it is freed."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -48,16 +48,13 @@ class LiveTensors(TorchDispatchMode):
         self.live_bytes += size
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
-    def restart(self) -> None:
-        """Forget the peak so far."""
+    def restart(self) -> int:
+        """Forget the peak so far; return the bytes that are alive now."""
         self.peak_bytes = self.live_bytes
+        return self.live_bytes
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operator and count its results."""
         made = func(*args, **(kwargs or {}))

@@ -1,10 +1,11 @@
 """The memory of a training step, part by part, and how a real step is measured."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,6 @@ class StepMemory:
         pass_2: the same for the detector, forward and backward.
         pass_3: the same for the encoding of one chunk with gradient.
         update: the same for the optimizer's step.
-        total: the peak: what lasts through the step, and the largest of the passes.
         host: frames and prefix that wait in host memory; not in `total`.
     """
 
@@ -61,7 +61,6 @@ class StepMemory:
     pass_2: int = 0
     pass_3: int = 0
     update: int = 0
-    total: int = 0
     host: int = 0
 
     @property
@@ -74,18 +73,22 @@ class StepMemory:
         """What is held all through the step."""
         return self.fixed + self.inputs + self.prefix
 
+    @property
+    def total(self) -> int:
+        """The peak: what lasts, and the largest of the passes."""
+        return sum(self.stack().values())
+
     def stack(self) -> dict[str, int]:
         """Return titles and bytes that add up to the total: what lasts, and the largest pass."""
         largest = max(PASSES, key=lambda name: getattr(self, name))
         lasting = {title: getattr(self, name) for name, title in LASTING.items()}
-        return lasting | {f"activations of {PASSES[largest]}": self.total - self.lasting}
+        return lasting | {f"activations of {PASSES[largest]}": getattr(self, largest)}
 
     @classmethod
     def of_peaks(cls, peaks: dict[str, int], host: int = 0, **lasting: int) -> "StepMemory":
         """Return the parts, from what lasts and from the absolute peak of each pass."""
         held = sum(lasting.values())
-        beyond = {name: max(0, peaks.get(name, 0) - held) for name in PASSES}
-        return cls(**lasting, **beyond, total=max(peaks.values(), default=held), host=host)
+        return cls(**lasting, **{name: max(0, peaks[name] - held) for name in peaks}, host=host)
 
 
 @dataclass
@@ -138,10 +141,7 @@ def measure(
                 stack.enter_context(passes.during(module, "first_pass", "pass_1", note_prefix))
                 stack.enter_context(passes.during(module, "third_pass", "pass_3"))
         if optimizer is not None:
-            before = optimizer.register_step_pre_hook(lambda *_: passes.begin("update"))
-            after = optimizer.register_step_post_hook(lambda *_: passes.end())
-            stack.callback(before.remove)
-            stack.callback(after.remove)
+            stack.enter_context(passes.during(optimizer, "step", "update"))
         yield found
         passes.end()
     on_device = bytes_of(tensor for tensor in given if tensor.device == device)
@@ -207,12 +207,10 @@ def random_batch(settings: Settings) -> Batch:
 class _Passes:
     """The peak of every pass; what belongs to no other pass belongs to the detector's.
 
-    Args:
-        peak: returns the most bytes that were held since the last restart.
-        restart: forgets the peak so far.
+    `peak` returns the most bytes that were held since the last `restart`.
     """
 
-    def __init__(self, peak: Callable[[], int], restart: Callable[[], None]) -> None:
+    def __init__(self, peak: Callable[[], int], restart: Callable[[], Any]) -> None:
         self.peaks: dict[str, int] = {}
         self._peak, self._restart = peak, restart
         self._open = ["pass_2"]
@@ -237,12 +235,11 @@ class _Passes:
         self.peaks[name] = max(self.peaks.get(name, 0), self._peak())
         self._restart()
 
-    @contextmanager
     def during(
-        self, module: nn.Module, method: str, name: str, see: Callable[[Any], Any] = id
-    ) -> Iterator[None]:
-        """Count all calls of a module's method as one pass; `see` is called with their results."""
-        plain = getattr(module, method)
+        self, owner: Any, method: str, name: str, see: Callable[[Any], Any] = id
+    ) -> AbstractContextManager:
+        """Count all calls of a method as one pass; `see` is called with their results."""
+        plain = getattr(owner, method)
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.begin(name)
@@ -253,11 +250,7 @@ class _Passes:
             see(result)
             return result
 
-        setattr(module, method, counted)  # hides the method of the class until it is deleted
-        try:
-            yield
-        finally:
-            delattr(module, method)
+        return patch.object(owner, method, counted)
 
 
 def gradients_of(system: nn.Module) -> list[Tensor]:

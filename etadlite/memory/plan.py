@@ -13,15 +13,9 @@ from etadlite.base.devices import use_bf16
 from etadlite.base.errors import InputError
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
-from etadlite.memory.fake_passes import (
-    DetectorPass,
-    EncoderPasses,
-    detector_pass,
-    encoder_passes,
-    fake_system,
-    update_of,
-)
-from etadlite.memory.measurement import LASTING, PASSES, StepMemory, bytes_of
+from etadlite.memory import fake_passes
+from etadlite.memory.fake_passes import DetectorPass, EncoderPasses
+from etadlite.memory.measurement import PASSES, StepMemory, bytes_of
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
@@ -34,14 +28,13 @@ class Plan:
     settings: Settings
     device: str
     bf16: bool
+    detector: DetectorPass
+    encoder: EncoderPasses | None
     rows: StepMemory
 
 
 def plan(settings: Settings) -> Plan:
     """Predict the memory of a training step; neither data nor a GPU is needed.
-
-    Args:
-        settings: complete, including `encoder.chunk_size` where videos are encoded.
 
     Raises:
         InputError: the settings fit no system, or the chunk size is missing.
@@ -49,25 +42,26 @@ def plan(settings: Settings) -> Plan:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    bf16 = settings.data.features is None and _bf16(settings, device)
-    passes = passes_of(settings, bf16=bf16)
-    return Plan(settings, device, bf16, step_memory(settings, device, *passes))
-
-
-def passes_of(settings: Settings, *, bf16: bool) -> tuple[DetectorPass, EncoderPasses | None]:
-    """Count the passes of a step: the detector's, and the encoder's where videos are encoded."""
-    common, encoder = system_settings(settings), None
+    precision = settings.training.precision
+    bf16 = precision != "fp32"  # so of a GPU that is missing here
+    if device != "cuda" or torch.cuda.is_available():
+        bf16 = use_bf16(precision, torch.device(device))
+    bf16 = bf16 and settings.data.features is None
+    common, encoder = _system_settings(settings), None
     if settings.data.features is None:
-        encoder = encoder_passes(common, bf16, *_chunks(settings))
-    return detector_pass(common, settings.training.batch_size), encoder
+        encoder = fake_passes.encoder_passes(common, bf16, *_chunks(settings))
+    detector = fake_passes.detector_pass(common, settings.training.batch_size)
+    rows = step_memory(settings, device, detector, encoder)
+    return Plan(settings, device, bf16, detector, encoder, rows)
 
 
 def step_memory(
     settings: Settings, device: str, detector: DetectorPass, encoder: EncoderPasses | None
 ) -> StepMemory:
     """Put the parts of a step's memory together from what its passes need."""
-    common, on_gpu = system_settings(settings), device == "cuda"
-    system, update = fake_system(common), update_of(common, foreach=on_gpu)
+    common, on_gpu = _system_settings(settings), device == "cuda"
+    system = fake_passes.fake_system(common)
+    update = fake_passes.update_of(common, foreach=on_gpu)
     features = 4 * settings.detector.in_channels * all_snippets(settings)
     moved = features if on_gpu and encoder is None else 0
     inputs, prefix, prefix_on_host = features, 0, False
@@ -109,10 +103,8 @@ def memory_table(plan: Plan, measured: StepMemory | None = None) -> str:
     settings, batch = plan.settings, plan.settings.training.batch_size
 
     def sizes(rows: StepMemory) -> list[int]:
-        parts = [getattr(rows, name) for name in LASTING]
         passes = [getattr(rows, name) for name in PASSES]
-        total = rows.total
-        return [*parts, total - rows.lasting, total, total // batch, *passes, rows.host]
+        return [*rows.stack().values(), rows.total, rows.total // batch, *passes, rows.host]
 
     titles = [*plan.rows.stack(), "total", "total per video"]
     titles += [*(f"  {title}" for title in PASSES.values()), "in host memory"]
@@ -131,12 +123,7 @@ def memory_table(plan: Plan, measured: StepMemory | None = None) -> str:
 
 
 def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
-    """Return what a step needs, as the end of a sentence about memory that ran out.
-
-    Args:
-        settings: the settings of the step.
-        chunks: numbers of snippets encoded at once; the need is given for each.
-    """
+    """Return what a step needs with each of some chunk sizes, as the end of a sentence."""
     try:
         plans = [plan(settings.changed({"encoder.chunk_size": chunk})).rows for chunk in chunks]
     except (RuntimeError, MemoryError):  # memory does not suffice for the plan either
@@ -150,7 +137,7 @@ def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
     )
 
 
-def system_settings(settings: Settings) -> Settings:
+def _system_settings(settings: Settings) -> Settings:
     """Return the settings that building a system and running its detector need.
 
     All others get fixed values, so that plans of different batches and chunks share their passes.
@@ -171,13 +158,6 @@ def system_settings(settings: Settings) -> Settings:
 def all_snippets(settings: Settings) -> int:
     """Return B x N, the snippets of a batch."""
     return settings.training.batch_size * settings.data.snippets
-
-
-def _bf16(settings: Settings, device: str) -> bool:
-    """Return True if the encoder computes in bf16; a GPU that is missing here is assumed to."""
-    if device == "cuda" and not torch.cuda.is_available():
-        return settings.training.precision != "fp32"
-    return use_bf16(settings.training.precision, torch.device(device))
 
 
 def _picked(settings: Settings) -> int:
