@@ -33,29 +33,17 @@ class PredictionWarning(UserWarning):
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The instances of one subset, G rows.
+    """The instances of one subset, G rows."""
 
-    Attributes:
-        source: the file, for messages.
-        annotations: all videos of the file by name, also those of other subsets.
-        subset: name of the subset.
-        blocked: names of videos that are left out.
-        videos: name -> number of every video of the subset that is not blocked.
-        labels: class -> number, in order of first occurrence.
-        segments: [G, 2] start and end in seconds.
-        video: [G] number of the video.
-        label: [G] number of the class.
-    """
-
-    source: str
-    annotations: Mapping[str, VideoAnnotation]
+    source: str  # the file, for messages
+    annotations: Mapping[str, VideoAnnotation]  # of all subsets, by name of the video
     subset: str
-    blocked: frozenset[str]
-    videos: dict[str, int]
-    labels: dict[str, int]
-    segments: NDArray[np.float64]
-    video: NDArray[np.int64]
-    label: NDArray[np.int64]
+    blocked: frozenset[str]  # names of videos that are left out
+    videos: dict[str, int]  # name -> number of every video of the subset that is not blocked
+    labels: dict[str, int]  # class -> number, in order of first occurrence
+    segments: NDArray[np.float64]  # [G, 2] start and end in seconds
+    video: NDArray[np.int64]  # [G] number of the video
+    label: NDArray[np.int64]  # [G] number of the class
 
 
 class Predictions(NamedTuple):
@@ -68,8 +56,7 @@ class Predictions(NamedTuple):
 
     def rows(self, chosen: NDArray[Any]) -> "Predictions":
         """Return the chosen rows, in the order of `chosen` (indices or a mask)."""
-        segments, scores, video, label = self
-        return Predictions(segments[chosen], scores[chosen], video[chosen], label[chosen])
+        return Predictions(*(column[chosen] for column in self))
 
 
 def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:

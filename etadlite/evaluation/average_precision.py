@@ -117,7 +117,7 @@ def match_predictions(
     holder = np.empty((len(limits), len(truth.label)), dtype=np.int64)
     for k, threshold in enumerate(limits):
         near = overlap >= threshold
-        holder[k] = _match_in_turn(pred[near], gt[near], len(truth.label))
+        holder[k] = _taken_in_turn(pred[near], gt[near], len(truth.label))
     return holder
 
 
@@ -149,13 +149,8 @@ def precision_of(
     return per_class
 
 
-def _match_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> NDArray[np.int64]:
-    """Let predictions take their first free candidate by rank, all groups at the same time.
-
-    Every prediction asks its first candidate, which keeps the best-ranked asker. Refused and
-    displaced predictions ask their next candidate. All ground truths rank predictions alike, so
-    this ends with the only stable matching, which taking turns by rank gives, too (Gale and Shapley
-    1962).
+def _taken_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> list[int]:
+    """Let every prediction take the first of its candidates that is still free.
 
     Args:
         pred: [M] rank of the prediction of each candidate pair, ascending.
@@ -165,17 +160,8 @@ def _match_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) ->
     Returns:
         [G] rank of the prediction, -1 for none.
     """
-    n_pairs = len(pred)
-    continues = np.zeros(n_pairs + 1, dtype=bool)
-    continues[1:n_pairs] = pred[1:] == pred[:-1]
-    # A lower row means a better-ranked prediction, so rows serve as priorities.
-    holder = np.full(n_gt, n_pairs)
-    asking = np.flatnonzero(~continues[:n_pairs])
-    while asking.size:
-        before = holder.copy()
-        np.minimum.at(holder, gt[asking], asking)
-        refused = asking[holder[gt[asking]] != asking]
-        displaced = before[(before != holder) & (before < n_pairs)]
-        following = np.concatenate([refused, displaced]) + 1
-        asking = following[continues[following]]
-    return np.append(pred, -1)[holder]
+    holder, last = [-1] * n_gt, -1
+    for rank, candidate in zip(pred.tolist(), gt.tolist(), strict=True):
+        if rank != last and holder[candidate] < 0:
+            holder[candidate] = last = rank
+    return holder
