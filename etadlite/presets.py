@@ -189,17 +189,8 @@ def e2e_thumos_tsp() -> Settings:
     )
 
 
-PRESETS: dict[str, Callable[[], Settings]] = {
-    preset.__name__: preset
-    for preset in (
-        stickfigures,
-        e2e_stickfigures,
-        anet_tsp,
-        e2e_anet_tsp,
-        thumos_i3d,
-        e2e_thumos_tsp,
-    )
-}
+_ALL = (stickfigures, e2e_stickfigures, anet_tsp, e2e_anet_tsp, thumos_i3d, e2e_thumos_tsp)
+PRESETS: dict[str, Callable[[], Settings]] = {preset.__name__: preset for preset in _ALL}
 
 
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:

@@ -62,7 +62,7 @@ def process_group(device: str, patience: float) -> Iterator[None]:
     Raises:
         InputError: there are more processes than GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if torchrun_rank()[1] == 1:
         yield
         return
     on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())

@@ -34,9 +34,6 @@ class SnippetContext(NamedTuple):
     gradient: Tensor | None = None
 
 
-Needs = Literal["nothing", "labels", "features", "gradient"]
-
-
 class SnippetStrategy(NamedTuple):
     """A way to choose snippets.
 
@@ -50,7 +47,7 @@ class SnippetStrategy(NamedTuple):
     """
 
     pick: Callable[[SnippetContext, int], Tensor]
-    needs: Needs = "nothing"
+    needs: Literal["nothing", "labels", "features", "gradient"] = "nothing"
     inclusion: Callable[[SnippetContext, int], Tensor] | None = None
     weighted: bool = False
 
@@ -111,18 +108,10 @@ LABEL_SHARE = 0.75
 BOUNDARY_REACH = 1.5
 """Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
 
-Preference = Callable[[Tensor, Tensor], Tensor]
-"""(actions [A, 2], middles of the cells [N, 1]) -> mask [N] of the preferred snippets."""
-
 
 def foreground(actions: Tensor, middle: Tensor) -> Tensor:
     """Prefer snippets whose middle lies in an action."""
     return ((actions[:, 0] <= middle) & (middle < actions[:, 1])).any(dim=1)
-
-
-def background(actions: Tensor, middle: Tensor) -> Tensor:
-    """Prefer snippets whose middle lies in no action."""
-    return ~foreground(actions, middle)
 
 
 def boundary(actions: Tensor, middle: Tensor) -> Tensor:
@@ -130,9 +119,10 @@ def boundary(actions: Tensor, middle: Tensor) -> Tensor:
     return ((actions.flatten() - middle).abs() <= BOUNDARY_REACH).any(dim=1)
 
 
-def label_strategy(preference: Preference) -> SnippetStrategy:
+def label_strategy(preference: Callable[[Tensor, Tensor], Tensor]) -> SnippetStrategy:
     """Draw `LABEL_SHARE` of the picks from preferred snippets, the rest from the others.
 
+    `preference` gives their mask [N] from actions [A, 2] and the middles of the cells [N, 1].
     If one group is too small, the other one makes up for it. A fractional share is rounded up or
     down at random, so that the probabilities are exact, and positive for every snippet.
     """
@@ -192,7 +182,7 @@ SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {
     "kdpp": SnippetStrategy(kdpp_snippets, "features"),
     "foreground": label_strategy(foreground),
     "boundary": label_strategy(boundary),
-    "background": label_strategy(background),
+    "background": label_strategy(lambda *given: ~foreground(*given)),
     "gradient_norm": SnippetStrategy(
         gradient_norm_snippets,
         "gradient",
