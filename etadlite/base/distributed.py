@@ -5,7 +5,7 @@ starts the processes, and ends the others when one is lost.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -82,11 +82,10 @@ def process_group(device: str, patience: float) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@contextmanager
-def _lost_process_named() -> Iterator[None]:
-    """Raise a `LostProcessError` where a collective fails."""
+def _run(collective: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Run a collective; raise a `LostProcessError` where it fails."""
     try:
-        yield
+        return collective(*given, **options)
     except RuntimeError as error:
         raise LostProcessError(str(error).strip().splitlines()[0]) from error
 
@@ -102,8 +101,7 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     if world_size() == 1:
         return value
     value = value.detach().clone()
-    with _lost_process_named():
-        dist.all_reduce(value)
+    _run(dist.all_reduce, value)
     return value
 
 
@@ -112,8 +110,7 @@ def all_reduce_max(*numbers: int) -> list[int]:
     if world_size() == 1:
         return list(numbers)
     value = torch.tensor(numbers)
-    with _lost_process_named():
-        dist.all_reduce(value, dist.ReduceOp.MAX)
+    _run(dist.all_reduce, value, dist.ReduceOp.MAX)
     return value.tolist()
 
 
@@ -125,21 +122,19 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     pending = []
-    with _lost_process_named():
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            pending.append(dist.all_reduce(parameter.grad, async_op=True))
-        for work in pending:
-            work.wait()
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        pending.append(_run(dist.all_reduce, parameter.grad, async_op=True))
+    for work in pending:
+        _run(work.wait)
 
 
 def broadcast_weights(module: nn.Module) -> None:
     """Give every process the first one's weights."""
     if world_size() > 1:
-        with _lost_process_named():
-            for value in module.state_dict().values():
-                dist.broadcast(value, src=0)
+        for value in module.state_dict().values():
+            _run(dist.broadcast, value, src=0)
 
 
 def broadcast(item: Any) -> Any:
@@ -147,8 +142,7 @@ def broadcast(item: Any) -> Any:
     if world_size() == 1:
         return item
     items = [item]
-    with _lost_process_named():
-        dist.broadcast_object_list(items, src=0)
+    _run(dist.broadcast_object_list, items, src=0)
     return items[0]
 
 
@@ -157,8 +151,7 @@ def all_gather(item: Item) -> list[Item]:
     if world_size() == 1:
         return [item]
     items: list[Any] = [None] * world_size()
-    with _lost_process_named():
-        dist.all_gather_object(items, item)
+    _run(dist.all_gather_object, items, item)
     return items
 
 
@@ -167,8 +160,7 @@ def gather(item: Item) -> list[Item]:
     if world_size() == 1:
         return [item]
     items: list[Any] | None = [None] * world_size() if is_first() else None
-    with _lost_process_named():
-        dist.gather_object(item, items, dst=0)
+    _run(dist.gather_object, item, items, dst=0)
     return items or []
 
 

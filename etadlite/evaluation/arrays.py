@@ -63,12 +63,7 @@ def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> Groun
     """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
     An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
-    nothing matches it.
-
-    Args:
-        source: annotation file or its content.
-        subset: for example "validation".
-        blocked: names of videos to leave out, or the path of a JSON list of them.
+    nothing matches it. `blocked` videos are left out.
 
     Raises:
         InputError: the file is unreadable, an entry is malformed, a segment of any subset is
@@ -107,12 +102,7 @@ def read_predictions(
     Predictions of blocked videos are dropped, as in published evaluations. So are predictions of a
     class that occurs in the file but not in the subset, since no class average contains them. A
     segment of no length is kept with a warning, because published files hold some: it matches
-    nothing and counts as a false positive.
-
-    Args:
-        source: prediction file or its content.
-        truth: the ground truth to compare with.
-        with_labels: False for class-agnostic metrics; then every ``label`` is 0.
+    nothing and counts as a false positive. Without labels every ``label`` is 0.
 
     Raises:
         InputError: the file is unreadable; a video lies outside the subset; a label is unknown; a
@@ -198,11 +188,7 @@ def pairs_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return all pairs of a prediction and a ground truth of the same key, with their tIoU.
 
-    Args:
-        pred_key: [N] group of each prediction (a video, or a video and a class).
-        pred_segments: [N, 2] seconds.
-        gt_key: [G] group of each ground truth.
-        gt_segments: [G, 2] seconds.
+    A key [N] or [G] is a video, or a video and a class; segments are [N, 2] and [G, 2].
 
     Returns:
         prediction [M], ground truth [M] and tIoU [M]; two segments of no length have tIoU 0.

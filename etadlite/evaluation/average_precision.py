@@ -92,15 +92,10 @@ def rank_by_class(predictions: Predictions) -> Predictions:
 def match_predictions(
     truth: GroundTruth, ranked: Predictions, tiou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Decide which prediction takes each ground truth.
-
-    Args:
-        truth: G ground truths.
-        ranked: from `rank_by_class`.
-        tiou: [K] thresholds.
+    """Decide which prediction takes each ground truth at each threshold [K].
 
     Returns:
-        [K, G] row of the prediction in ``ranked``, -1 for none.
+        [K, G] row of the prediction in ``ranked`` (from `rank_by_class`), -1 for none.
     """
     n_classes = len(truth.labels)
     pred, gt, overlap = pairs_of(
@@ -150,15 +145,10 @@ def precision_of(
 
 
 def _taken_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> list[int]:
-    """Let every prediction take the first of its candidates that is still free.
+    """Let every prediction take the first of its ground truths that is still free.
 
-    Args:
-        pred: [M] rank of the prediction of each candidate pair, ascending.
-        gt: [M] its ground truth; per prediction the preferred one first.
-        n_gt: G, the number of ground truths.
-
-    Returns:
-        [G] rank of the prediction, -1 for none.
+    Pairs [M] come by rank of the prediction, and its preferred ground truths first. The result is
+    [G] the rank of the prediction, -1 for none.
     """
     holder, last = [-1] * n_gt, -1
     for rank, candidate in zip(pred.tolist(), gt.tolist(), strict=True):

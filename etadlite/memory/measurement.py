@@ -39,29 +39,19 @@ LASTING = {
 class StepMemory:
     """Bytes on the device in the second or a later training step.
 
-    Attributes:
-        weights: parameters and buffers of encoder and detector.
-        gradients: gradients of all trained weights.
-        optimiser: the optimizer's state.
-        inputs: the batch's frames or features; 0 if they wait in host memory.
-        prefix: the frozen prefix's output for the picked snippets; 0 if it waits in host memory.
-        pass_1: the most that the encoding without gradient holds beyond all parts above.
-        pass_2: the same for the detector, forward and backward.
-        pass_3: the same for the encoding of one chunk with gradient.
-        update: the same for the optimizer's step.
-        host: frames and prefix that wait in host memory; not in `total`.
+    What lasts comes first. A pass counts the most that it holds beyond all that.
     """
 
-    weights: int = 0
-    gradients: int = 0
-    optimiser: int = 0
-    inputs: int = 0
-    prefix: int = 0
-    pass_1: int = 0
-    pass_2: int = 0
-    pass_3: int = 0
-    update: int = 0
-    host: int = 0
+    weights: int = 0  # parameters and buffers of encoder and detector
+    gradients: int = 0  # of all trained weights
+    optimiser: int = 0  # the optimizer's state
+    inputs: int = 0  # the batch's frames or features; 0 if they wait in host memory
+    prefix: int = 0  # the frozen prefix's output for the picked snippets; 0 if it waits there
+    pass_1: int = 0  # the encoding without gradient
+    pass_2: int = 0  # the detector, forward and backward
+    pass_3: int = 0  # the encoding of one chunk with gradient
+    update: int = 0  # the optimizer's step
+    host: int = 0  # frames and prefix that wait in host memory; not in `total`
 
     @property
     def fixed(self) -> int:
@@ -114,9 +104,6 @@ def measure(
         system: the trained module; its passes are those of its `SequentialEncoder`, if it has one.
         optimizer: its step is the update; None: there is none.
         inputs: the batch's frames or features.
-
-    Yields:
-        A `Measurement`.
     """
     device = next(system.parameters()).device
     weights = [*system.parameters(), *system.buffers()]
@@ -254,7 +241,7 @@ class _Passes:
 
 
 def gradients_of(system: nn.Module) -> list[Tensor]:
-    """Return the gradients that exist."""
+    """Return the gradients of a module that exist."""
     return [p.grad for p in system.parameters() if p.grad is not None]
 
 

@@ -163,11 +163,7 @@ def _length(proposals: Tensor) -> Tensor:
 def _balanced(context: ProposalContext, bins: Tensor, number: int, count: int) -> Tensor:
     """Pick random proposals, a nearly equal share of each bin; others make up for small bins.
 
-    Args:
-        context: see `ProposalContext`.
-        bins: [B, P] the bin of each proposal.
-        number: number of bins.
-        count: number of picks.
+    `bins` [B, P] gives the bin of each proposal, and `number` how many there are.
     """
     turn = context.draws.rand(number).argsort(dim=1, descending=True).argsort(dim=1)
     order = context.draws.rand(len(context.proposals)).argsort(dim=1)
