@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
@@ -46,18 +46,11 @@ def with_chunk_size(settings: Settings) -> Settings:
     return settings.changed({CHUNK: chunk})
 
 
-class Largest(NamedTuple):
-    """The largest values that fit a budget, each changed alone; None if none fits alone."""
+def largest(settings: Settings, budget: int) -> dict[str, float | None]:
+    """Return how far batch, chunk and snippet ratio can go within a budget in bytes.
 
-    batch: int | None
-    chunk: int | None
-    ratio: float | None
-
-
-def largest(settings: Settings, budget: int) -> Largest:
-    """Return how far batch, chunk and ratio can go within a budget in bytes.
-
-    The passes of other batches and chunks are not counted: they lie on a straight line.
+    Each is changed alone; None if none fits alone. The passes of other batches and chunks are not
+    counted: they lie on a straight line.
 
     Raises:
         InputError: not even batch 1, chunk 1 and a single snippet per video fit.
@@ -76,7 +69,7 @@ def largest(settings: Settings, budget: int) -> Largest:
     of_batch = _line(lambda n: plan(settings.changed({BATCH: n})).detector, batch, 2 * batch)
     most = _largest(LARGEST_BATCH, budget, lambda n: need(BATCH, n, of_batch(n), encoder))
     if encoder is None:
-        return Largest(most, None, None)
+        return {"batch": most}
     size = encoder.chunk
     of_chunk = _line(
         lambda n: plan(settings.changed({CHUNK: n})).encoder,
@@ -87,17 +80,15 @@ def largest(settings: Settings, budget: int) -> Largest:
     count = None
     if settings.sampling.snippet_ratio:
         count = _largest(snippets, budget, lambda n: need(RATIO, n / snippets, detector, encoder))
-    return Largest(most, chunk, count and count / snippets)
+    return {"batch": most, "chunk": chunk, "snippet ratio": count and count / snippets}
 
 
 def advice(settings: Settings, budget: int) -> str:
     """Return what fits a budget in bytes, as text; the errors are those of `largest`."""
     lines = [f"predicted to fit {budget / MIB:.0f} MiB, each changed alone:"]
-    found = largest(settings, budget)
-    for title, value in zip(("batch", "chunk", "snippet ratio"), found, strict=True):
-        if settings.data.features is None or title == "batch":
-            text = "none: change another too" if value is None else f"up to {value:.4g}"
-            lines.append(f"  {title:<14}{text}")
+    for title, value in largest(settings, budget).items():
+        text = "none: change another too" if value is None else f"up to {value:.4g}"
+        lines.append(f"  {title:<14}{text}")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ cannot run a backward pass, so they are always on the CPU.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -157,7 +157,8 @@ def update_of(settings: Settings, *, foreach: bool) -> Update:
 @contextmanager
 def _counted(system: System, repeats: float = 1.0) -> Iterator["_LiveFakes"]:
     """Count the fake tensors that are made for a system, besides its weights."""
-    live = _LiveFakes([*system.parameters(), *system.buffers()], repeats)
+    live = _LiveFakes([*system.parameters(), *system.buffers()])
+    live.repeats = repeats
     with next(system.parameters()).fake_mode, live:
         yield live
 
@@ -168,9 +169,7 @@ class _LiveFakes(LiveTensors):
     `repeat_interleave` repeats `repeats` times on average, as often as RoIAlign takes samples.
     """
 
-    def __init__(self, existing: Iterable[Tensor], repeats: float = 1.0) -> None:
-        super().__init__(existing)
-        self.repeats = repeats
+    repeats = 1.0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

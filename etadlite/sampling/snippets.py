@@ -15,6 +15,11 @@ from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 from etadlite.sampling.importance import proportional_probabilities, systematic_sample
 
+LABEL_SHARE = 0.75
+"""Share of the picks that a label strategy draws from its preferred snippets."""
+BOUNDARY_REACH = 1.5
+"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
+
 
 class SnippetContext(NamedTuple):
     """What a strategy may use; what it does not need may be None.
@@ -100,13 +105,6 @@ def kdpp_snippets(context: SnippetContext, count: int) -> Tensor:
     counts = torch.full((len(similarity),), count, device=similarity.device)
     picked = sample_kdpp(similarity, counts, context.draws.rand(2, context.snippets))
     return picked.nonzero()[:, 1].unflatten(0, (-1, count))
-
-
-LABEL_SHARE = 0.75
-"""Share of the picks that a label strategy draws from its preferred snippets."""
-
-BOUNDARY_REACH = 1.5
-"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
 
 
 def foreground(actions: Tensor, middle: Tensor) -> Tensor:
