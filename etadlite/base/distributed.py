@@ -55,9 +55,8 @@ def local_device(device: torch.device) -> torch.device:
 def process_group(device: str, patience: float) -> Iterator[None]:
     """Join the processes that `torchrun` started.
 
-    Args:
-        device: of the settings. With `cuda`, or `auto` and GPUs, each process gets its own GPU.
-        patience: minutes that a process waits for the others before the run ends.
+    With `cuda`, or `auto` and GPUs, each process gets its own GPU. `patience` is the minutes that a
+    process waits for the others before the run ends.
 
     Raises:
         InputError: there are more processes than GPUs.

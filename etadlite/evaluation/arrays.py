@@ -181,25 +181,24 @@ def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pairs_of(
-    pred_key: NDArray[np.int64],
-    pred_segments: NDArray[np.float64],
-    gt_key: NDArray[np.int64],
-    gt_segments: NDArray[np.float64],
+    predictions: Predictions, truth: GroundTruth, *, same_class: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return all pairs of a prediction and a ground truth of the same key, with their tIoU.
-
-    A key [N] or [G] is a video, or a video and a class; segments are [N, 2] and [G, 2].
+    """Return all pairs of a prediction and a ground truth of the same video, maybe also class.
 
     Returns:
         prediction [M], ground truth [M] and tIoU [M]; two segments of no length have tIoU 0.
     """
+    pred_key, gt_key = predictions.video, truth.video
+    if same_class:
+        pred_key = pred_key * len(truth.labels) + predictions.label
+        gt_key = gt_key * len(truth.labels) + truth.label
     order = np.argsort(gt_key, kind="stable")
     low = np.searchsorted(gt_key[order], pred_key, side="left")
     count = np.searchsorted(gt_key[order], pred_key, side="right") - low
     pred = np.repeat(np.arange(len(pred_key)), count)
     step = np.arange(len(pred)) - np.repeat(np.cumsum(count) - count, count)
     gt = order[np.repeat(low, count) + step]
-    (p0, p1), (g0, g1) = pred_segments[pred].T, gt_segments[gt].T
+    (p0, p1), (g0, g1) = predictions.segments[pred].T, truth.segments[gt].T
     shared = np.maximum(np.minimum(p1, g1) - np.maximum(p0, g0), 0.0)
     union = (g1 - g0) + (p1 - p0) - shared
     tiou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -97,13 +97,7 @@ def match_predictions(
     Returns:
         [K, G] row of the prediction in ``ranked`` (from `rank_by_class`), -1 for none.
     """
-    n_classes = len(truth.labels)
-    pred, gt, overlap = pairs_of(
-        ranked.video * n_classes + ranked.label,
-        ranked.segments,
-        truth.video * n_classes + truth.label,
-        truth.segments,
-    )
+    pred, gt, overlap = pairs_of(ranked, truth, same_class=True)
     limits = as_published(tiou)
     near = np.flatnonzero(overlap >= limits.min())
     # Of equal overlaps the official code takes the later ground truth.

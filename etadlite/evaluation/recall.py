@@ -70,7 +70,7 @@ def average_recall(
     ranked = ranked.rows(np.lexsort((-ranked.scores, ranked.video)))
 
     rank = np.arange(len(ranked.video)) - np.searchsorted(ranked.video, ranked.video)
-    pred, gt, overlap = pairs_of(ranked.video, ranked.segments, truth.video, truth.segments)
+    pred, gt, overlap = pairs_of(ranked, truth, same_class=False)
     limits = as_published(thresholds)[:, None]
     per_tiou = np.empty((len(thresholds), len(amounts)))
     for column, amount in enumerate(amounts):

@@ -5,17 +5,11 @@ from torch import Tensor
 
 
 def proportional_probabilities(size: Tensor, count: int) -> Tensor:
-    """Return probabilities proportional to sizes, at most 1, that sum to `count`.
+    """Return probabilities [B, N] proportional to sizes [B, N], at most 1, that sum to `count`.
 
     The excess over 1 is distributed over the others in proportion. A size below a millionth of the
-    row's largest counts as that much, so that a row with few positive sizes, or none, works, too.
-
-    Args:
-        size: [B, N], not negative.
-        count: 1..N.
-
-    Returns:
-        [B, N], all above 0.
+    row's largest counts as that much, so that a row with few positive sizes, or none, works, too:
+    all probabilities are above 0.
     """
     size = size if size.device.type == "mps" else size.double()
     greatest = size.amax(dim=1, keepdim=True)
@@ -39,10 +33,7 @@ def systematic_sample(probabilities: Tensor, draw: Tensor, count: int) -> Tensor
     Args:
         probabilities: [B, N], each at most 1, with the sum `count`.
         draw: [B, N + 1] uniform numbers.
-        count: 1..N.
-
-    Returns:
-        Distinct indices [B, count].
+        count: number of picks; the result is distinct indices [B, count].
     """
     order = draw[:, :-1].argsort(dim=1)
     ends = probabilities.gather(1, order).cumsum(dim=1)

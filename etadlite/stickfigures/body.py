@@ -91,8 +91,8 @@ def joints(body: Body, phases: np.ndarray) -> dict[str, np.ndarray]:
 def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw a figure whose parts have the phases [F, 6].
 
-    Returns:
-        Capsules float [F, n, 6] (x0, y0, r0, x1, y1, r1), farthest first, and colours uint8 [n, 3].
+    Returns capsules float [F, n, 6] (x0, y0, r0, x1, y1, r1), farthest first, and colours uint8
+    [n, 3].
     """
     at = joints(body, phases)
     parts: list[np.ndarray] = []
