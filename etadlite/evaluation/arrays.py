@@ -115,21 +115,15 @@ def read_predictions(
     results = {video: items for video, items in results.items() if video not in truth.blocked}
     _refuse_other_videos(name, results, truth)
     try:
-        counts = [len(items) for items in results.values()]
         flat = [item for items in results.values() for item in items]
-        segments = np.array([item["segment"] for item in flat], dtype=np.float64).reshape(-1, 2)
-        scores = np.array([item["score"] for item in flat], dtype=np.float64)
-        labels = [item["label"] for item in flat] if with_labels else []
-        start, end = segments.T
-        good = np.isfinite(np.column_stack((segments, scores))).all() and (start <= end).all()
-        good = good and _are_texts(set(labels))
+        segments, scores, labels = _columns(flat, with_labels)
     except (KeyError, TypeError, ValueError, IndexError):
-        good = False
-    if not good:
         _refuse_malformed(name, results, with_labels)
+    counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
 
+    start, end = segments.T
     empty = np.flatnonzero(start == end)
     if empty.size:
         warnings.warn(
@@ -248,21 +242,28 @@ def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTru
         )
 
 
+def _columns(items: Sequence[Any], with_labels: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return segments [N, 2], scores [N] and labels; any error means that one cannot be used."""
+    segments = np.array([item["segment"] for item in items], dtype=np.float64).reshape(-1, 2)
+    scores = np.array([item["score"] for item in items], dtype=np.float64)
+    labels = [item["label"] for item in items] if with_labels else []
+    numbers = np.column_stack((segments, scores))
+    if not np.isfinite(numbers).all() or (np.diff(segments) < 0).any() or not _are_texts(labels):
+        raise ValueError("malformed predictions")
+    return segments, scores, labels
+
+
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> NoReturn:
     """Name the first prediction that cannot be used."""
     for video, items in results.items():
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:
-                start, end = map(float, item["segment"])
-                good = np.isfinite([start, end, float(item["score"])]).all() and start <= end
-                good = good and (not with_labels or isinstance(item["label"], str))
-            except (KeyError, TypeError, ValueError):
-                good = False
-            if not good:
+                _columns([item], with_labels)
+            except (KeyError, TypeError, ValueError, IndexError):
                 raise InputError(
                     f"{name}: video {video!r}, prediction {number} is malformed: {item!r}; it needs"
                     " a segment of two numbers, start before end, a score and a label."
-                )
+                ) from None
     raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 
 
