@@ -21,17 +21,11 @@ from etadlite.evaluation.arrays import (
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Result of `mean_average_precision`; all values lie in 0..1.
+    """Result of `mean_average_precision`; all values lie in 0..1."""
 
-    Attributes:
-        tiou: [K] thresholds.
-        labels: the C classes of the ground truth, in order of first occurrence.
-        per_class: [C, K] average precision.
-    """
-
-    tiou: NDArray[np.float64]
-    labels: list[str]
-    per_class: NDArray[np.float64]
+    tiou: NDArray[np.float64]  # [K] thresholds
+    labels: list[str]  # the C classes of the ground truth, in order of first occurrence
+    per_class: NDArray[np.float64]  # [C, K] average precision
 
     @property
     def per_tiou(self) -> NDArray[np.float64]:
@@ -118,11 +112,8 @@ def precision_of(
 ) -> NDArray[np.float64]:
     """Compute average precision [C, K]; a class without ground truth has 0.
 
-    Args:
-        truth_label: [G] classes of the ground truths.
-        label: [N] classes of the predictions, in the order of `rank_by_class`.
-        holder: [K, G] from `match_predictions`.
-        n_classes: C.
+    Labels are [G] of the ground truths, and [N] of the predictions in the order of `rank_by_class`;
+    `holder` [K, G] is of `match_predictions`.
     """
     n_truths = np.bincount(truth_label, minlength=n_classes)
     first = np.searchsorted(label, np.arange(n_classes))

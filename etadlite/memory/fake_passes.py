@@ -127,17 +127,12 @@ def _roi_samples(settings: Settings) -> float:
     return len(entries.owner) / len(proposals)
 
 
-class Update(NamedTuple):
-    """Bytes of all gradients and of the optimizer's state, and the peak beyond them."""
-
-    gradients: int
-    state: int
-    peak: int
-
-
 @lru_cache(maxsize=8)
-def update_of(settings: Settings, *, foreach: bool) -> Update:
-    """Count the optimizer's step; `foreach` updates all weights at once, as on a GPU."""
+def update_of(settings: Settings, *, foreach: bool) -> tuple[int, int, int]:
+    """Count the bytes of all gradients and of the optimizer's state, and its step's peak beyond.
+
+    `foreach` updates all weights at once, as on a GPU.
+    """
     system = fake_system(settings)
     with _counted(system) as live:
         optimizer = make_optimizer(system, settings.training)
@@ -148,10 +143,10 @@ def update_of(settings: Settings, *, foreach: bool) -> Update:
         optimizer.step()  # makes the state
         begin = live.restart()
         optimizer.step()
-        gradients, state = bytes_of(gradients_of(system)), bytes_of(state_of(optimizer))
         peak = live.peak_bytes - begin
+        gradients, state = bytes_of(gradients_of(system)), bytes_of(state_of(optimizer))
         system.zero_grad()
-    return Update(gradients, state, peak)
+    return gradients, state, peak
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def step_memory(
     """Put the parts of a step's memory together from what its passes need."""
     common, on_gpu = _system_settings(settings), device == "cuda"
     system = fake_passes.fake_system(common)
-    update = fake_passes.update_of(common, foreach=on_gpu)
+    gradients, state, update = fake_passes.update_of(common, foreach=on_gpu)
     features = 4 * settings.detector.in_channels * all_snippets(settings)
     moved = features if on_gpu and encoder is None else 0
     inputs, prefix, prefix_on_host = features, 0, False
@@ -70,16 +70,16 @@ def step_memory(
         prefix_on_host = on_gpu and settings.encoder.keep_prefix == "host"
     lasting = {
         "weights": bytes_of([*system.parameters(), *system.buffers()]),
-        "gradients": update.gradients,
-        "optimiser": update.state,
+        "gradients": gradients,
+        "optimiser": state,
         "inputs": 0 if on_gpu else inputs,  # they move to a GPU chunk by chunk
         "prefix": 0 if prefix_on_host else prefix,
     }
     base = sum(lasting.values())
     peaks = {
         # The gradients of the step before live until this step's backward pass begins.
-        "pass_2": base + moved + max(detector.forward, detector.backward - update.gradients),
-        "update": base + moved - lasting["prefix"] + detector.left + update.peak,
+        "pass_2": base + moved + max(detector.forward, detector.backward - gradients),
+        "update": base + moved - lasting["prefix"] + detector.left + update,
     }
     if encoder is not None:
         # On a GPU the next chunk is moved while this one is used.
