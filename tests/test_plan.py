@@ -11,9 +11,8 @@ from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.memory import LiveTensors, StepMemory, measure
-from etadlite.memory.budget import largest, with_chunk_size
 from etadlite.memory.measurement import _Passes, measure_step
-from etadlite.memory.plan import memory_table, plan
+from etadlite.memory.plan import largest, memory_table, plan, with_chunk_size
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 

@@ -20,8 +20,7 @@ from etadlite.base.draws import Draws
 from etadlite.config import Settings
 from etadlite.detector import valid_proposals
 from etadlite.detector.roi import extend, interpolate
-from etadlite.memory.live import LiveTensors
-from etadlite.memory.measurement import bytes_of, gradients_of, state_of
+from etadlite.memory.measurement import LiveTensors, bytes_of, gradients_of, state_of
 from etadlite.model.system import System
 from etadlite.sampling.proposals import proposal_count
 from etadlite.training.loop import make_optimizer

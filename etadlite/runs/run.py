@@ -145,7 +145,7 @@ def _with_chunk_size(settings: Settings) -> Settings:
     """Choose the chunk size from `training.memory` where the settings leave it open."""
     if settings.encoder.chunk_size is not None:
         return settings
-    from etadlite.memory.budget import with_chunk_size  # few runs need the room of memory
+    from etadlite.memory.plan import with_chunk_size  # few runs need the room of memory
 
     return with_chunk_size(settings)
 
