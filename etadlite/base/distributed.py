@@ -82,9 +82,9 @@ def process_group(device: str, patience: float) -> Iterator[None]:
 
 
 def _run(collective: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """Run a collective; raise a `LostProcessError` where it fails."""
+    """Run a collective, if there are others; raise a `LostProcessError` where it fails."""
     try:
-        return collective(*given, **options)
+        return None if world_size() == 1 else collective(*given, **options)
     except RuntimeError as error:
         raise LostProcessError(str(error).strip().splitlines()[0]) from error
 
@@ -106,8 +106,6 @@ def all_reduce_sum(value: Tensor) -> Tensor:
 
 def all_reduce_max(*numbers: int) -> list[int]:
     """Return the maximum over all processes of each number."""
-    if world_size() == 1:
-        return list(numbers)
     value = torch.tensor(numbers)
     _run(dist.all_reduce, value, dist.ReduceOp.MAX)
     return value.tolist()
@@ -131,15 +129,12 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 def broadcast_weights(module: nn.Module) -> None:
     """Give every process the first one's weights."""
-    if world_size() > 1:
-        for value in module.state_dict().values():
-            _run(dist.broadcast, value, src=0)
+    for value in module.state_dict().values():
+        _run(dist.broadcast, value, src=0)
 
 
 def broadcast(item: Any) -> Any:
     """Return the first process's item."""
-    if world_size() == 1:
-        return item
     items = [item]
     _run(dist.broadcast_object_list, items, src=0)
     return items[0]
@@ -147,18 +142,14 @@ def broadcast(item: Any) -> Any:
 
 def all_gather(item: Item) -> list[Item]:
     """Return the items of all processes, by rank."""
-    if world_size() == 1:
-        return [item]
-    items: list[Any] = [None] * world_size()
+    items = [item] * world_size()
     _run(dist.all_gather_object, items, item)
     return items
 
 
 def gather(item: Item) -> list[Item]:
     """Return the items of all processes, by rank, in the first process; else an empty list."""
-    if world_size() == 1:
-        return [item]
-    items: list[Any] | None = [None] * world_size() if is_first() else None
+    items = [item] * world_size() if is_first() else None
     _run(dist.gather_object, item, items, dst=0)
     return items or []
 
