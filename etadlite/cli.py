@@ -210,9 +210,8 @@ def plan(
     picture: Picture = None,
 ) -> None:
     """Predict the memory of a training step, and what fits a budget; this needs no data."""
-    from etadlite.memory.budget import advice, with_chunk_size
     from etadlite.memory.measurement import measure_step
-    from etadlite.memory.plan import memory_table
+    from etadlite.memory.plan import advice, memory_table, with_chunk_size
     from etadlite.memory.plan import plan as plan_of
     from etadlite.viz.memory import draw_memory
     from etadlite.viz.style import save
@@ -239,7 +238,7 @@ def test(
 ) -> None:
     """Test a checkpoint of a preset: mAP, predictions and pictures."""
     from etadlite.base import distributed
-    from etadlite.memory.budget import with_chunk_size
+    from etadlite.memory.plan import with_chunk_size
     from etadlite.model.checkpoint import load_checkpoint
     from etadlite.runs.testing import run_test
 

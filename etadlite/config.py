@@ -1,9 +1,9 @@
 """Settings: one tree, checked when it is made, frozen afterwards."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -265,68 +265,45 @@ class Settings(Section):
 
         Args:
             changes: `section.key=value` texts, whose values are JSON or plain text; or a mapping
-                of `section.key` (or of a whole section) to its new value.
+                of `section.key` to its new value.
 
         Raises:
             InputError: a text has no "=", a name is no setting, or a value does not fit.
         """
-        if not isinstance(changes, Mapping):
-            changes = dict(map(_parsed, changes))
+        pairs = changes.items() if isinstance(changes, Mapping) else map(_parsed, changes)
         tree = self.model_dump()
-        for name, value in changes.items():
-            if not (isinstance(value, Section) and name in tree):
-                _refuse_unknown(name)
-            *sections, leaf = name.split(".")
-            place = tree
-            for section in sections:
-                place = place[section]
+        known = flat(tree)
+        for name, value in pairs:
+            if name not in known:
+                _refuse_unknown(name, known)
+            section, _, leaf = name.rpartition(".")
+            place = tree[section] if section else tree
             place[leaf] = value
         return read_settings(tree, "these settings")
 
 
 def read_settings(tree: Any, source: str) -> Settings:
-    """Return a tree of plain values as checked settings.
+    """Return a tree of plain values, or its JSON text, as checked settings.
 
     Raises:
         InputError: it names `source`, the setting and what is wrong with it.
     """
+    if isinstance(tree, str):
+        try:
+            tree = json.loads(tree)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source} holds settings that are no JSON: {error}") from None
     if not isinstance(tree, Mapping):
         raise InputError(f"{source} is no JSON object of settings")
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join(map(str, first["loc"]))
+        reason = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"{source}: {name} = {first['input']!r} does not fit: {_reason(first['msg'])}"
+            f"{source}: {name} = {first['input']!r} does not fit: {reason[0].lower()}{reason[1:]}"
         ) from None
-
-
-def parse_settings(text: str, source: str) -> Settings:
-    """Return settings that were stored as JSON text; see `read_settings`."""
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source} holds settings that are no JSON: {error}") from None
-    return read_settings(tree, source)
-
-
-def _reason(message: str) -> str:
-    """Return pydantic's message as the end of a sentence."""
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
-
-
-def setting_names(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
-    """Return all names that an assignment may use, such as `training.epochs`."""
-    names: list[str] = []
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            names += setting_names(kind, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
-    return names
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -350,10 +327,7 @@ def _parsed(assignment: str) -> tuple[str, Any]:
         return name, text
 
 
-def _refuse_unknown(name: str) -> None:
-    names = setting_names()
-    if name in names:
-        return
+def _refuse_unknown(name: str, names: Iterable[str]) -> NoReturn:
     leaves = {full.rpartition(".")[2]: full for full in names}
     leaf = nearest(name.rpartition(".")[2], leaves)  # perhaps only the section is wrong
     near = nearest(name, names) or (leaf and leaves[leaf])

@@ -144,12 +144,7 @@ def thumos_i3d() -> Settings:
         ),
         sampling=SamplingSettings(proposal_ratio=0.1),
         training=TrainingSettings(
-            optimizer="adam",
-            epochs=8,
-            batch_size=16,
-            detector_lr=1e-4,
-            step_epoch=5,
-            clip_norm=1.0,
+            optimizer="adam", epochs=8, batch_size=16, detector_lr=1e-4, step_epoch=5, clip_norm=1.0
         ),
         inference=InferenceSettings(
             nms_sigma=0.3,
@@ -189,17 +184,8 @@ def e2e_thumos_tsp() -> Settings:
     )
 
 
-PRESETS: dict[str, Callable[[], Settings]] = {
-    preset.__name__: preset
-    for preset in (
-        stickfigures,
-        e2e_stickfigures,
-        anet_tsp,
-        e2e_anet_tsp,
-        thumos_i3d,
-        e2e_thumos_tsp,
-    )
-}
+_ALL = (stickfigures, e2e_stickfigures, anet_tsp, e2e_anet_tsp, thumos_i3d, e2e_thumos_tsp)
+PRESETS: dict[str, Callable[[], Settings]] = {preset.__name__: preset for preset in _ALL}
 
 
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
@@ -233,16 +219,11 @@ def placed(settings: Settings, folder: Path) -> Settings:
     Paths below the preset's `data/NAME` move into `folder`. Other paths below `data`, such as
     pre-trained weights, move beside `folder`.
     """
-    before = home(settings)
-
-    def moved(path: Path) -> Path:
-        if path.is_relative_to(before):
-            return folder / path.relative_to(before)
-        return folder / ".." / path.relative_to(DATA)
-
-    paths = {
-        name: value
-        for name, value in flat(settings.model_dump()).items()
-        if isinstance(value, Path) and value.is_relative_to(DATA)
-    }
-    return settings.changed({name: moved(path) for name, path in paths.items()})
+    before, moved = home(settings), {}
+    for name, path in flat(settings.model_dump()).items():
+        if isinstance(path, Path) and path.is_relative_to(DATA):
+            if path.is_relative_to(before):
+                moved[name] = folder / path.relative_to(before)
+            else:
+                moved[name] = folder / ".." / path.relative_to(DATA)
+    return settings.changed(moved)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etadlite.base.errors import InputError
-from etadlite.config import DataSettings, read_settings, setting_names
+from etadlite.config import DataSettings, flat, read_settings
 from etadlite.presets import PRESETS, home, placed, preset
 
 
@@ -20,7 +20,7 @@ def test_a_preset_is_complete_named_after_itself_and_survives_json(name):
     assert back == settings
 
 
-def test_setting_names_are_exactly_the_leaves_of_the_tree():
+def test_flat_names_are_exactly_the_leaves_of_the_tree():
     def leaves(tree, prefix=""):
         for name, value in tree.items():
             if isinstance(value, dict):
@@ -28,7 +28,8 @@ def test_setting_names_are_exactly_the_leaves_of_the_tree():
             else:
                 yield prefix + name
 
-    assert setting_names() == list(leaves(preset("e2e_stickfigures").model_dump(mode="json")))
+    tree = preset("e2e_stickfigures").model_dump(mode="json")
+    assert list(flat(tree)) == list(leaves(tree))
 
 
 def test_assignments_change_what_they_name_and_nothing_else():
@@ -48,7 +49,7 @@ def test_assignments_change_what_they_name_and_nothing_else():
     assert before.training.epochs != 3
     changed = [
         name
-        for name in setting_names()
+        for name in flat(before.model_dump())
         if _value(before.model_dump(), name) != _value(after.model_dump(), name)
     ]
     assert changed == ["data.videos", "data.cache", "training.epochs", "inference.tiou"]

@@ -11,9 +11,8 @@ from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.memory import LiveTensors, StepMemory, measure
-from etadlite.memory.budget import largest, with_chunk_size
 from etadlite.memory.measurement import _Passes, measure_step
-from etadlite.memory.plan import memory_table, plan
+from etadlite.memory.plan import largest, memory_table, plan, with_chunk_size
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 
@@ -129,11 +128,14 @@ def test_the_largest_values_fit_and_the_next_do_not():
     settings = tiny("training.batch_size=2", "sampling.snippet_ratio=0.25")
     budget = plan(settings).rows.total + 2**21
     found = largest(settings, budget)
-    for name, value in (("training.batch_size", found.batch), ("encoder.chunk_size", found.chunk)):
+    for name, value in (
+        ("training.batch_size", found["batch"]),
+        ("encoder.chunk_size", found["chunk"]),
+    ):
         assert plan(tiny(f"{name}={value}")).rows.total <= 1.01 * budget
         assert plan(tiny(f"{name}={value + 1}")).rows.total > 0.99 * budget
-    assert found.batch >= 2
-    assert found.chunk >= 4
+    assert found["batch"] >= 2
+    assert found["chunk"] >= 4
 
 
 def test_a_budget_below_the_floor_is_refused_with_the_floor():

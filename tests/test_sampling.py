@@ -19,9 +19,15 @@ from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.sampling.dpp import RIDGE, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
-from etadlite.sampling.importance import proportional_probabilities, systematic_sample
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext
-from etadlite.sampling.snippets import LABEL_SHARE, RANDOM, SNIPPET_STRATEGIES, SnippetContext
+from etadlite.sampling.snippets import (
+    LABEL_SHARE,
+    RANDOM,
+    SNIPPET_STRATEGIES,
+    SnippetContext,
+    proportional_probabilities,
+    systematic_sample,
+)
 
 UNBIASED = [name for name, strategy in SNIPPET_STRATEGIES.items() if strategy.unbiased]
 

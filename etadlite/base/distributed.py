@@ -5,7 +5,7 @@ starts the processes, and ends the others when one is lost.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -55,14 +55,13 @@ def local_device(device: torch.device) -> torch.device:
 def process_group(device: str, patience: float) -> Iterator[None]:
     """Join the processes that `torchrun` started.
 
-    Args:
-        device: of the settings. With `cuda`, or `auto` and GPUs, each process gets its own GPU.
-        patience: minutes that a process waits for the others before the run ends.
+    With `cuda`, or `auto` and GPUs, each process gets its own GPU. `patience` is the minutes that a
+    process waits for the others before the run ends.
 
     Raises:
         InputError: there are more processes than GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if torchrun_rank()[1] == 1:
         yield
         return
     on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -82,11 +81,10 @@ def process_group(device: str, patience: float) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@contextmanager
-def _lost_process_named() -> Iterator[None]:
-    """Raise a `LostProcessError` where a collective fails."""
+def _run(collective: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Run a collective, if there are others; raise a `LostProcessError` where it fails."""
     try:
-        yield
+        return None if world_size() == 1 else collective(*given, **options)
     except RuntimeError as error:
         raise LostProcessError(str(error).strip().splitlines()[0]) from error
 
@@ -102,18 +100,14 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     if world_size() == 1:
         return value
     value = value.detach().clone()
-    with _lost_process_named():
-        dist.all_reduce(value)
+    _run(dist.all_reduce, value)
     return value
 
 
 def all_reduce_max(*numbers: int) -> list[int]:
     """Return the maximum over all processes of each number."""
-    if world_size() == 1:
-        return list(numbers)
     value = torch.tensor(numbers)
-    with _lost_process_named():
-        dist.all_reduce(value, dist.ReduceOp.MAX)
+    _run(dist.all_reduce, value, dist.ReduceOp.MAX)
     return value.tolist()
 
 
@@ -125,50 +119,38 @@ def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     pending = []
-    with _lost_process_named():
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            pending.append(dist.all_reduce(parameter.grad, async_op=True))
-        for work in pending:
-            work.wait()
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        pending.append(_run(dist.all_reduce, parameter.grad, async_op=True))
+    for work in pending:
+        _run(work.wait)
 
 
 def broadcast_weights(module: nn.Module) -> None:
     """Give every process the first one's weights."""
-    if world_size() > 1:
-        with _lost_process_named():
-            for value in module.state_dict().values():
-                dist.broadcast(value, src=0)
+    for value in module.state_dict().values():
+        _run(dist.broadcast, value, src=0)
 
 
 def broadcast(item: Any) -> Any:
     """Return the first process's item."""
-    if world_size() == 1:
-        return item
     items = [item]
-    with _lost_process_named():
-        dist.broadcast_object_list(items, src=0)
+    _run(dist.broadcast_object_list, items, src=0)
     return items[0]
 
 
 def all_gather(item: Item) -> list[Item]:
     """Return the items of all processes, by rank."""
-    if world_size() == 1:
-        return [item]
-    items: list[Any] = [None] * world_size()
-    with _lost_process_named():
-        dist.all_gather_object(items, item)
+    items = [item] * world_size()
+    _run(dist.all_gather_object, items, item)
     return items
 
 
 def gather(item: Item) -> list[Item]:
     """Return the items of all processes, by rank, in the first process; else an empty list."""
-    if world_size() == 1:
-        return [item]
-    items: list[Any] | None = [None] * world_size() if is_first() else None
-    with _lost_process_named():
-        dist.gather_object(item, items, dst=0)
+    items = [item] * world_size() if is_first() else None
+    _run(dist.gather_object, item, items, dst=0)
     return items or []
 
 

@@ -18,11 +18,9 @@ def video_seed(*parts: int) -> int:
 
 
 class Draws:
-    """The random streams of B videos; its length is B.
+    """The random streams of B videos, from one seed each; its length is B.
 
-    Args:
-        seeds: one per video.
-        device: of the drawn numbers; they are the same on every device.
+    What is drawn lies on `device`, and is the same on every device.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:

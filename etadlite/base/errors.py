@@ -29,12 +29,7 @@ class StoppedError(Exception):
     """
 
     def __init__(
-        self,
-        sentence: str,
-        code: int = 1,
-        folder: Path | None = None,
-        *,
-        everywhere: bool = False,
+        self, sentence: str, code: int = 1, folder: Path | None = None, *, everywhere: bool = False
     ) -> None:
         super().__init__(sentence)
         self.code = code

@@ -31,8 +31,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is not None and error.filename not in (None, str(draft)):
             raise
-        # NumPy and safetensors report a failed write without its number: ask the disk.
-        code = error.errno or (errno.EIO if _has_room(path.parent) else errno.ENOSPC)
+        # NumPy and safetensors report a failed write without its number: ask for a block of disk.
+        has_room = shutil.disk_usage(path.parent).free >= 4096
+        code = error.errno or (errno.EIO if has_room else errno.ENOSPC)
         raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         draft.unlink(missing_ok=True)
@@ -50,12 +51,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: the file.
-        what: what the file should be, for messages, such as "annotation file".
-        remedy: what to do if it cannot be read.
+    """Read a JSON file; `what` it should be and the `remedy` if it cannot be read are for messages.
 
     Raises:
         InputError: the file is missing, unreadable or not JSON.
@@ -74,12 +70,10 @@ def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> A
 
 
 def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
-    """Reserve a folder for files of one kind: `manifest.json` in it says which.
+    """Reserve a folder, made where it is missing, for files of one kind.
 
-    Args:
-        folder: made where it is missing.
-        manifest: what the files depend on, as JSON takes it.
-        what: the files, for messages, such as "features".
+    `manifest`, as JSON takes it, is what the files depend on: `manifest.json` keeps it. `what` the
+    files are, such as "features", is for messages.
 
     Raises:
         InputError: the folder holds files that depend on something else.
@@ -92,8 +86,3 @@ def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
             f"{folder} holds {what} made with other settings (see {path}); choose another folder, "
             "or delete this one"
         )
-
-
-def _has_room(folder: Path) -> bool:
-    """Return True unless the disk of a folder has less than a block left."""
-    return shutil.disk_usage(folder).free >= 4096

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Return rows as a table with a line under the first one.
+    """Return rows of equally many cells as a table with a line under the first one.
 
-    Args:
-        rows: the cells of every row, the same number in each.
-        left: number of columns that are aligned to the left; the rest are aligned to the right.
+    The first `left` columns are aligned to the left, the others to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

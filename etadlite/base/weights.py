@@ -15,10 +15,7 @@ from etadlite.base.files import written_whole
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
     """Write a module's state dict as safetensors, whole or not at all.
 
-    Args:
-        path: the file; its folder is made where it is missing.
-        module: on any device.
-        metadata: texts to keep beside the weights, such as the settings.
+    `metadata` are texts to keep beside the weights, such as the settings.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     with written_whole(Path(path)) as draft:
@@ -59,13 +56,9 @@ def load_exactly(
     source: str,
     name_in_source: Callable[[str], str] = str,
 ) -> None:
-    """Load all of `weights` into `module`.
+    """Load all of `weights` into `module`, whose state dict has the same names.
 
-    Args:
-        module: its state dict has the same names.
-        weights: name -> weight.
-        source: where they come from, for messages.
-        name_in_source: name -> the source's own name for it, for messages.
+    Messages name the `source` and, by `name_in_source`, the source's own names.
 
     Raises:
         InputError: keys are missing, left over or of the wrong shape; it names `source` and keys.

@@ -33,29 +33,17 @@ class PredictionWarning(UserWarning):
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The instances of one subset, G rows.
+    """The instances of one subset, G rows."""
 
-    Attributes:
-        source: the file, for messages.
-        annotations: all videos of the file by name, also those of other subsets.
-        subset: name of the subset.
-        blocked: names of videos that are left out.
-        videos: name -> number of every video of the subset that is not blocked.
-        labels: class -> number, in order of first occurrence.
-        segments: [G, 2] start and end in seconds.
-        video: [G] number of the video.
-        label: [G] number of the class.
-    """
-
-    source: str
-    annotations: Mapping[str, VideoAnnotation]
+    source: str  # the file, for messages
+    annotations: Mapping[str, VideoAnnotation]  # of all subsets, by name of the video
     subset: str
-    blocked: frozenset[str]
-    videos: dict[str, int]
-    labels: dict[str, int]
-    segments: NDArray[np.float64]
-    video: NDArray[np.int64]
-    label: NDArray[np.int64]
+    blocked: frozenset[str]  # names of videos that are left out
+    videos: dict[str, int]  # name -> number of every video of the subset that is not blocked
+    labels: dict[str, int]  # class -> number, in order of first occurrence
+    segments: NDArray[np.float64]  # [G, 2] start and end in seconds
+    video: NDArray[np.int64]  # [G] number of the video
+    label: NDArray[np.int64]  # [G] number of the class
 
 
 class Predictions(NamedTuple):
@@ -68,20 +56,14 @@ class Predictions(NamedTuple):
 
     def rows(self, chosen: NDArray[Any]) -> "Predictions":
         """Return the chosen rows, in the order of `chosen` (indices or a mask)."""
-        segments, scores, video, label = self
-        return Predictions(segments[chosen], scores[chosen], video[chosen], label[chosen])
+        return Predictions(*(column[chosen] for column in self))
 
 
 def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:
     """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
     An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
-    nothing matches it.
-
-    Args:
-        source: annotation file or its content.
-        subset: for example "validation".
-        blocked: names of videos to leave out, or the path of a JSON list of them.
+    nothing matches it. `blocked` videos are left out.
 
     Raises:
         InputError: the file is unreadable, an entry is malformed, a segment of any subset is
@@ -120,12 +102,7 @@ def read_predictions(
     Predictions of blocked videos are dropped, as in published evaluations. So are predictions of a
     class that occurs in the file but not in the subset, since no class average contains them. A
     segment of no length is kept with a warning, because published files hold some: it matches
-    nothing and counts as a false positive.
-
-    Args:
-        source: prediction file or its content.
-        truth: the ground truth to compare with.
-        with_labels: False for class-agnostic metrics; then every ``label`` is 0.
+    nothing and counts as a false positive. Without labels every ``label`` is 0.
 
     Raises:
         InputError: the file is unreadable; a video lies outside the subset; a label is unknown; a
@@ -138,21 +115,15 @@ def read_predictions(
     results = {video: items for video, items in results.items() if video not in truth.blocked}
     _refuse_other_videos(name, results, truth)
     try:
-        counts = [len(items) for items in results.values()]
         flat = [item for items in results.values() for item in items]
-        segments = np.array([item["segment"] for item in flat], dtype=np.float64).reshape(-1, 2)
-        scores = np.array([item["score"] for item in flat], dtype=np.float64)
-        labels = [item["label"] for item in flat] if with_labels else []
-        start, end = segments.T
-        good = np.isfinite(np.column_stack((segments, scores))).all() and (start <= end).all()
-        good = good and _are_texts(set(labels))
+        segments, scores, labels = _columns(flat, with_labels)
     except (KeyError, TypeError, ValueError, IndexError):
-        good = False
-    if not good:
         _refuse_malformed(name, results, with_labels)
+    counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
 
+    start, end = segments.T
     empty = np.flatnonzero(start == end)
     if empty.size:
         warnings.warn(
@@ -204,29 +175,24 @@ def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pairs_of(
-    pred_key: NDArray[np.int64],
-    pred_segments: NDArray[np.float64],
-    gt_key: NDArray[np.int64],
-    gt_segments: NDArray[np.float64],
+    predictions: Predictions, truth: GroundTruth, *, same_class: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return all pairs of a prediction and a ground truth of the same key, with their tIoU.
-
-    Args:
-        pred_key: [N] group of each prediction (a video, or a video and a class).
-        pred_segments: [N, 2] seconds.
-        gt_key: [G] group of each ground truth.
-        gt_segments: [G, 2] seconds.
+    """Return all pairs of a prediction and a ground truth of the same video, maybe also class.
 
     Returns:
         prediction [M], ground truth [M] and tIoU [M]; two segments of no length have tIoU 0.
     """
+    pred_key, gt_key = predictions.video, truth.video
+    if same_class:
+        pred_key = pred_key * len(truth.labels) + predictions.label
+        gt_key = gt_key * len(truth.labels) + truth.label
     order = np.argsort(gt_key, kind="stable")
     low = np.searchsorted(gt_key[order], pred_key, side="left")
     count = np.searchsorted(gt_key[order], pred_key, side="right") - low
     pred = np.repeat(np.arange(len(pred_key)), count)
     step = np.arange(len(pred)) - np.repeat(np.cumsum(count) - count, count)
     gt = order[np.repeat(low, count) + step]
-    (p0, p1), (g0, g1) = pred_segments[pred].T, gt_segments[gt].T
+    (p0, p1), (g0, g1) = predictions.segments[pred].T, truth.segments[gt].T
     shared = np.maximum(np.minimum(p1, g1) - np.maximum(p0, g0), 0.0)
     union = (g1 - g0) + (p1 - p0) - shared
     tiou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -276,21 +242,28 @@ def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTru
         )
 
 
+def _columns(items: Sequence[Any], with_labels: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return segments [N, 2], scores [N] and labels; any error means that one cannot be used."""
+    segments = np.array([item["segment"] for item in items], dtype=np.float64).reshape(-1, 2)
+    scores = np.array([item["score"] for item in items], dtype=np.float64)
+    labels = [item["label"] for item in items] if with_labels else []
+    numbers = np.column_stack((segments, scores))
+    if not np.isfinite(numbers).all() or (np.diff(segments) < 0).any() or not _are_texts(labels):
+        raise ValueError("malformed predictions")
+    return segments, scores, labels
+
+
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> NoReturn:
     """Name the first prediction that cannot be used."""
     for video, items in results.items():
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:
-                start, end = map(float, item["segment"])
-                good = np.isfinite([start, end, float(item["score"])]).all() and start <= end
-                good = good and (not with_labels or isinstance(item["label"], str))
-            except (KeyError, TypeError, ValueError):
-                good = False
-            if not good:
+                _columns([item], with_labels)
+            except (KeyError, TypeError, ValueError, IndexError):
                 raise InputError(
                     f"{name}: video {video!r}, prediction {number} is malformed: {item!r}; it needs"
                     " a segment of two numbers, start before end, a score and a label."
-                )
+                ) from None
     raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 
 

@@ -21,17 +21,11 @@ from etadlite.evaluation.arrays import (
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Result of `mean_average_precision`; all values lie in 0..1.
+    """Result of `mean_average_precision`; all values lie in 0..1."""
 
-    Attributes:
-        tiou: [K] thresholds.
-        labels: the C classes of the ground truth, in order of first occurrence.
-        per_class: [C, K] average precision.
-    """
-
-    tiou: NDArray[np.float64]
-    labels: list[str]
-    per_class: NDArray[np.float64]
+    tiou: NDArray[np.float64]  # [K] thresholds
+    labels: list[str]  # the C classes of the ground truth, in order of first occurrence
+    per_class: NDArray[np.float64]  # [C, K] average precision
 
     @property
     def per_tiou(self) -> NDArray[np.float64]:
@@ -92,23 +86,12 @@ def rank_by_class(predictions: Predictions) -> Predictions:
 def match_predictions(
     truth: GroundTruth, ranked: Predictions, tiou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Decide which prediction takes each ground truth.
-
-    Args:
-        truth: G ground truths.
-        ranked: from `rank_by_class`.
-        tiou: [K] thresholds.
+    """Decide which prediction takes each ground truth at each threshold [K].
 
     Returns:
-        [K, G] row of the prediction in ``ranked``, -1 for none.
+        [K, G] row of the prediction in ``ranked`` (from `rank_by_class`), -1 for none.
     """
-    n_classes = len(truth.labels)
-    pred, gt, overlap = pairs_of(
-        ranked.video * n_classes + ranked.label,
-        ranked.segments,
-        truth.video * n_classes + truth.label,
-        truth.segments,
-    )
+    pred, gt, overlap = pairs_of(ranked, truth, same_class=True)
     limits = as_published(tiou)
     near = np.flatnonzero(overlap >= limits.min())
     # Of equal overlaps the official code takes the later ground truth.
@@ -117,7 +100,7 @@ def match_predictions(
     holder = np.empty((len(limits), len(truth.label)), dtype=np.int64)
     for k, threshold in enumerate(limits):
         near = overlap >= threshold
-        holder[k] = _match_in_turn(pred[near], gt[near], len(truth.label))
+        holder[k] = _taken_in_turn(pred[near], gt[near], len(truth.label))
     return holder
 
 
@@ -129,11 +112,8 @@ def precision_of(
 ) -> NDArray[np.float64]:
     """Compute average precision [C, K]; a class without ground truth has 0.
 
-    Args:
-        truth_label: [G] classes of the ground truths.
-        label: [N] classes of the predictions, in the order of `rank_by_class`.
-        holder: [K, G] from `match_predictions`.
-        n_classes: C.
+    Labels are [G] of the ground truths, and [N] of the predictions in the order of `rank_by_class`;
+    `holder` [K, G] is of `match_predictions`.
     """
     n_truths = np.bincount(truth_label, minlength=n_classes)
     first = np.searchsorted(label, np.arange(n_classes))
@@ -149,33 +129,14 @@ def precision_of(
     return per_class
 
 
-def _match_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> NDArray[np.int64]:
-    """Let predictions take their first free candidate by rank, all groups at the same time.
+def _taken_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> list[int]:
+    """Let every prediction take the first of its ground truths that is still free.
 
-    Every prediction asks its first candidate, which keeps the best-ranked asker. Refused and
-    displaced predictions ask their next candidate. All ground truths rank predictions alike, so
-    this ends with the only stable matching, which taking turns by rank gives, too (Gale and Shapley
-    1962).
-
-    Args:
-        pred: [M] rank of the prediction of each candidate pair, ascending.
-        gt: [M] its ground truth; per prediction the preferred one first.
-        n_gt: G, the number of ground truths.
-
-    Returns:
-        [G] rank of the prediction, -1 for none.
+    Pairs [M] come by rank of the prediction, and its preferred ground truths first. The result is
+    [G] the rank of the prediction, -1 for none.
     """
-    n_pairs = len(pred)
-    continues = np.zeros(n_pairs + 1, dtype=bool)
-    continues[1:n_pairs] = pred[1:] == pred[:-1]
-    # A lower row means a better-ranked prediction, so rows serve as priorities.
-    holder = np.full(n_gt, n_pairs)
-    asking = np.flatnonzero(~continues[:n_pairs])
-    while asking.size:
-        before = holder.copy()
-        np.minimum.at(holder, gt[asking], asking)
-        refused = asking[holder[gt[asking]] != asking]
-        displaced = before[(before != holder) & (before < n_pairs)]
-        following = np.concatenate([refused, displaced]) + 1
-        asking = following[continues[following]]
-    return np.append(pred, -1)[holder]
+    holder, last = [-1] * n_gt, -1
+    for rank, candidate in zip(pred.tolist(), gt.tolist(), strict=True):
+        if rank != last and holder[candidate] < 0:
+            holder[candidate] = last = rank
+    return holder

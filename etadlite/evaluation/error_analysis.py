@@ -24,26 +24,17 @@ LENGTH_NAMES = ("XS", "S", "M", "L", "XL")
 class Breakdown:
     """Result of `breakdown`; values lie in 0..1, and are 0 where the count is 0.
 
-    Attributes:
-        tiou: [K] thresholds.
-        labels: the C classes.
-        class_count: [C] number of ground truths.
-        class_precision: [C, K] average precision.
-        class_recall: [C, K] share of the ground truths that a prediction takes.
-        length_count: [5] number of ground truths of each length group, XS to XL.
-        length_precision: [5, K] average precision, mean over the classes of the group.
-        length_recall: [5, K] share of the ground truths that a prediction takes.
-        lengths: names of the length groups.
+    A count is that of the ground truths; recall is the share of them that a prediction takes.
     """
 
-    tiou: NDArray[np.float64]
-    labels: list[str]
-    class_count: NDArray[np.int64]
-    class_precision: NDArray[np.float64]
-    class_recall: NDArray[np.float64]
-    length_count: NDArray[np.int64]
-    length_precision: NDArray[np.float64]
-    length_recall: NDArray[np.float64]
+    tiou: NDArray[np.float64]  # [K] thresholds
+    labels: list[str]  # the C classes
+    class_count: NDArray[np.int64]  # [C]
+    class_precision: NDArray[np.float64]  # [C, K] average precision
+    class_recall: NDArray[np.float64]  # [C, K]
+    length_count: NDArray[np.int64]  # [5], of the length groups XS to XL
+    length_precision: NDArray[np.float64]  # [5, K] mean over the classes of the group
+    length_recall: NDArray[np.float64]  # [5, K]
     lengths: tuple[str, ...] = LENGTH_NAMES
 
 

@@ -20,17 +20,11 @@ from etadlite.evaluation.arrays import (
 
 @dataclass(frozen=True)
 class AverageRecall:
-    """Result of `average_recall`; recalls lie in 0..1.
+    """Result of `average_recall`; recalls lie in 0..1."""
 
-    Attributes:
-        tiou: [K] thresholds.
-        proposals: [A] numbers of proposals per video (AN).
-        per_tiou: [K, A] recall.
-    """
-
-    tiou: NDArray[np.float64]
-    proposals: NDArray[np.int64]
-    per_tiou: NDArray[np.float64]
+    tiou: NDArray[np.float64]  # [K] thresholds
+    proposals: NDArray[np.int64]  # [A] numbers of proposals per video (AN)
+    per_tiou: NDArray[np.float64]  # [K, A] recall
 
     @property
     def average(self) -> NDArray[np.float64]:
@@ -70,7 +64,7 @@ def average_recall(
     ranked = ranked.rows(np.lexsort((-ranked.scores, ranked.video)))
 
     rank = np.arange(len(ranked.video)) - np.searchsorted(ranked.video, ranked.video)
-    pred, gt, overlap = pairs_of(ranked.video, ranked.segments, truth.video, truth.segments)
+    pred, gt, overlap = pairs_of(ranked, truth, same_class=False)
     limits = as_published(thresholds)[:, None]
     per_tiou = np.empty((len(thresholds), len(amounts)))
     for column, amount in enumerate(amounts):

@@ -6,7 +6,7 @@ cannot run a backward pass, so they are always on the CPU.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,8 +20,7 @@ from etadlite.base.draws import Draws
 from etadlite.config import Settings
 from etadlite.detector import valid_proposals
 from etadlite.detector.roi import extend, interpolate
-from etadlite.memory.live import LiveTensors
-from etadlite.memory.measurement import bytes_of, gradients_of, state_of
+from etadlite.memory.measurement import LiveTensors, bytes_of, gradients_of, state_of
 from etadlite.model.system import System
 from etadlite.sampling.proposals import proposal_count
 from etadlite.training.loop import make_optimizer
@@ -33,43 +32,28 @@ from etadlite.training.targets import make_targets
 def fake_system(settings: Settings) -> System:
     """Build the system of a training from fake tensors."""
     system = System(settings, pretrained=False).train()
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with FakeCopyMode(mode):
+    with FakeCopyMode(FakeTensorMode(allow_non_fake_inputs=True)):
         return copy.deepcopy(system)
 
 
 class EncoderPasses(NamedTuple):
-    """Bytes of passes 1 and 3.
+    """Bytes of passes 1 and 3."""
 
-    Attributes:
-        chunk: number of snippets encoded at once.
-        frames: bytes of the frames of one snippet.
-        prefix: bytes that are kept for one snippet.
-        copies: bytes of the weights in bf16, which autocast makes once and keeps for a pass.
-        pass_1: peak with two chunks, without frames and prefix.
-        pass_3: likewise.
-    """
-
-    chunk: int
-    frames: int
-    prefix: int
-    copies: int
-    pass_1: int
-    pass_3: int
+    chunk: int  # the number of snippets encoded at once
+    frames: int  # of one snippet
+    prefix: int  # kept for one snippet
+    copies: int  # the weights in bf16, which autocast makes once and keeps for a pass
+    pass_1: int  # peak with two chunks, without frames and prefix
+    pass_3: int  # likewise
 
 
 @lru_cache(maxsize=256)
 def encoder_passes(
     settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
 ) -> EncoderPasses:
-    """Count passes 1 and 3.
+    """Count passes 1 and 3 in chunks of `chunk` snippets.
 
-    Args:
-        settings: of `system_settings`.
-        bf16: compute in bf16.
-        chunk: snippets encoded at once.
-        rows: snippets that stand for all in pass 1.
-        picked: snippets that stand, in pass 3, for all that get a gradient.
+    In pass 1 `rows` snippets stand for all; in pass 3 `picked` ones stand for all with a gradient.
     """
     system, data = fake_system(settings), settings.data
     encoder = system.encoder
@@ -79,8 +63,7 @@ def encoder_passes(
     with _counted(system) as live:
         frames = torch.zeros(1, rows, 3, data.frames, data.crop, data.crop, dtype=torch.uint8)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            begin = live.live_bytes
-            live.restart()
+            begin = live.restart()
             first = encoder.first_pass(frames, None)
             kept = 0 if first.prefix is None else first.prefix.nbytes
             pass_1 = live.peak_bytes - begin - kept
@@ -88,8 +71,7 @@ def encoder_passes(
         pass_3 = 0
         if picked:
             gradient = torch.zeros_like(first.features)
-            begin = live.live_bytes
-            live.restart()
+            begin = live.restart()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 encoder.third_pass(frames, first, torch.arange(picked)[None], gradient, trained)
             pass_3 = live.peak_bytes - begin - sums
@@ -97,17 +79,11 @@ def encoder_passes(
 
 
 class DetectorPass(NamedTuple):
-    """Bytes of pass 2 beyond weights and features.
+    """Bytes of pass 2 beyond weights and features."""
 
-    Attributes:
-        forward: peak.
-        backward: peak, with the detector's gradients.
-        left: held after the backward pass, without gradients.
-    """
-
-    forward: int
-    backward: int
-    left: int
+    forward: int  # peak
+    backward: int  # peak, with the detector's gradients
+    left: int  # held after the backward pass, without gradients
 
 
 @lru_cache(maxsize=256)
@@ -123,7 +99,7 @@ def detector_pass(settings: Settings, batch: int) -> DetectorPass:
             cells,
             requires_grad=system.encoder is not None and settings.sampling.snippet_ratio > 0,
         )
-        begin = live.live_bytes
+        begin = live.restart()
         proposals = system.proposals[:count].repeat(batch, 1, 1)
         actions = [torch.zeros(2, 2) for _ in range(batch)]
         labels = [torch.zeros(2, dtype=torch.long) for _ in range(batch)]
@@ -136,8 +112,7 @@ def detector_pass(settings: Settings, batch: int) -> DetectorPass:
         loss.backward()
         backward, features.grad = live.peak_bytes - begin, None
         left = live.live_bytes - begin - bytes_of(gradients_of(detector))
-        for parameter in detector.parameters():
-            parameter.grad = None
+        detector.zero_grad()
     return DetectorPass(forward, backward, left)
 
 
@@ -151,17 +126,12 @@ def _roi_samples(settings: Settings) -> float:
     return len(entries.owner) / len(proposals)
 
 
-class Update(NamedTuple):
-    """Bytes of all gradients and of the optimizer's state, and the peak beyond them."""
-
-    gradients: int
-    state: int
-    peak: int
-
-
 @lru_cache(maxsize=8)
-def update_of(settings: Settings, *, foreach: bool) -> Update:
-    """Count the optimizer's step; `foreach` updates all weights at once, as on a GPU."""
+def update_of(settings: Settings, *, foreach: bool) -> tuple[int, int, int]:
+    """Count the bytes of all gradients and of the optimizer's state, and its step's peak beyond.
+
+    `foreach` updates all weights at once, as on a GPU.
+    """
     system = fake_system(settings)
     with _counted(system) as live:
         optimizer = make_optimizer(system, settings.training)
@@ -170,38 +140,30 @@ def update_of(settings: Settings, *, foreach: bool) -> Update:
             for parameter in group["params"]:
                 parameter.grad = torch.zeros_like(parameter)
         optimizer.step()  # makes the state
-        begin = live.live_bytes
-        live.restart()
+        begin = live.restart()
         optimizer.step()
-        result = Update(
-            bytes_of(gradients_of(system)),
-            bytes_of(state_of(optimizer)),
-            live.peak_bytes - begin,
-        )
-        for parameter in system.parameters():
-            parameter.grad = None
-    return result
+        peak = live.peak_bytes - begin
+        gradients, state = bytes_of(gradients_of(system)), bytes_of(state_of(optimizer))
+        system.zero_grad()
+    return gradients, state, peak
 
 
 @contextmanager
 def _counted(system: System, repeats: float = 1.0) -> Iterator["_LiveFakes"]:
     """Count the fake tensors that are made for a system, besides its weights."""
-    mode = next(system.parameters()).fake_mode
-    with mode, _LiveFakes([*system.parameters(), *system.buffers()], repeats) as live:
+    live = _LiveFakes([*system.parameters(), *system.buffers()])
+    live.repeats = repeats
+    with next(system.parameters()).fake_mode, live:
         yield live
 
 
 class _LiveFakes(LiveTensors):
     """Counts fake tensors; where code asks for their numbers, the answer is True, 2.0 or 0.
 
-    Args:
-        existing: see `LiveTensors`.
-        repeats: how often `repeat_interleave` repeats on average: the samples of RoIAlign.
+    `repeat_interleave` repeats `repeats` times on average, as often as RoIAlign takes samples.
     """
 
-    def __init__(self, existing: Iterable[Tensor], repeats: float = 1.0) -> None:
-        super().__init__(existing)
-        self.repeats = repeats
+    repeats = 1.0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -1,19 +1,22 @@
 """The memory of a training step, part by part, and how a real step is measured."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from etadlite.base.devices import resolve_device, use_bf16
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
-from etadlite.memory.live import LiveTensors
 from etadlite.model.sequential_encoder import FirstPass, SequentialEncoder
 from etadlite.model.system import System
 from etadlite.training.loop import make_optimizer
@@ -38,31 +41,19 @@ LASTING = {
 class StepMemory:
     """Bytes on the device in the second or a later training step.
 
-    Attributes:
-        weights: parameters and buffers of encoder and detector.
-        gradients: gradients of all trained weights.
-        optimiser: the optimizer's state.
-        inputs: the batch's frames or features; 0 if they wait in host memory.
-        prefix: the frozen prefix's output for the picked snippets; 0 if it waits in host memory.
-        pass_1: the most that the encoding without gradient holds beyond all parts above.
-        pass_2: the same for the detector, forward and backward.
-        pass_3: the same for the encoding of one chunk with gradient.
-        update: the same for the optimizer's step.
-        total: the peak: what lasts through the step, and the largest of the passes.
-        host: frames and prefix that wait in host memory; not in `total`.
+    What lasts comes first. A pass counts the most that it holds beyond all that.
     """
 
-    weights: int = 0
-    gradients: int = 0
-    optimiser: int = 0
-    inputs: int = 0
-    prefix: int = 0
-    pass_1: int = 0
-    pass_2: int = 0
-    pass_3: int = 0
-    update: int = 0
-    total: int = 0
-    host: int = 0
+    weights: int = 0  # parameters and buffers of encoder and detector
+    gradients: int = 0  # of all trained weights
+    optimiser: int = 0  # the optimizer's state
+    inputs: int = 0  # the batch's frames or features; 0 if they wait in host memory
+    prefix: int = 0  # the frozen prefix's output for the picked snippets; 0 if it waits there
+    pass_1: int = 0  # the encoding without gradient
+    pass_2: int = 0  # the detector, forward and backward
+    pass_3: int = 0  # the encoding of one chunk with gradient
+    update: int = 0  # the optimizer's step
+    host: int = 0  # frames and prefix that wait in host memory; not in `total`
 
     @property
     def fixed(self) -> int:
@@ -74,18 +65,22 @@ class StepMemory:
         """What is held all through the step."""
         return self.fixed + self.inputs + self.prefix
 
+    @property
+    def total(self) -> int:
+        """The peak: what lasts, and the largest of the passes."""
+        return sum(self.stack().values())
+
     def stack(self) -> dict[str, int]:
         """Return titles and bytes that add up to the total: what lasts, and the largest pass."""
         largest = max(PASSES, key=lambda name: getattr(self, name))
         lasting = {title: getattr(self, name) for name, title in LASTING.items()}
-        return lasting | {f"activations of {PASSES[largest]}": self.total - self.lasting}
+        return lasting | {f"activations of {PASSES[largest]}": getattr(self, largest)}
 
     @classmethod
     def of_peaks(cls, peaks: dict[str, int], host: int = 0, **lasting: int) -> "StepMemory":
         """Return the parts, from what lasts and from the absolute peak of each pass."""
         held = sum(lasting.values())
-        beyond = {name: max(0, peaks.get(name, 0) - held) for name in PASSES}
-        return cls(**lasting, **beyond, total=max(peaks.values(), default=held), host=host)
+        return cls(**lasting, **{name: max(0, peaks[name] - held) for name in peaks}, host=host)
 
 
 @dataclass
@@ -93,6 +88,60 @@ class Measurement:
     """The result of `measure`; complete when its context has closed."""
 
     rows: StepMemory = StepMemory()
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, whatever holds them, while it is open.
+
+    It sees all results of torch's operators, in forward and backward passes on the CPU, real
+    tensors and fake ones. It does not see what an operator allocates and frees inside. A storage
+    that views share counts once.
+
+    Args:
+        existing: tensors that exist from the start.
+
+    Attributes:
+        live_bytes: alive now.
+        peak_bytes: the most that was alive at once since `restart`.
+    """
+
+    def __init__(self, existing: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        for tensor in existing:
+            self.count(tensor)
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's storage from now on, unless it is counted already."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._storages:
+            return
+
+        def freed(_: weakref.ref) -> None:
+            del self._storages[key]
+            self.live_bytes -= size
+
+        self._storages[key] = weakref.ref(storage, freed)
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def restart(self) -> int:
+        """Forget the peak so far; return the bytes that are alive now."""
+        self.peak_bytes = self.live_bytes
+        return self.live_bytes
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator and count its results."""
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return made
 
 
 @contextmanager
@@ -111,9 +160,6 @@ def measure(
         system: the trained module; its passes are those of its `SequentialEncoder`, if it has one.
         optimizer: its step is the update; None: there is none.
         inputs: the batch's frames or features.
-
-    Yields:
-        A `Measurement`.
     """
     device = next(system.parameters()).device
     weights = [*system.parameters(), *system.buffers()]
@@ -138,10 +184,7 @@ def measure(
                 stack.enter_context(passes.during(module, "first_pass", "pass_1", note_prefix))
                 stack.enter_context(passes.during(module, "third_pass", "pass_3"))
         if optimizer is not None:
-            before = optimizer.register_step_pre_hook(lambda *_: passes.begin("update"))
-            after = optimizer.register_step_post_hook(lambda *_: passes.end())
-            stack.callback(before.remove)
-            stack.callback(after.remove)
+            stack.enter_context(passes.during(optimizer, "step", "update"))
         yield found
         passes.end()
     on_device = bytes_of(tensor for tensor in given if tensor.device == device)
@@ -207,12 +250,10 @@ def random_batch(settings: Settings) -> Batch:
 class _Passes:
     """The peak of every pass; what belongs to no other pass belongs to the detector's.
 
-    Args:
-        peak: returns the most bytes that were held since the last restart.
-        restart: forgets the peak so far.
+    `peak` returns the most bytes that were held since the last `restart`.
     """
 
-    def __init__(self, peak: Callable[[], int], restart: Callable[[], None]) -> None:
+    def __init__(self, peak: Callable[[], int], restart: Callable[[], Any]) -> None:
         self.peaks: dict[str, int] = {}
         self._peak, self._restart = peak, restart
         self._open = ["pass_2"]
@@ -237,12 +278,11 @@ class _Passes:
         self.peaks[name] = max(self.peaks.get(name, 0), self._peak())
         self._restart()
 
-    @contextmanager
     def during(
-        self, module: nn.Module, method: str, name: str, see: Callable[[Any], Any] = id
-    ) -> Iterator[None]:
-        """Count all calls of a module's method as one pass; `see` is called with their results."""
-        plain = getattr(module, method)
+        self, owner: Any, method: str, name: str, see: Callable[[Any], Any] = id
+    ) -> AbstractContextManager:
+        """Count all calls of a method as one pass; `see` is called with their results."""
+        plain = getattr(owner, method)
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.begin(name)
@@ -253,15 +293,11 @@ class _Passes:
             see(result)
             return result
 
-        setattr(module, method, counted)  # hides the method of the class until it is deleted
-        try:
-            yield
-        finally:
-            delattr(module, method)
+        return patch.object(owner, method, counted)
 
 
 def gradients_of(system: nn.Module) -> list[Tensor]:
-    """Return the gradients that exist."""
+    """Return the gradients of a module that exist."""
     return [p.grad for p in system.parameters() if p.grad is not None]
 
 

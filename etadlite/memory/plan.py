@@ -1,11 +1,13 @@
-"""The memory of a training step, predicted before it runs.
+"""The memory of a training step, predicted before it runs, and what fits a budget.
 
 What the passes need is counted on fake tensors (`fake_passes.py`). What grows in proportion
 (frames, kept prefix, features) follows by formula; comments say what differs on a GPU.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -13,18 +15,17 @@ from etadlite.base.devices import use_bf16
 from etadlite.base.errors import InputError
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
-from etadlite.memory.fake_passes import (
-    DetectorPass,
-    EncoderPasses,
-    detector_pass,
-    encoder_passes,
-    fake_system,
-    update_of,
-)
-from etadlite.memory.measurement import LASTING, PASSES, StepMemory, bytes_of
+from etadlite.memory import fake_passes
+from etadlite.memory.fake_passes import DetectorPass, EncoderPasses
+from etadlite.memory.measurement import PASSES, StepMemory, bytes_of
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
+LARGEST_CHUNK = 16
+"""Snippets; a larger chunk is not faster (this project's choice)."""
+
+LARGEST_BATCH = 1024
+BATCH, CHUNK, RATIO = "training.batch_size", "encoder.chunk_size", "sampling.snippet_ratio"
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,13 @@ class Plan:
     settings: Settings
     device: str
     bf16: bool
+    detector: DetectorPass
+    encoder: EncoderPasses | None
     rows: StepMemory
 
 
 def plan(settings: Settings) -> Plan:
     """Predict the memory of a training step; neither data nor a GPU is needed.
-
-    Args:
-        settings: complete, including `encoder.chunk_size` where videos are encoded.
 
     Raises:
         InputError: the settings fit no system, or the chunk size is missing.
@@ -49,43 +49,44 @@ def plan(settings: Settings) -> Plan:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    bf16 = settings.data.features is None and _bf16(settings, device)
-    passes = passes_of(settings, bf16=bf16)
-    return Plan(settings, device, bf16, step_memory(settings, device, *passes))
-
-
-def passes_of(settings: Settings, *, bf16: bool) -> tuple[DetectorPass, EncoderPasses | None]:
-    """Count the passes of a step: the detector's, and the encoder's where videos are encoded."""
-    common, encoder = system_settings(settings), None
+    precision = settings.training.precision
+    bf16 = precision != "fp32"  # so of a GPU that is missing here
+    if device != "cuda" or torch.cuda.is_available():
+        bf16 = use_bf16(precision, torch.device(device))
+    bf16 = bf16 and settings.data.features is None
+    common, encoder = _system_settings(settings), None
     if settings.data.features is None:
-        encoder = encoder_passes(common, bf16, *_chunks(settings))
-    return detector_pass(common, settings.training.batch_size), encoder
+        encoder = fake_passes.encoder_passes(common, bf16, *_chunks(settings))
+    detector = fake_passes.detector_pass(common, settings.training.batch_size)
+    rows = _step_memory(settings, device, detector, encoder)
+    return Plan(settings, device, bf16, detector, encoder, rows)
 
 
-def step_memory(
+def _step_memory(
     settings: Settings, device: str, detector: DetectorPass, encoder: EncoderPasses | None
 ) -> StepMemory:
     """Put the parts of a step's memory together from what its passes need."""
-    common, on_gpu = system_settings(settings), device == "cuda"
-    system, update = fake_system(common), update_of(common, foreach=on_gpu)
-    features = 4 * settings.detector.in_channels * all_snippets(settings)
+    common, on_gpu = _system_settings(settings), device == "cuda"
+    system = fake_passes.fake_system(common)
+    gradients, state, update = fake_passes.update_of(common, foreach=on_gpu)
+    features = 4 * settings.detector.in_channels * _all_snippets(settings)
     moved = features if on_gpu and encoder is None else 0
     inputs, prefix, prefix_on_host = features, 0, False
     if encoder is not None:
-        inputs, prefix = encoder.frames * all_snippets(settings), encoder.prefix * _kept(settings)
+        inputs, prefix = encoder.frames * _all_snippets(settings), encoder.prefix * _kept(settings)
         prefix_on_host = on_gpu and settings.encoder.keep_prefix == "host"
     lasting = {
         "weights": bytes_of([*system.parameters(), *system.buffers()]),
-        "gradients": update.gradients,
-        "optimiser": update.state,
+        "gradients": gradients,
+        "optimiser": state,
         "inputs": 0 if on_gpu else inputs,  # they move to a GPU chunk by chunk
         "prefix": 0 if prefix_on_host else prefix,
     }
     base = sum(lasting.values())
     peaks = {
         # The gradients of the step before live until this step's backward pass begins.
-        "pass_2": base + moved + max(detector.forward, detector.backward - update.gradients),
-        "update": base + moved - lasting["prefix"] + detector.left + update.peak,
+        "pass_2": base + moved + max(detector.forward, detector.backward - gradients),
+        "update": base + moved - lasting["prefix"] + detector.left + update,
     }
     if encoder is not None:
         # On a GPU the next chunk is moved while this one is used.
@@ -109,10 +110,8 @@ def memory_table(plan: Plan, measured: StepMemory | None = None) -> str:
     settings, batch = plan.settings, plan.settings.training.batch_size
 
     def sizes(rows: StepMemory) -> list[int]:
-        parts = [getattr(rows, name) for name in LASTING]
         passes = [getattr(rows, name) for name in PASSES]
-        total = rows.total
-        return [*parts, total - rows.lasting, total, total // batch, *passes, rows.host]
+        return [*rows.stack().values(), rows.total, rows.total // batch, *passes, rows.host]
 
     titles = [*plan.rows.stack(), "total", "total per video"]
     titles += [*(f"  {title}" for title in PASSES.values()), "in host memory"]
@@ -131,14 +130,9 @@ def memory_table(plan: Plan, measured: StepMemory | None = None) -> str:
 
 
 def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
-    """Return what a step needs, as the end of a sentence about memory that ran out.
-
-    Args:
-        settings: the settings of the step.
-        chunks: numbers of snippets encoded at once; the need is given for each.
-    """
+    """Return what a step needs with each of some chunk sizes, as the end of a sentence."""
     try:
-        plans = [plan(settings.changed({"encoder.chunk_size": chunk})).rows for chunk in chunks]
+        plans = [plan(settings.changed({CHUNK: chunk})).rows for chunk in chunks]
     except (RuntimeError, MemoryError):  # memory does not suffice for the plan either
         return ""
     needs = [f"{rows.total / MIB:,.0f} MiB" for rows in plans]
@@ -150,7 +144,115 @@ def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
     )
 
 
-def system_settings(settings: Settings) -> Settings:
+def with_chunk_size(settings: Settings) -> Settings:
+    """Return the settings with a chunk size: as given, or chosen from `training.memory`.
+
+    The chosen one is the largest, up to `LARGEST_CHUNK`, with which a step fits.
+
+    Raises:
+        InputError: neither is given, or not even one snippet at a time fits.
+    """
+    if settings.encoder.chunk_size is not None or settings.data.features is not None:
+        return settings
+    budget = settings.training.memory
+    if budget is None:
+        raise InputError(
+            "encoder.chunk_size is null: give it, or a budget to choose it from, as "
+            "training.memory=6GB"
+        )
+
+    def need(chunk: int) -> int:
+        return plan(settings.changed({CHUNK: chunk})).rows.total
+
+    chunk = _largest(min(LARGEST_CHUNK, _all_snippets(settings)), budget, need)
+    if chunk is None:
+        raise InputError(
+            f"training.memory of {budget / MIB:.0f} MiB is too little: with one snippet at a time "
+            f"this step needs {need(1) / MIB:.0f} MiB; raise it, or lower "
+            "training.batch_size"
+        )
+    return settings.changed({CHUNK: chunk})
+
+
+def largest(settings: Settings, budget: int) -> dict[str, float | None]:
+    """Return how far batch, chunk and snippet ratio can go within a budget in bytes.
+
+    Each is changed alone; None if none fits alone. The passes of other batches and chunks are not
+    counted: they lie on a straight line.
+
+    Raises:
+        InputError: not even batch 1, chunk 1 and a single snippet per video fit.
+    """
+    now = plan(settings)
+    if now.rows.total > budget:
+        _refuse_below_floor(settings, budget)
+    snippets, everything = settings.data.snippets, _all_snippets(settings)
+    batch = settings.training.batch_size
+    detector, encoder = now.detector, now.encoder
+
+    def need(name: str, value: float, detector: DetectorPass, encoder: EncoderPasses | None) -> int:
+        changed = settings.changed({name: value})
+        return _step_memory(changed, now.device, detector, encoder).total
+
+    of_batch = _line(lambda n: plan(settings.changed({BATCH: n})).detector, batch, 2 * batch)
+    most = _largest(LARGEST_BATCH, budget, lambda n: need(BATCH, n, of_batch(n), encoder))
+    if encoder is None:
+        return {"batch": most}
+    size = encoder.chunk
+    of_chunk = _line(
+        lambda n: plan(settings.changed({CHUNK: n})).encoder,
+        size,
+        2 * size if 2 * size <= everything else max(1, size // 2),
+    )
+    chunk = _largest(everything, budget, lambda n: need(CHUNK, n, detector, of_chunk(n)))
+    count = None
+    if settings.sampling.snippet_ratio:
+        count = _largest(snippets, budget, lambda n: need(RATIO, n / snippets, detector, encoder))
+    return {"batch": most, "chunk": chunk, "snippet ratio": count and count / snippets}
+
+
+def advice(settings: Settings, budget: int) -> str:
+    """Return what fits a budget in bytes, as text; the errors are those of `largest`."""
+    lines = [f"predicted to fit {budget / MIB:.0f} MiB, each changed alone:"]
+    for title, value in largest(settings, budget).items():
+        text = "none: change another too" if value is None else f"up to {value:.4g}"
+        lines.append(f"  {title:<14}{text}")
+    return "\n".join(lines)
+
+
+def _refuse_below_floor(settings: Settings, budget: int) -> None:
+    """Refuse a budget in which not even the smallest step fits."""
+    smallest: dict[str, float] = {BATCH: 1, CHUNK: 1}
+    if settings.sampling.snippet_ratio:
+        smallest[RATIO] = 1 / settings.data.snippets
+    floor = plan(settings.changed(smallest)).rows
+    if floor.total > budget:
+        raise InputError(
+            f"a memory budget of {budget / MIB:.0f} MiB lies below the floor of "
+            f"{floor.total / MIB:.0f} MiB that this system needs with batch 1, chunk 1 and one "
+            f"sampled snippet ({floor.fixed / MIB:.0f} MiB are weights, gradients and optimiser): "
+            "raise the budget or choose a smaller encoder or detector"
+        )
+
+
+def _line(count: Callable[[int], Any], first: int, second: int) -> Callable[[int], Any]:
+    """Return the straight line, field by field, through what `count` gives for two numbers."""
+    at_first, at_second = count(first), count(second)
+
+    def at(n: int) -> Any:
+        share = (n - first) / (second - first) if second != first else 0
+        fields = zip(at_first, at_second, strict=True)
+        return type(at_first)(*(round(a + share * (b - a)) for a, b in fields))
+
+    return at
+
+
+def _largest(most: int, budget: int, need: Callable[[int], int]) -> int | None:
+    """Return the largest number in 1..most whose growing need fits a budget; None: none does."""
+    return bisect_right(range(1, most + 1), budget, key=need) or None
+
+
+def _system_settings(settings: Settings) -> Settings:
     """Return the settings that building a system and running its detector need.
 
     All others get fixed values, so that plans of different batches and chunks share their passes.
@@ -168,16 +270,9 @@ def system_settings(settings: Settings) -> Settings:
     )
 
 
-def all_snippets(settings: Settings) -> int:
+def _all_snippets(settings: Settings) -> int:
     """Return B x N, the snippets of a batch."""
     return settings.training.batch_size * settings.data.snippets
-
-
-def _bf16(settings: Settings, device: str) -> bool:
-    """Return True if the encoder computes in bf16; a GPU that is missing here is assumed to."""
-    if device == "cuda" and not torch.cuda.is_available():
-        return settings.training.precision != "fp32"
-    return use_bf16(settings.training.precision, torch.device(device))
 
 
 def _picked(settings: Settings) -> int:
@@ -190,7 +285,7 @@ def _kept(settings: Settings) -> int:
     """Return for how many snippets the prefix is kept: for all if they are picked late."""
     needs = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy].needs
     picked = _picked(settings)
-    return picked if needs in ("nothing", "labels") or not picked else all_snippets(settings)
+    return picked if needs in ("nothing", "labels") or not picked else _all_snippets(settings)
 
 
 def _chunks(settings: Settings) -> tuple[int, int, int]:
@@ -198,6 +293,6 @@ def _chunks(settings: Settings) -> tuple[int, int, int]:
     size = settings.encoder.chunk_size
     if size is None:
         raise InputError("a plan needs encoder.chunk_size, for example encoder.chunk_size=4")
-    everything, picked = all_snippets(settings), _picked(settings)
+    everything, picked = _all_snippets(settings), _picked(settings)
     largest = min(size, max(picked, everything - picked))
     return largest, min(2 * largest, everything), min(2 * largest, picked)

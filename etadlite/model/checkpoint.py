@@ -5,7 +5,7 @@ from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly, load_weights, save_weights
-from etadlite.config import Settings, flat, parse_settings
+from etadlite.config import Settings, flat, read_settings
 from etadlite.model.system import System
 
 
@@ -23,7 +23,7 @@ def checkpoint_settings(path: Path) -> Settings:
     _, metadata = load_weights(path)
     if "settings" not in metadata:
         raise InputError(f"{path} holds weights but no settings: it is no checkpoint of a run")
-    return parse_settings(metadata["settings"], str(path))
+    return read_settings(metadata["settings"], str(path))
 
 
 def load_checkpoint(path: Path, settings: Settings) -> System:

@@ -54,7 +54,7 @@ def run_training(
     # 2. System and videos; whatever is wrong with them shows before a directory is made.
     chosen = settings
     if settings.encoder.chunk_size is None:
-        from etadlite.memory.budget import with_chunk_size  # few runs need the room of memory
+        from etadlite.memory.plan import with_chunk_size  # few runs need the room of memory
 
         chosen = with_chunk_size(settings)
     training, data = prepare(chosen, state)

@@ -17,11 +17,8 @@ similarities: among items that are all alike, any can be drawn."""
 def gaussian_similarity(points: Tensor) -> Tensor:
     """Return similarities exp(-d^2 / m), with d the distance of two points and m the mean of d^2.
 
-    Args:
-        points: [R, M, C]; the mean is over all pairs of a row.
-
-    Returns:
-        [R, M, M]; ones if all points are equal.
+    Points are [R, M, C], and the mean is over all pairs of a row. The result is [R, M, M]; ones if
+    all points are equal.
     """
     square = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     mean = square.mean(dim=(1, 2), keepdim=True)
@@ -29,16 +26,13 @@ def gaussian_similarity(points: Tensor) -> Tensor:
 
 
 def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
-    """Draw a set from each of R k-DPPs.
+    """Draw a set from each of R k-DPPs: a mask [R, M] of the drawn items.
 
     Args:
         similarity: [R, M, M] symmetric, positive semi-definite, of magnitude 1; a row and column of
             zeros is no item.
         counts: [R] size of each set, at most the number of its items.
         draw: [R, 2, M] uniform numbers.
-
-    Returns:
-        Mask [R, M] of the drawn items.
     """
     if similarity.device.type == "mps":  # which has neither eigenvectors nor float64
         return sample_kdpp(similarity.cpu(), counts.cpu(), draw.cpu()).to(similarity.device)

@@ -7,13 +7,8 @@ from torch import Tensor
 def farthest_points(points: Tensor, first: Tensor, count: int) -> Tensor:
     """Pick points one by one, each with the largest distance to its nearest earlier pick.
 
-    Args:
-        points: [B, C, M] M points with C coordinates per video.
-        first: [B] the first pick of each video.
-        count: 1..M.
-
-    Returns:
-        Distinct indices [B, count] in the order of picking; of equally far points the first.
+    Every video has M `points` [B, C, M] with C coordinates, and a `first` pick [B]. The result is
+    distinct indices [B, count] in the order of picking; of equally far points the first.
     """
     picked = [first]
     nearest = torch.full_like(points[:, 0], torch.inf)

@@ -16,6 +16,13 @@ from etadlite.base.segments import tiou
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 
+IOU_BINS = 5
+"""Number of tIoU bins of equal width in `iou_balanced_proposals`."""
+CANDIDATES = 2
+"""Random candidates per pick in `farthest_proposals` and `kdpp_proposals`."""
+GROUP = 16
+"""Largest number of candidates of one k-DPP in `kdpp_proposals`."""
+
 
 class ProposalContext(NamedTuple):
     """What a strategy may use.
@@ -75,10 +82,6 @@ def block_proposals(context: ProposalContext, count: int) -> Tensor:
     return context.proposals[(ring + draw / 2).topk(count, dim=1, largest=False).indices]
 
 
-IOU_BINS = 5
-"""Number of tIoU bins of equal width in `iou_balanced_proposals`."""
-
-
 def iou_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
     """Pick equal shares of `IOU_BINS` bins of the tIoU with the best action."""
     proposals = context.proposals
@@ -96,10 +99,6 @@ def scale_balanced_proposals(context: ProposalContext, count: int) -> Tensor:
     return _balanced(context, bins, int(octave.max()) + 1, count)
 
 
-CANDIDATES = 2
-"""Random candidates per pick in `farthest_proposals` and `kdpp_proposals`."""
-
-
 def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
     """Pick by farthest-point sampling among random candidates, twice as many as picks.
 
@@ -110,10 +109,6 @@ def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
     points = _points(context.proposals)[candidates].mT.contiguous()  # [B, 2, M]
     picked = farthest_points(points, torch.zeros_like(candidates[:, 0]), count)
     return context.proposals[candidates.gather(1, picked)]
-
-
-GROUP = 16
-"""Largest number of candidates of one k-DPP in `kdpp_proposals`."""
 
 
 def kdpp_proposals(context: ProposalContext, count: int) -> Tensor:
@@ -163,11 +158,7 @@ def _length(proposals: Tensor) -> Tensor:
 def _balanced(context: ProposalContext, bins: Tensor, number: int, count: int) -> Tensor:
     """Pick random proposals, a nearly equal share of each bin; others make up for small bins.
 
-    Args:
-        context: see `ProposalContext`.
-        bins: [B, P] the bin of each proposal.
-        number: number of bins.
-        count: number of picks.
+    `bins` [B, P] gives the bin of each proposal, and `number` how many there are.
     """
     turn = context.draws.rand(number).argsort(dim=1, descending=True).argsort(dim=1)
     order = context.draws.rand(len(context.proposals)).argsort(dim=1)

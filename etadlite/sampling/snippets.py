@@ -13,7 +13,11 @@ from torch import Tensor
 from etadlite.base.draws import Draws
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
-from etadlite.sampling.importance import proportional_probabilities, systematic_sample
+
+LABEL_SHARE = 0.75
+"""Share of the picks that a label strategy draws from its preferred snippets."""
+BOUNDARY_REACH = 1.5
+"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
 
 
 class SnippetContext(NamedTuple):
@@ -34,9 +38,6 @@ class SnippetContext(NamedTuple):
     gradient: Tensor | None = None
 
 
-Needs = Literal["nothing", "labels", "features", "gradient"]
-
-
 class SnippetStrategy(NamedTuple):
     """A way to choose snippets.
 
@@ -50,7 +51,7 @@ class SnippetStrategy(NamedTuple):
     """
 
     pick: Callable[[SnippetContext, int], Tensor]
-    needs: Needs = "nothing"
+    needs: Literal["nothing", "labels", "features", "gradient"] = "nothing"
     inclusion: Callable[[SnippetContext, int], Tensor] | None = None
     weighted: bool = False
 
@@ -105,24 +106,9 @@ def kdpp_snippets(context: SnippetContext, count: int) -> Tensor:
     return picked.nonzero()[:, 1].unflatten(0, (-1, count))
 
 
-LABEL_SHARE = 0.75
-"""Share of the picks that a label strategy draws from its preferred snippets."""
-
-BOUNDARY_REACH = 1.5
-"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
-
-Preference = Callable[[Tensor, Tensor], Tensor]
-"""(actions [A, 2], middles of the cells [N, 1]) -> mask [N] of the preferred snippets."""
-
-
 def foreground(actions: Tensor, middle: Tensor) -> Tensor:
     """Prefer snippets whose middle lies in an action."""
     return ((actions[:, 0] <= middle) & (middle < actions[:, 1])).any(dim=1)
-
-
-def background(actions: Tensor, middle: Tensor) -> Tensor:
-    """Prefer snippets whose middle lies in no action."""
-    return ~foreground(actions, middle)
 
 
 def boundary(actions: Tensor, middle: Tensor) -> Tensor:
@@ -130,9 +116,10 @@ def boundary(actions: Tensor, middle: Tensor) -> Tensor:
     return ((actions.flatten() - middle).abs() <= BOUNDARY_REACH).any(dim=1)
 
 
-def label_strategy(preference: Preference) -> SnippetStrategy:
+def label_strategy(preference: Callable[[Tensor, Tensor], Tensor]) -> SnippetStrategy:
     """Draw `LABEL_SHARE` of the picks from preferred snippets, the rest from the others.
 
+    `preference` gives their mask [N] from actions [A, 2] and the middles of the cells [N, 1].
     If one group is too small, the other one makes up for it. A fractional share is rounded up or
     down at random, so that the probabilities are exact, and positive for every snippet.
     """
@@ -166,6 +153,46 @@ def label_strategy(preference: Preference) -> SnippetStrategy:
     return SnippetStrategy(pick, "labels", inclusion)
 
 
+def proportional_probabilities(size: Tensor, count: int) -> Tensor:
+    """Return probabilities [B, N] proportional to sizes [B, N], at most 1, that sum to `count`.
+
+    The excess over 1 is distributed over the others in proportion. A size below a millionth of the
+    row's largest counts as that much, so that a row with few positive sizes, or none, works, too:
+    all probabilities are above 0.
+    """
+    size = size if size.device.type == "mps" else size.double()
+    greatest = size.amax(dim=1, keepdim=True)
+    size = torch.where(greatest > 0, (size / greatest).clamp(min=1e-6), 1.0)
+    ordered, order = size.sort(dim=1, descending=True)
+    rest = ordered.flip(1).cumsum(dim=1).flip(1)  # sum of each size and all smaller ones
+    left = count - torch.arange(size.shape[1], device=size.device)
+    # All sizes before the first one whose share of the rest is at most 1 are certain.
+    certain = (left * ordered <= rest).long().argmax(dim=1, keepdim=True)
+    scale = (count - certain) / rest.gather(1, certain)
+    is_certain = order.argsort(dim=1) < certain
+    return torch.where(is_certain, 1.0, (scale * size).clamp(max=1))
+
+
+def systematic_sample(probabilities: Tensor, draw: Tensor, count: int) -> Tensor:
+    """Pick exactly `count` items with exactly these probabilities.
+
+    The probabilities are laid end to end in random order, and the items under the points u, u + 1,
+    u + 2, ... are picked (systematic sampling).
+
+    Args:
+        probabilities: [B, N], each at most 1, with the sum `count`.
+        draw: [B, N + 1] uniform numbers.
+        count: number of picks; the result is distinct indices [B, count].
+    """
+    order = draw[:, :-1].argsort(dim=1)
+    ends = probabilities.gather(1, order).cumsum(dim=1)
+    number = torch.arange(count, device=draw.device)
+    place = torch.searchsorted(ends, draw[:, -1:].to(ends.dtype) + number, right=True)
+    # Rounding of the sums must not pick an item twice, nor one after the last.
+    place = (place - number).cummax(dim=1).values.clamp(max=probabilities.shape[1] - count) + number
+    return order.gather(1, place)
+
+
 def gradient_norm_probabilities(context: SnippetContext, count: int) -> Tensor:
     """Return probabilities [B, N] proportional to the norm of a snippet's feature gradient."""
     return proportional_probabilities(_finite(context.gradient).norm(dim=1), count)
@@ -192,7 +219,7 @@ SNIPPET_STRATEGIES: dict[str, SnippetStrategy] = {
     "kdpp": SnippetStrategy(kdpp_snippets, "features"),
     "foreground": label_strategy(foreground),
     "boundary": label_strategy(boundary),
-    "background": label_strategy(background),
+    "background": label_strategy(lambda *given: ~foreground(*given)),
     "gradient_norm": SnippetStrategy(
         gradient_norm_snippets,
         "gradient",

@@ -53,11 +53,7 @@ def _knee(hip: np.ndarray, foot: np.ndarray, leg: float) -> tuple[np.ndarray, np
 
 
 def joints(body: Body, phases: np.ndarray) -> dict[str, np.ndarray]:
-    """Place the joints of a figure whose parts have the phases [F, 6].
-
-    Returns:
-        Name -> float [F, 2].
-    """
+    """Place the joints of a figure whose parts have the phases [F, 6]: name -> float [F, 2]."""
     # The easing belongs to the path, not to time: movements swing, and phases stay uniform.
     share = (1 - np.cos(np.pi * phases)) / 2
     bent = 1 - share[:, HEIGHT]
@@ -95,8 +91,8 @@ def joints(body: Body, phases: np.ndarray) -> dict[str, np.ndarray]:
 def capsules(body: Body, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw a figure whose parts have the phases [F, 6].
 
-    Returns:
-        Capsules float [F, n, 6] (x0, y0, r0, x1, y1, r1), farthest first, and colours uint8 [n, 3].
+    Returns capsules float [F, n, 6] (x0, y0, r0, x1, y1, r1), farthest first, and colours uint8
+    [n, 3].
     """
     at = joints(body, phases)
     parts: list[np.ndarray] = []

@@ -86,10 +86,7 @@ def studio_clips(
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = FPS) -> None:
     """Write H.264 in MP4 (yuv420p, a key frame every 15 frames), whole or not at all.
 
-    Args:
-        path: ends in .mp4.
-        frames: pictures uint8 [H, W, 3] RGB, H and W even.
-        fps: frames per second.
+    `path` ends in .mp4; frames are pictures uint8 [H, W, 3] RGB, H and W even.
     """
     with written_whole(path) as draft, av.open(draft, "w") as container:
         stream = None
@@ -123,8 +120,8 @@ def make_dataset(
     processes (`workers`; by default one per core).
 
     Returns:
-        The path of the annotation file (ActivityNet structure, subsets "training" and
-        "validation", each video with "fps" and "frame", its number of frames).
+        The path of the annotation file (ActivityNet structure, with "fps" and "frame", the number
+        of frames, of each video).
 
     Raises:
         InputError: the size does not exist, or the folder holds something else.

@@ -48,17 +48,11 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Motion:
-    """What a figure does in F frames.
+    """What a figure does in F frames."""
 
-    Attributes:
-        phases: float [F, 6], the phase of every part.
-        place: float [F], how far the figure stands from its spot, in frame widths.
-        actions: (first frame, frame after the last, class) of each action, in order.
-    """
-
-    phases: np.ndarray
-    place: np.ndarray
-    actions: tuple[tuple[int, int, int], ...]
+    phases: np.ndarray  # float [F, 6], the phase of every part
+    place: np.ndarray  # float [F], how far the figure stands from its spot, in frame widths
+    actions: tuple[tuple[int, int, int], ...]  # first frame, frame after the last, class; in order
 
 
 def run_part(
@@ -76,12 +70,16 @@ def run_part(
     return np.where(position < rise, out, back)
 
 
-def perform(rng: np.random.Generator, start: np.ndarray, label: int, frames: int) -> np.ndarray:
-    """Return the phases [frames, 6] of one action: its part moves, the others rest."""
+def perform(
+    rng: np.random.Generator, start: np.ndarray, label: int, frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Do one action, or `IDLE`; return the same as `loiter`."""
+    if label == IDLE:
+        return loiter(rng, start, frames)
     part, rise = ACTIONS[label]
-    phases = np.repeat(start[None], frames, axis=0)
+    phases = np.repeat(start[None], frames, axis=0)  # the other parts rest
     phases[:, part] = run_part(rng, start[part], rise, rng.uniform(0.6, 0.85), frames)
-    return phases
+    return phases, np.zeros(frames)
 
 
 def loiter(
@@ -139,12 +137,9 @@ def stroll(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 def plan_clip(rng: np.random.Generator, label: int, frames: int) -> Motion:
     """Plan a trimmed clip: one action from the first frame to the last, or (`IDLE`) none."""
-    start = rng.random(PARTS)
-    if label == IDLE:
-        phases, speed = loiter(rng, start, frames)
-        return Motion(sway(rng, phases), np.cumsum(speed), ())
-    phases, place = perform(rng, start, label, frames), np.zeros(frames)
-    return Motion(sway(rng, phases), place, ((0, frames, label),))
+    phases, speed = perform(rng, rng.random(PARTS), label, frames)
+    actions = () if label == IDLE else ((0, frames, label),)
+    return Motion(sway(rng, phases), np.cumsum(speed), actions)
 
 
 class _Timeline:
@@ -155,20 +150,16 @@ class _Timeline:
         self.pieces: list[tuple[np.ndarray, np.ndarray]] = []  # phases and walking speed
         self.actions: list[tuple[int, int, int]] = []
 
-    def _add(self, phases: np.ndarray, speed: np.ndarray) -> None:
+    def add(self, until: int, label: int = IDLE) -> None:
+        phases, speed = perform(self.rng, self.here, label, until - self.at)
         self.pieces.append((phases, speed))
-        self.at += len(phases)
-        self.here = phases[-1] if len(phases) else self.here
+        if label != IDLE:
+            self.actions.append((self.at, until, label))
+        if until > self.at:
+            self.at, self.here = until, phases[-1]
 
-    def rest_until(self, frame: int) -> None:
-        self._add(*loiter(self.rng, self.here, frame - self.at))
-
-    def act_until(self, frame: int, label: int) -> None:
-        self.actions.append((self.at, frame, label))
-        frames = frame - self.at
-        self._add(perform(self.rng, self.here, label, frames), np.zeros(frames))
-
-    def motion(self) -> Motion:
+    def motion(self, frames: int) -> Motion:
+        self.add(frames)
         phases, speed = map(np.concatenate, zip(*self.pieces, strict=True))
         # The figure turns back at WALK on both sides, so that it never leaves the picture.
         place = np.abs((np.cumsum(speed) + WALK) % (4 * WALK) - 2 * WALK) - WALK
@@ -182,10 +173,9 @@ def plan_video(rng: np.random.Generator, frames: int) -> Motion:
         gap, action = (round(rng.uniform(*span) * FPS) for span in ((0.5, 6.0), (2.0, 8.0)))
         if line.at + gap + action > frames - FPS // 2:
             # The last gap takes the rest, so that the end of the video cuts no action off.
-            line.rest_until(frames)
-            return line.motion()
-        line.rest_until(line.at + gap)
-        line.act_until(line.at + action, int(rng.integers(len(CLASSES))))
+            return line.motion(frames)
+        line.add(line.at + gap)
+        line.add(line.at + action, int(rng.integers(len(CLASSES))))
 
 
 def plan_timeline(
@@ -199,7 +189,6 @@ def plan_timeline(
     for begins, ends, label in sorted(actions):
         first, last = max(begins, line.at), min(ends, frames)
         if last > first:
-            line.rest_until(first)
-            line.act_until(last, label)
-    line.rest_until(frames)
-    return line.motion()
+            line.add(first)
+            line.add(last, label)
+    return line.motion(frames)

@@ -154,9 +154,8 @@ def _stamps(
 ) -> list[tuple[list, list, list]]:
     """Project capsules as the camera sees them.
 
-    Returns:
-        Per frame: corner and extent (in pixels) of the smallest window that holds all capsules, and
-        their polygons in supersampled pixels from that corner.
+    Returns, per frame, corner and extent (in pixels) of the smallest window that holds all
+    capsules, and their polygons in supersampled pixels from that corner.
     """
     shapes = shapes.copy()
     for axis in (0, 1):
