@@ -8,6 +8,7 @@ from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
 from etadlite.encoders import StagedEncoder, freeze, tiny_encoder
 from etadlite.encoders.build import compile_parts
+from etadlite.encoders.staged import STAGES
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.sampling.snippets import (
     RANDOM,
@@ -157,16 +158,14 @@ def late(pick=None) -> SnippetStrategy:
 class Small(StagedEncoder):
     """A stem and four stages of one convolution each."""
 
-    channels = 6
-
     def __init__(self, stages: int | None) -> None:
-        super().__init__()
-        for name in self.stage_names:
+        row = {}
+        for name in STAGES:
             inputs = 3 if name == "stem" else 6
             stage = (nn.Conv3d(inputs, 6, 3, padding=1), nn.BatchNorm3d(6), nn.ReLU())
-            setattr(self, name, nn.Sequential(*stage))
-        self.register_pixel_statistics()
-        freeze(self.train(), stages)
+            row[name] = nn.Sequential(*stage)
+        super().__init__(row, 6)
+        freeze(self, stages)
 
 
 @pytest.mark.parametrize("keep", ["device", "host", "nothing"])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from etadlite.base.weights import load_exactly
-from etadlite.encoders.staged import StagedEncoder
+from etadlite.encoders.staged import STAGES, StagedEncoder
 
 
 class TemporalConv(nn.Conv3d):
@@ -48,7 +48,7 @@ class OwnPlanesConv(SharedPlanesConv):
         super().__init__(in_planes, out_planes, midplanes, *rest)
 
 
-class R2Plus1D(StagedEncoder, VideoResNet):
+class R2Plus1D(StagedEncoder):
     """R(2+1)D as TSP trained it (Alwassel et al. 2021), without its heads.
 
     Args:
@@ -61,20 +61,17 @@ class R2Plus1D(StagedEncoder, VideoResNet):
     """
 
     blocks: ClassVar[dict[int, list[int]]] = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
-    channels = 512
 
     def __init__(self, depth: int = 34, own_planes: bool = True) -> None:
         if depth not in self.blocks:
             raise ValueError(f"R(2+1)D comes with depth 18 or 34, not {depth}")
         convolution = OwnPlanesConv if own_planes else SharedPlanesConv
-        VideoResNet.__init__(self, BasicBlock, [convolution] * 4, self.blocks[depth], R2Plus1dStem)
-        del self.fc, self.avgpool
+        net = VideoResNet(BasicBlock, [convolution] * 4, self.blocks[depth], R2Plus1dStem)
+        super().__init__({name: getattr(net, name) for name in STAGES}, 512)
         if own_planes:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm3d):
                     module.eps, module.momentum = 1e-3, 0.9
-        self.register_pixel_statistics()
-        self.train()
 
 
 def from_tsp(state_dict: Mapping, *, prefix: str = "") -> R2Plus1D:

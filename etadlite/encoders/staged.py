@@ -1,32 +1,63 @@
-"""The contract of the encoders here: uint8 snippets in, one feature per snippet out.
+"""The contract of the encoders: uint8 snippets in, one feature per snippet out.
 
-An encoder is a stem and stages in a row, cut into a frozen prefix and a trained suffix:
+An encoder is a row of stages, cut into a frozen prefix and a trained suffix:
 ``forward(frames) = encode_suffix(encode_prefix(frames))``. It normalises its frames itself.
 """
 
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-PIXEL_MEAN = (110.2008, 100.63983, 95.99475)
-PIXEL_STD = (58.14765, 56.46975, 55.332195)
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+"""The names of torchvision's residual networks, which most encoders here use."""
+
+Pixel = tuple[float, float, float]
+
+# Of Kinetics, in 0..255, as torchvision's video networks and TSP use them.
+PIXEL_MEAN: Pixel = (110.2008, 100.63983, 95.99475)
+PIXEL_STD: Pixel = (58.14765, 56.46975, 55.332195)
 
 
 class StagedEncoder(nn.Module):
-    """Base of the encoders; a subclass defines ``stem`` and ``layer1`` .. ``layer4``."""
+    """A video encoder in stages: uint8 [n, 3, F, H, W] -> [n, C].
 
-    channels: int  # C, the length of a feature
-    frozen_stages: int | None = None  # frozen stages after the frozen stem; None: none is frozen
-    stage_names: ClassVar[tuple[str, ...]] = ("stem", "layer1", "layer2", "layer3", "layer4")
+    Args:
+        stages: name -> module, in their order. The first one takes normalised frames
+            [n, 3, F, H, W]; n stays the first axis of all activations.
+        channels: C, the length of a feature.
+        mean: of the red, green and blue pixels that the weights expect, in 0..255.
+        std: their deviation.
+        pool: last activations -> features [n, C], at least float32; None: the mean over all axes
+            after the channels.
+    """
+
     pixel_scale: Tensor
     pixel_shift: Tensor
+    frozen_stages: int | None = None  # after the frozen first stage; None: nothing is frozen
 
-    def register_pixel_statistics(self) -> None:
-        """Keep the pixel mean and deviation as buffers that are not part of the weights."""
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        self.register_buffer("pixel_scale", 1 / std, persistent=False)
-        self.register_buffer("pixel_shift", -mean / std, persistent=False)
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        channels: int,
+        *,
+        mean: Pixel = PIXEL_MEAN,
+        std: Pixel = PIXEL_STD,
+        pool: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels, self.stage_names = channels, tuple(stages)
+        self._pool = pool or average
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        shape = (1, 3, 1, 1, 1)
+        scale = 1 / torch.tensor(std).view(shape)
+        self.register_buffer("pixel_scale", scale, persistent=False)
+        shift = -torch.tensor(mean).view(shape) / torch.tensor(std).view(shape)
+        self.register_buffer("pixel_shift", shift, persistent=False)
+        self.train()
 
     def normalise(self, frames: Tensor) -> Tensor:
         """Normalise uint8 frames [n, 3, F, H, W]; the result has autocast's dtype where it is on.
@@ -44,7 +75,7 @@ class StagedEncoder(nn.Module):
         return values
 
     def prefix_length(self) -> int:
-        """Return the number of frozen parts, with the stem; 0 if nothing is frozen."""
+        """Return the number of frozen stages, the first one included; 0 if nothing is frozen."""
         return 0 if self.frozen_stages is None else 1 + self.frozen_stages
 
     def encode_prefix(self, frames: Tensor) -> Tensor:
@@ -54,8 +85,8 @@ class StagedEncoder(nn.Module):
             frames: uint8 [n, 3, F, H, W].
 
         Returns:
-            Activations [n, c, f, h, w]. If nothing is frozen, the uint8 frames themselves, since
-            this is the smallest form in which they can be kept.
+            Activations [n, ...]. If nothing is frozen, the uint8 frames themselves, since this is
+            the smallest form in which they can be kept.
         """
         length = self.prefix_length()
         return self._run(self.normalise(frames), 0, length) if length else frames
@@ -70,8 +101,8 @@ class StagedEncoder(nn.Module):
         return self.encode_suffix(self.encode_prefix(frames))
 
     def pool(self, x: Tensor) -> Tensor:
-        """Average over time, height and width: [n, C, f, h, w] -> [n, C], at least float32."""
-        return x.mean((2, 3, 4), dtype=torch.promote_types(x.dtype, torch.float32))
+        """Turn the last activations into features [n, C]."""
+        return self._pool(x)
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode, except of batch norm, which stays in eval mode.
@@ -80,7 +111,7 @@ class StagedEncoder(nn.Module):
         """
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm3d):
+            if isinstance(module, _BatchNorm):
                 module.eval()
         return self
 
@@ -90,13 +121,18 @@ class StagedEncoder(nn.Module):
         return x
 
 
+def average(x: Tensor) -> Tensor:
+    """Average over all axes after the channels: [n, C, ...] -> [n, C], at least float32."""
+    return x.mean(tuple(range(2, x.ndim)), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
 def freeze(encoder: StagedEncoder, stages: int | None) -> StagedEncoder:
-    """Freeze the stem and the first `stages` stages in place, and unfreeze the rest.
+    """Freeze the first stage (the stem) and `stages` further ones in place, and unfreeze the rest.
 
     None freezes nothing. Frozen parameters lose their gradients.
 
     Raises:
-        ValueError: `stages` is not None or 0..4.
+        ValueError: the encoder has fewer stages.
     """
     last = len(encoder.stage_names) - 1
     if stages is not None and not 0 <= stages <= last:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from etadlite.base.weights import load_exactly, load_weights
-from etadlite.encoders.staged import StagedEncoder
+from etadlite.encoders.staged import STAGES, StagedEncoder
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_r2plus1d.safetensors")
 
@@ -75,15 +75,11 @@ class TinyR2Plus1D(StagedEncoder):
     feature_std: Tensor
 
     def __init__(self, widths: tuple[int, int, int, int] = (16, 24, 32, 48)) -> None:
-        super().__init__()
-        self.channels = widths[-1]
-        self.stem = nn.Sequential(TinyConv(3, 8, widths[0], (1, 2), kernel=5), nn.ReLU(True))
+        stem = nn.Sequential(TinyConv(3, 8, widths[0], (1, 2), kernel=5), nn.ReLU(True))
         strides = ((1, 2), (2, 2), (2, 2), (2, 1))
-        in_planes = widths[0]
-        for index, (planes, stride) in enumerate(zip(widths, strides, strict=True), start=1):
-            setattr(self, f"layer{index}", TinyBlock(in_planes, planes, stride))
-            in_planes = planes
-        self.register_pixel_statistics()
+        planes = zip((widths[0], *widths), widths, strides, strict=False)
+        stages = (stem, *(TinyBlock(*sizes) for sizes in planes))
+        super().__init__(dict(zip(STAGES, stages, strict=True)), widths[-1])
         self.register_buffer("feature_mean", torch.zeros(self.channels))
         self.register_buffer("feature_std", torch.ones(self.channels))
         self.to(memory_format=torch.channels_last_3d)

@@ -1,0 +1,88 @@
+"""Torchvision's video networks as encoders, without their heads.
+
+They are built without weights; `etadlite.encoders.build` loads published ones by their own names.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import video
+
+from etadlite.encoders.staged import STAGES, Pixel, StagedEncoder, average
+
+IMAGENET_MEAN: Pixel = (123.675, 116.28, 103.53)
+IMAGENET_STD: Pixel = (58.395, 57.12, 57.375)
+GREY_MEAN: Pixel = (114.75, 114.75, 114.75)  # MViT's weights expect these
+GREY_STD: Pixel = (57.375, 57.375, 57.375)
+
+
+def resnet(name: str) -> StagedEncoder:
+    """Build `r3d_18` or `mc3_18` (Tran et al. 2018): stem and four layers."""
+    net = getattr(video, name)(weights=None)
+    return StagedEncoder({stage: getattr(net, stage) for stage in STAGES}, 512)
+
+
+def s3d(name: str = "s3d") -> StagedEncoder:
+    """Build S3D (Xie et al. 2018), cut before each of its poolings."""
+    layers = getattr(video, name)(weights=None).features
+    cuts = (0, 1, 4, 7, 13, len(layers))
+    parts = [layers[first:last] for first, last in zip(cuts, cuts[1:], strict=False)]
+    return StagedEncoder(dict(zip(STAGES, parts, strict=True)), 1024)
+
+
+def swin3d(name: str) -> StagedEncoder:
+    """Build `swin3d_t`, `swin3d_s` or `swin3d_b` (Liu et al. 2022): patches and four stages."""
+    net = getattr(video, name)(weights=None)
+    stem = nn.Sequential(net.patch_embed, net.pos_drop)
+    cuts = (0, 1, 3, 5, 7)  # every stage but the first one begins by merging patches
+    parts = [net.features[first:last] for first, last in zip(cuts, cuts[1:], strict=False)]
+    parts[-1].append(net.norm)
+    stages = dict(zip(STAGES, (stem, *parts), strict=True))
+    pixels = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return StagedEncoder(stages, net.num_features, **pixels, pool=_average_of_last_axis)
+
+
+def mvit(name: str) -> StagedEncoder:
+    """Build `mvit_v1_b` or `mvit_v2_s` (Fan et al. 2021): patches and sixteen blocks.
+
+    Its position encoding fits 16 frames of 224x224 pixels alone. The feature is the class token.
+    """
+    net = getattr(video, name)(weights=None)
+    stages: dict[str, nn.Module] = {"stem": _Patches(net.conv_proj, net.pos_encoding)}
+    frames = net.pos_encoding.temporal_size
+    stages |= {f"block{i}": _Block(block, frames) for i, block in enumerate(net.blocks, 1)}
+    stages["norm"] = net.norm
+    channels = net.norm.normalized_shape[0]
+    return StagedEncoder(stages, channels, mean=GREY_MEAN, std=GREY_STD, pool=_class_token)
+
+
+def _average_of_last_axis(x: Tensor) -> Tensor:
+    return average(x.movedim(-1, 1))
+
+
+def _class_token(x: Tensor) -> Tensor:
+    return x[:, 0].to(torch.promote_types(x.dtype, torch.float32))
+
+
+class _Patches(nn.Module):
+    """MViT's first stage: [n, 3, F, H, W] -> tokens [n, 1 + f h w, c], the class token first."""
+
+    def __init__(self, project: nn.Module, positions: nn.Module) -> None:
+        super().__init__()
+        self.project, self.positions = project, positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.positions(self.project(x).flatten(2).transpose(1, 2))
+
+
+class _Block(nn.Module):
+    """A block of MViT that finds the size of its square input from the number of tokens."""
+
+    def __init__(self, block: nn.Module, frames: int) -> None:
+        super().__init__()
+        self.block, self.frames = block, frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = isqrt((x.shape[1] - 1) // self.frames)
+        return self.block(x, (self.frames, side, side))[0]
