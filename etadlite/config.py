@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from etadlite.base.errors import InputError, nearest
+from etadlite.base.errors import InputError, did_you_mean, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -93,14 +93,55 @@ class DataSettings(Section):
         return crop
 
 
+class Expected(NamedTuple):
+    """What an encoder gives, and what it expects of its snippets."""
+
+    channels: int  # C of its features
+    frames: int  # of a snippet
+    crop: int  # side of the square crop, in pixels
+    decode_size: tuple[int, int]  # height and width of decoded frames
+
+    def assignments(self) -> list[str]:
+        """Return the settings that follow from the encoder."""
+        return [
+            f"detector.in_channels={self.channels}",
+            f"data.frames={self.frames}",
+            f"data.crop={self.crop}",
+            f"data.decode_size={list(self.decode_size)}",
+        ]
+
+
+_SMALL, _LARGE = (112, (128, 171)), (224, (256, 342))
+
+ENCODERS = {
+    "tiny": Expected(48, 8, 48, (52, 52)),
+    "r2plus1d_18": Expected(512, 16, *_SMALL),
+    "r2plus1d_34": Expected(512, 16, *_SMALL),
+    "r3d_18": Expected(512, 16, *_SMALL),
+    "mc3_18": Expected(512, 16, *_SMALL),
+    "s3d": Expected(1024, 16, *_LARGE),
+    "mvit_v1_b": Expected(768, 16, *_LARGE),
+    "mvit_v2_s": Expected(768, 16, *_LARGE),
+    "swin3d_t": Expected(768, 16, *_LARGE),
+    "swin3d_s": Expected(768, 16, *_LARGE),
+    "swin3d_b": Expected(1024, 16, *_LARGE),
+}
+"""The video encoders by name."""
+
+
 class EncoderSettings(Section):
     """The video encoder."""
 
-    name: Literal["tiny", "r2plus1d_18", "r2plus1d_34"] = "r2plus1d_34"
+    name: str = "r2plus1d_34"
+    """One of `ENCODERS`, image:NAME of torchvision, timm:NAME, or package.module:factory for a
+    module of your own."""
     weights: Path | None = None
-    """Safetensors file; None: shipped weights (tiny) or random ones."""
-    frozen_stages: int = Field(2, ge=0, le=4)
-    """R(2+1)D: frozen stages after the frozen stem."""
+    """Safetensors file, or the name of published weights, such as kinetics400 or imagenet; None:
+    shipped weights (tiny) or random ones."""
+    frozen_stages: int | None = Field(2, ge=0)
+    """Frozen stages after the frozen first one; None: nothing is frozen, as always in tiny."""
+    temporal_shift: bool = False
+    """Image networks: let the frames of a snippet see their neighbours (TSM)."""
     chunk_size: Count | None = 4
     """Snippets encoded at once; None: as many as fit into training.memory."""
     keep_prefix: Literal["device", "host", "nothing"] = "device"
@@ -110,6 +151,17 @@ class EncoderSettings(Section):
     """Memory layout of R(2+1)D; None: measured, like precision=auto."""
     compile: bool = False
     """Use torch.compile; this takes a minute at the start."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        if name not in ENCODERS and ":" not in name:
+            near, names = did_you_mean(name, ENCODERS), ", ".join(map(repr, ENCODERS))
+            raise ValueError(
+                f"there is no such encoder{near}; choose {names}, 'image:NAME' of torchvision, "
+                "'timm:NAME', or 'package.module:factory'"
+            )
+        return name
 
 
 class DetectorSettings(Section):

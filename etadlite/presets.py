@@ -6,6 +6,7 @@ from pathlib import Path
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import read_json
 from etadlite.config import (
+    ENCODERS,
     DataSettings,
     DetectorSettings,
     EncoderSettings,
@@ -191,6 +192,9 @@ PRESETS: dict[str, Callable[[], Settings]] = {preset.__name__: preset for preset
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
     """Return the settings of a preset with `section.key=value` assignments applied.
 
+    A new `encoder.name` also sets what the encoder expects of the data and the detector, unless
+    assignments say otherwise.
+
     Args:
         name: a preset, or a JSON file with complete settings, such as a run's config.json.
         assignments: see `Settings.changed`.
@@ -199,13 +203,21 @@ def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
         InputError: there is no such preset or file, or an assignment does not fit.
     """
     if name.endswith(".json"):
-        return read_settings(read_json(Path(name), "file of settings"), name).changed(assignments)
+        settings = read_settings(read_json(Path(name), "file of settings"), name)
+        return settings.changed([*_following(assignments), *assignments])
     if name not in PRESETS:
         raise InputError(
             f'there is no preset "{name}"{did_you_mean(name, PRESETS)} (there are '
             f"{', '.join(PRESETS)}, or give a file of settings)"
         )
-    return PRESETS[name]().changed(assignments)
+    return PRESETS[name]().changed([*_following(assignments), *assignments])
+
+
+def _following(assignments: Sequence[str]) -> list[str]:
+    """Return the assignments that follow from an encoder's name among the given ones."""
+    names = [text.removeprefix("encoder.name=") for text in assignments if "encoder.name=" in text]
+    encoder = ENCODERS.get(names[-1]) if names else None
+    return encoder.assignments() if encoder else []
 
 
 def home(settings: Settings) -> Path:

@@ -217,7 +217,7 @@ def test_the_names_are_those_of_a_system(published, tmp_path, small_encoder, tin
 
 
 def test_a_tsp_file_becomes_weights_of_the_encoder(tmp_path):
-    encoder = R2Plus1D(18)
+    encoder = R2Plus1D(18, own_planes=False)
     file = saved(
         tmp_path / "tsp.pth",
         {
@@ -233,7 +233,7 @@ def test_a_tsp_file_becomes_weights_of_the_encoder(tmp_path):
     assert published.detector is None
     assert published.metadata() == {
         "family": "TSP",
-        "encoder": '{"depth": 18, "own_planes": true}',
+        "encoder": '{"depth": 18, "own_planes": false}',
     }
     built = build_encoder(EncoderSettings(name="r2plus1d_18", weights=out))
     for name, value in built.state_dict().items():

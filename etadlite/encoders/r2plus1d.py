@@ -67,7 +67,7 @@ class R2Plus1D(StagedEncoder):
             raise ValueError(f"R(2+1)D comes with depth 18 or 34, not {depth}")
         convolution = OwnPlanesConv if own_planes else SharedPlanesConv
         net = VideoResNet(BasicBlock, [convolution] * 4, self.blocks[depth], R2Plus1dStem)
-        super().__init__({name: getattr(net, name) for name in STAGES}, 512)
+        super().__init__({name: getattr(net, name) for name in STAGES}, 512, like=net)
         if own_planes:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm3d):

@@ -20,6 +20,9 @@ Pixel = tuple[float, float, float]
 PIXEL_MEAN: Pixel = (110.2008, 100.63983, 95.99475)
 PIXEL_STD: Pixel = (58.14765, 56.46975, 55.332195)
 
+IMAGENET_MEAN: Pixel = (123.675, 116.28, 103.53)
+IMAGENET_STD: Pixel = (58.395, 57.12, 57.375)
+
 
 class StagedEncoder(nn.Module):
     """A video encoder in stages: uint8 [n, 3, F, H, W] -> [n, C].
@@ -32,6 +35,8 @@ class StagedEncoder(nn.Module):
         std: their deviation.
         pool: last activations -> features [n, C], at least float32; None: the mean over all axes
             after the channels.
+        like: a network with the same parameters, whose names published weights have. What it has
+            besides, as a head, is left out when they are loaded.
     """
 
     pixel_scale: Tensor
@@ -46,6 +51,7 @@ class StagedEncoder(nn.Module):
         mean: Pixel = PIXEL_MEAN,
         std: Pixel = PIXEL_STD,
         pool: Callable[[Tensor], Tensor] | None = None,
+        like: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.stage_names = channels, tuple(stages)
@@ -57,6 +63,11 @@ class StagedEncoder(nn.Module):
         self.register_buffer("pixel_scale", scale, persistent=False)
         shift = -torch.tensor(mean).view(shape) / torch.tensor(std).view(shape)
         self.register_buffer("pixel_shift", shift, persistent=False)
+        theirs = {} if like is None else like.state_dict(keep_vars=True)
+        names = {id(value): name for name, value in theirs.items()}
+        ours = self.state_dict(keep_vars=True).items()
+        self.published = {names[id(value)]: name for name, value in ours if id(value) in names}
+        self.published_heads = theirs.keys() - self.published.keys()
         self.train()
 
     def normalise(self, frames: Tensor) -> Tensor:

@@ -3,16 +3,22 @@
 They are built without weights; `etadlite.encoders.build` loads published ones by their own names.
 """
 
+from itertools import pairwise
 from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import video
 
-from etadlite.encoders.staged import STAGES, Pixel, StagedEncoder, average
+from etadlite.encoders.staged import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    STAGES,
+    Pixel,
+    StagedEncoder,
+    average,
+)
 
-IMAGENET_MEAN: Pixel = (123.675, 116.28, 103.53)
-IMAGENET_STD: Pixel = (58.395, 57.12, 57.375)
 GREY_MEAN: Pixel = (114.75, 114.75, 114.75)  # MViT's weights expect these
 GREY_STD: Pixel = (57.375, 57.375, 57.375)
 
@@ -20,15 +26,16 @@ GREY_STD: Pixel = (57.375, 57.375, 57.375)
 def resnet(name: str) -> StagedEncoder:
     """Build `r3d_18` or `mc3_18` (Tran et al. 2018): stem and four layers."""
     net = getattr(video, name)(weights=None)
-    return StagedEncoder({stage: getattr(net, stage) for stage in STAGES}, 512)
+    return StagedEncoder({stage: getattr(net, stage) for stage in STAGES}, 512, like=net)
 
 
 def s3d(name: str = "s3d") -> StagedEncoder:
     """Build S3D (Xie et al. 2018), cut before each of its poolings."""
-    layers = getattr(video, name)(weights=None).features
+    net = getattr(video, name)(weights=None)
+    layers = net.features
     cuts = (0, 1, 4, 7, 13, len(layers))
-    parts = [layers[first:last] for first, last in zip(cuts, cuts[1:], strict=False)]
-    return StagedEncoder(dict(zip(STAGES, parts, strict=True)), 1024)
+    parts = [layers[first:last] for first, last in pairwise(cuts)]
+    return StagedEncoder(dict(zip(STAGES, parts, strict=True)), 1024, like=net)
 
 
 def swin3d(name: str) -> StagedEncoder:
@@ -36,11 +43,11 @@ def swin3d(name: str) -> StagedEncoder:
     net = getattr(video, name)(weights=None)
     stem = nn.Sequential(net.patch_embed, net.pos_drop)
     cuts = (0, 1, 3, 5, 7)  # every stage but the first one begins by merging patches
-    parts = [net.features[first:last] for first, last in zip(cuts, cuts[1:], strict=False)]
+    parts = [net.features[first:last] for first, last in pairwise(cuts)]
     parts[-1].append(net.norm)
     stages = dict(zip(STAGES, (stem, *parts), strict=True))
-    pixels = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    return StagedEncoder(stages, net.num_features, **pixels, pool=_average_of_last_axis)
+    how = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "pool": _average_of_last_axis}
+    return StagedEncoder(stages, net.num_features, **how, like=net)
 
 
 def mvit(name: str) -> StagedEncoder:
@@ -54,7 +61,8 @@ def mvit(name: str) -> StagedEncoder:
     stages |= {f"block{i}": _Block(block, frames) for i, block in enumerate(net.blocks, 1)}
     stages["norm"] = net.norm
     channels = net.norm.normalized_shape[0]
-    return StagedEncoder(stages, channels, mean=GREY_MEAN, std=GREY_STD, pool=_class_token)
+    how = {"mean": GREY_MEAN, "std": GREY_STD, "pool": _class_token}
+    return StagedEncoder(stages, channels, **how, like=net)
 
 
 def _average_of_last_axis(x: Tensor) -> Tensor:
@@ -73,6 +81,8 @@ class _Patches(nn.Module):
         self.project, self.positions = project, positions
 
     def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[2:]) != (16, 224, 224):
+            raise ValueError("it takes 16 frames of 224x224 pixels alone")
         return self.positions(self.project(x).flatten(2).transpose(1, 2))
 
 

@@ -53,8 +53,8 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
 def _model_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that the shapes of the weights depend on."""
     return {
+        "encoder.name": "features" if settings.data.features else settings.encoder.name,
         **flat(settings.detector.model_dump(exclude={"precision"}), "detector."),
         "data.snippets": settings.data.snippets,
-        "encoder.name": "features" if settings.data.features else settings.encoder.name,
         "stages": len(settings.losses.stage_positive_iou),
     }
