@@ -7,8 +7,7 @@ from torch import Tensor
 
 from etadlite.base.segments import overlap, tiou
 
-BOUNDARY_CELLS = 3.0
-"""Length in cells of the region around an action's start or end that counts as its boundary."""
+BOUNDARY_CELLS = 3.0  # length of the region around an action's start or end, its boundary
 
 
 class Targets(NamedTuple):
