@@ -189,11 +189,9 @@ PRESETS: dict[str, Callable[[], Settings]] = {preset.__name__: preset for preset
 
 
 def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
-    """Return the settings of a preset with `section.key=value` assignments applied.
+    """Return the settings of a preset with assignments as in `Settings.changed`.
 
-    Args:
-        name: a preset, or a JSON file with complete settings, such as a run's config.json.
-        assignments: see `Settings.changed`.
+    The name may be a JSON file with complete settings, such as a run's config.json.
 
     Raises:
         InputError: there is no such preset or file, or an assignment does not fit.

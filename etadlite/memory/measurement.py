@@ -282,10 +282,12 @@ class _Passes:
 
 
 def gradients_of(system: nn.Module) -> list[Tensor]:
+    """Return the gradients of a module that exist."""
     return [p.grad for p in system.parameters() if p.grad is not None]
 
 
 def state_of(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
+    """Return the tensors of an optimizer's state."""
     states = [] if optimizer is None else optimizer.state.values()
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
