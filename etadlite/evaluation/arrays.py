@@ -122,7 +122,6 @@ def read_predictions(
     counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
-
     start, end = segments.T
     empty = np.flatnonzero(start == end)
     if empty.size:

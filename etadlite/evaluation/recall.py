@@ -60,7 +60,6 @@ def average_recall(
     truth = read_ground_truth(ground_truth, subset, blocked)
     ranked = read_predictions(predictions, truth, with_labels=False)
     ranked = ranked.rows(np.lexsort((-ranked.scores, ranked.video)))
-
     rank = np.arange(len(ranked.video)) - np.searchsorted(ranked.video, ranked.video)
     pred, gt, overlap = pairs_of(ranked, truth, same_class=False)
     limits = as_published(thresholds)[:, None]

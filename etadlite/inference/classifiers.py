@@ -27,8 +27,9 @@ class LabelScores:
     """The scores of every class for every video, by name.
 
     They are given as video name -> scores, with the `labels` in the order of the scores, or as a
-    JSON file ``{"results": {video: scores}, "class": names}``, such as CUHK's that BMN and G-TAD
-    distribute. A name with ActivityNet's prefix "v_" is found without it too, as in CUHK's files.
+    JSON file ``{"results": {video: scores}, "class": names}``, such as CUHK's
+    (`cuhk_val_simp_share.json`, `cuhk_val_simp_7.json`, which BMN and G-TAD distribute). A name
+    with ActivityNet's prefix "v_" is found without it too, as these files need.
 
     Raises:
         InputError: the file cannot be read or has another structure.
@@ -104,7 +105,10 @@ def classes_of_videos(
 ) -> dict[str, list[tuple[str, float]]] | None:
     """Return video -> its `classes_per_segment` best classes with their scores, best first.
 
-    They, and the errors, are of the classifier that the settings name; without one, it is None.
+    They come from the classifier that the settings name; without one the result is None.
+
+    Raises:
+        InputError: the file cannot be read or lacks a video.
     """
     if settings.classifier is None:
         return None

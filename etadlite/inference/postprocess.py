@@ -95,8 +95,8 @@ def score_segments(
         length_margin=0.0,
     )
     # The released loop is not entered for a single proposal, which therefore stays.
-    available = len(segments) - (not settings.keep_last and len(segments) > 1)
-    picks, lowered = picks[:available], lowered[:available]
+    lost = 0 if settings.keep_last or len(segments) < 2 else 1
+    picks, lowered = (part[: len(segments) - lost] for part in (picks, lowered))
     chosen = vote(segments[picks], segments, scores, tiou=settings.nms_voting)
     if not cut:
         return chosen, lowered

@@ -51,7 +51,7 @@ class EncoderPasses(NamedTuple):
 def encoder_passes(
     settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
 ) -> EncoderPasses:
-    """Count passes 1 and 3 in chunks; in them `rows` and `picked` snippets stand for all."""
+    """Count passes in chunks: in pass 1 `rows` snippets stand for all, in pass 3 `picked` ones."""
     system, data = fake_system(settings), settings.data
     encoder = system.encoder
     trained = [p for p in encoder.parameters() if p.requires_grad]

@@ -253,6 +253,10 @@ class _Passes:
         reset = torch.cuda.reset_peak_memory_stats
         return cls(partial(torch.cuda.max_memory_allocated, device), partial(reset, device))
 
+    def begin(self, name: str) -> None:
+        self._note()
+        self._open.append(name)
+
     def end(self) -> None:
         self._note()
         self._open.pop()
@@ -269,8 +273,7 @@ class _Passes:
         plain = getattr(owner, method)
 
         def counted(*args: Any, **kwargs: Any) -> Any:
-            self._note()
-            self._open.append(name)
+            self.begin(name)
             try:
                 result = plain(*args, **kwargs)
             finally:

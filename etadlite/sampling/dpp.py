@@ -9,7 +9,7 @@ the projection onto them, with a Cholesky factor that grows by one column per it
 import torch
 from torch import Tensor
 
-RIDGE = 1e-6  # added to an item's similarity to itself, so that of items all alike any can be drawn
+RIDGE = 1e-6  # added to an item's similarity to itself, so that any of equal items can be drawn
 
 
 def gaussian_similarity(points: Tensor) -> Tensor:
@@ -27,8 +27,8 @@ def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
     """Draw a set from each of R k-DPPs: a mask [R, M] of the drawn items.
 
     Similarities [R, M, M] are symmetric, positive semi-definite and of magnitude 1; a row and
-    column of zeros is no item. The sizes of the sets, `counts` [R], are at most the number of items
-    (the rank may be lower). `draw` [R, 2, M] are uniform numbers.
+    column of zeros is no item. The sizes of the sets, `counts` [R], may exceed the rank, but not
+    the number of items. `draw` [R, 2, M] are uniform numbers.
     """
     if similarity.device.type == "mps":  # which has neither eigenvectors nor float64
         return sample_kdpp(similarity.cpu(), counts.cpu(), draw.cpu()).to(similarity.device)

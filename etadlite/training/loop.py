@@ -269,7 +269,7 @@ def _without_data(training: Training, reason: str) -> InputError | StoppedError:
 
 
 def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict[str, Any]:
-    """Return the record of a step; count and name one that is not finite, up to ten in a row."""
+    """Return the record of a step; count one that is not finite, and refuse the tenth in a row."""
     at = training.progress
     if all(map(isfinite, record.values())):
         at.suspects = []
