@@ -18,11 +18,10 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import claim_folder
 from etadlite.base.weights import fingerprint
 from etadlite.config import DataSettings, Settings
-from etadlite.data.augment import centre_crop
-from etadlite.data.datasets import VideoDataset
+from etadlite.data.datasets import VideoDataset, centre_crop
 from etadlite.data.features import feature_file, write_features
+from etadlite.data.loading import Readable, collate_readable, raise_errors
 from etadlite.data.snippets import clip_frames
-from etadlite.data.unreadable import Readable, collate_readable, raise_errors
 from etadlite.data.video import Video
 from etadlite.data.video_files import videos_in
 from etadlite.encoders.build import build_encoder
