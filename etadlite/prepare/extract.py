@@ -49,13 +49,10 @@ def extract(
     fps: float | None = None,
     progress: bool = True,
 ) -> tuple[int, Path]:
-    """Write features with the settings' encoder, on the device of this process.
+    """Write features with the settings' encoder; return how many files this process wrote, where.
 
     Without a stride these are the features of a training, see `extract_features`, else those of
     `extract_dense`. Without a folder they are written to `data.features`.
-
-    Returns:
-        The number of files that this process wrote, and their folder.
     """
     folder = folder or settings.data.features
     if folder is None or settings.data.videos is None:
@@ -77,12 +74,10 @@ def extract_features(
 ) -> int:
     """Write the features of all training and test videos; existing files are kept.
 
-    Under torchrun each process takes its share of the videos, and the first one shows a bar.
-    Training videos get `data.feature_views` files NAME.npy, NAME.1.npy, ... [T, C]: one of the
-    plain video, the others of augmented versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
-
-    Returns:
-        The number of files that this process wrote.
+    Under torchrun each process takes its share of the videos, and the first one shows a bar; the
+    result is the number of files that this process wrote. Training videos get `data.feature_views`
+    files NAME.npy, NAME.1.npy, ... [T, C]: one of the plain video, the others of augmented
+    versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
 
     Raises:
         InputError: videos are missing, the folder holds features of other settings, or videos
@@ -134,15 +129,9 @@ def extract_dense(
     """Write NAME.npy, float32 [T, C], for every video file of `data.videos`; needs no annotations.
 
     The files are as TSP and ActionFormer publish them; `manifest.json` beside them says what they
-    hold, in ActionFormer's names. For everything else see `extract_features`.
-
-    Args:
-        settings: where the videos lie, what a frame looks like, F and the chunk size.
-        encoder: as there.
-        folder: of the files.
-        stride: frames from one feature to the next; TSP has 16, ActionFormer's I3D for THUMOS-14 4.
-        fps: frame rate that F and the stride refer to; None: each file's own. TSP has 15.
-        progress: show a bar, in the first process.
+    hold, in ActionFormer's names. The stride is in frames: TSP has 16, ActionFormer's I3D for
+    THUMOS-14 has 4. F and the stride refer to the rate `fps`, which is 15 for TSP; None: each
+    file's own. For everything else see `extract_features`.
     """
     data = settings.data
     files = list(videos_in(data.videos).values())
@@ -161,8 +150,7 @@ def extract_dense(
 
     def extracted() -> Iterator[Extracted]:
         parts: dict[Path, list[Tensor]] = defaultdict(list)  # workers read several videos at once
-        blocks = DenseClips(mine, data, stride, fps)
-        workers = min(data.workers, len(mine))
+        blocks, workers = DenseClips(mine, data, stride, fps), min(data.workers, len(mine))
         for block in DataLoader(blocks, batch_size=None, num_workers=workers):
             if not block.error:
                 clips = block.frames[:, block.clips].transpose(0, 1)[None]
@@ -170,8 +158,7 @@ def extract_dense(
                 parts[block.path].append(part[0].cpu())
             if block.last:
                 done = parts.pop(block.path, [])
-                file = feature_file(folder, block.path.stem)
-                yield file, block.error or torch.cat(done, dim=1)
+                yield feature_file(folder, block.path.stem), block.error or torch.cat(done, dim=1)
 
     encoder.eval()
     return _write(extracted(), len(mine), progress)
@@ -205,9 +192,9 @@ class DenseClips(IterableDataset):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
             read = video.frames(frames, settings.decode_size, resize=settings.resize)
-            shown = centre_crop(read, settings.crop)
+            shown = centre_crop(read, settings.crop).transpose(0, 1)
             rows = torch.from_numpy(places.reshape(wanted.shape))
-            yield Block(path, start + together >= len(clips), shown.transpose(0, 1), rows)
+            yield Block(path, start + together >= len(clips), shown, rows)
 
 
 def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:

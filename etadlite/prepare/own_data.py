@@ -38,13 +38,9 @@ MOST_EPOCHS = 100
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How annotations are read and videos are split.
+    """How annotations are read and videos are split (unless the files name the subsets)."""
 
-    Videos for the test are drawn so that as many classes as possible occur in both subsets, unless
-    the files name the subsets.
-    """
-
-    validation: float = 0.25  # share of the videos that are kept for the test
+    validation: float = 0.25  # share of the videos that are kept for the test; see `split_videos`
     tier: str | None = None  # see `read_rows`
     fps: float | None = None  # frame rate of times in frames; None: each video's own
     skip: bool = False  # leave out what cannot be used, instead of refusing it
@@ -76,18 +72,12 @@ def init_dataset(
 ) -> dict[str, OwnVideo]:
     """Write annotations.json (ActivityNet structure) and settings.json; return videos by name.
 
-    Args:
-        folder: folder of the videos, or the one whose subfolder `videos` has them.
-        annotations: files or folders in any format that `etadlite.prepare.importers` reads.
-        out: folder of the two files.
-        options: how the annotations are read and split.
-        seed: of the draw of the test videos.
-        overwrite: replace the two files.
-        log: called with every problem and note, and at the end with a summary, line by line.
-        progress: show a bar.
+    `folder` or its subfolder `videos` has the videos; annotations are files or folders in any
+    format that `etadlite.prepare.importers` reads. The two files are written to `out`. The seed is
+    that of the draw of the test videos. `log` gets problems, notes and a summary, line by line.
 
     Raises:
-        InputError: something cannot be used, or the files exist.
+        InputError: something cannot be used, or the files exist without `overwrite`.
     """
     options = options or ImportOptions()
     targets = out / "annotations.json", out / "settings.json"
