@@ -40,7 +40,7 @@ class DataSettings(Section):
     min_action: Share = 0.0
     """Training drops actions that are at most this share of their video."""
     snippets: Count = 128
-    """N snippets per video; also T cells."""
+    """N snippets per video or window; also T cells."""
     frames: Count = 16
     """F frames per snippet."""
     frame_step: Count = 1
@@ -66,7 +66,7 @@ class DataSettings(Section):
     allow_missing: bool = False
     """Leave out videos that have no file, with a warning."""
     window_stride: Count | None = None
-    """Frames between two snippets; if given, a sample is a window of `snippets` snippets."""
+    """Frames from one snippet to the next; if given, samples are windows, not whole videos."""
     window_offset: int = Field(0, ge=0)
     """Frames from the start of a snippet to the moment it describes."""
     window_overlap: float = Field(0.5, ge=0.5, lt=1)
@@ -96,7 +96,7 @@ class EncoderSettings(Section):
     chunk_size: Count | None = 4
     """Snippets encoded at once; None: as many as fit into training.memory."""
     keep_prefix: Literal["device", "host", "nothing"] = "device"
-    """Where the frozen stages' output for sampled snippets is kept, not to compute it twice."""
+    """Where the frozen stages' output for sampled snippets is kept, so that it is computed once."""
     channels_last: bool | None = None
     """Memory layout of R(2+1)D; None: measured, like precision=auto."""
     compile: bool = False
@@ -173,7 +173,7 @@ class TrainingSettings(Section):
 
     epochs: Count = 6
     batch_size: Count = 4
-    """Videos per step over all processes: learning rates do not depend on their number."""
+    """Videos per step over all processes: learning rates fit any number of processes."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """`adam` adds the weight decay to the gradient."""
     detector_lr: float = Field(5e-4, gt=0)
@@ -191,7 +191,7 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Dtype of the encoder (the detector has its own); auto: measured when a training starts."""
     memory: ByteSize | None = Field(None, gt=0)
-    """Memory that decides encoder.chunk_size where that is None; bytes, or such as 6GB, 800MiB."""
+    """Budget that decides encoder.chunk_size where that is None: bytes, or 6GB, 800MiB, ..."""
     test_every: int = Field(0, ge=0)
     """Epochs between tests; 0: only after the last."""
     checkpoint_minutes: float = Field(10, ge=0)
@@ -218,7 +218,7 @@ class InferenceSettings(Section):
     keep_last: bool = True
     """Soft-NMS keeps the last segment; the released code loses it."""
     keep_outside: bool = False
-    """Keep proposals outside their video, as released: detections of no length at its ends."""
+    """Keep proposals outside their video, as released; cut at its ends, they have no length."""
     classifier: Path | None = None
     """File of video-level class scores, which give the segments their classes."""
     classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = "scores"

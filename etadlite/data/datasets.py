@@ -134,7 +134,6 @@ class AnnotatedVideos(Dataset):
         return len(self.parts)
 
     def name(self, index: int) -> str:
-        """Return the video's name of a sample."""
         return self.parts[index].video.name
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
@@ -172,7 +171,8 @@ class AnnotatedVideos(Dataset):
             grid = TimeGrid.window(first, settings.snippets, stride, fps, offset)
             actions = grid.to_cells(seconds).float()
         numbers = [self.classes.index(a.label) if self.classes else 0 for a in part.actions]
-        inputs, labels = self.read(video, part.window), torch.tensor(numbers, dtype=torch.long)
+        labels = torch.tensor(numbers, dtype=torch.long)
+        inputs = self.read(video, part.window)
         return Sample(video.name, inputs, actions, labels, grid, video.duration)
 
 
@@ -194,8 +194,7 @@ class FeatureDataset(AnnotatedVideos):
         stride = self.settings.window_stride
         stored = open_features(path, self.channels, on_disk=True)
         expected = -(-video.frames // stride)
-        # Files end a few features early, because the last clip must fit; a wrong stride doubles
-        # or halves their number.
+        # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
         if abs(len(stored) - expected) > max(16, expected / 3):
             raise InputError(
                 f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
@@ -255,8 +254,8 @@ def centre_crop(frames: Tensor, side: int) -> Tensor:
 def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
     """Crop, mirror and recolour frames, uint8 [N, 3, F, H, W], all of a video the same way.
 
-    Half of the videos are mirrored with `flip`, which is wrong if left and right tell classes
-    apart. `jitter`, 0..1, is the strength of changes of brightness, contrast and saturation.
+    `flip` mirrors half of the videos, which is wrong if left and right tell classes apart.
+    `jitter`, 0..1, is the strength of the changes of brightness, contrast and saturation.
     """
     steps: list = [v2.RandomCrop(side)]
     if flip:

@@ -85,8 +85,9 @@ def decord_pictures(
     """Decode frames with decord; otherwise like `pyav_pictures`.
 
     Raises:
-        UnfitDecoderError: decord is absent or fails, it finds another number of frames (it may
-            wait for them for ever), or it can return wrong frames of such files without a sign.
+        UnfitDecoderError: decord is absent or fails; it finds another number of frames (it may
+            wait for them for ever); or the file is HEVC, or neither MP4 nor Matroska, where decord
+            can return wrong frames without a sign.
     """
     if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
         raise UnfitDecoderError

@@ -18,7 +18,7 @@ Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """T cells of equal length over a video or a window of it; positions outside count, too.
+    """T cells of equal length over a video or a window of it; nothing is clipped to them.
 
     Raises:
         InputError: there is no cell, or the cells have no length.

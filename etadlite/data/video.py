@@ -71,10 +71,10 @@ class Video:
     ) -> torch.Tensor:
         """Read frames by their indices [...] in any order: RGB, uint8 [..., 3, H, W].
 
-        The picture is turned upright and stretched to `size`, height and width in pixels: by
-        "decoder" right away, by "after" as published, which decodes in full and then samples
-        between the four nearest pixels; this takes longer. The nearest frame stands in for one that
-        cannot be decoded. "decord" is used where it reads the file correctly.
+        The picture is turned upright and stretched to `size`, height and width in pixels. `resize`
+        "decoder" decodes to this size; "after", as published, decodes in full and then samples
+        between the four nearest pixels, which takes longer. The nearest frame stands in for one
+        that cannot be decoded. The decoder "decord" is used where it reads the file correctly.
 
         A `VideoWarning` says that the file is cut off or that frames are replaced.
 

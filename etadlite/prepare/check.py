@@ -129,9 +129,8 @@ def _examined(
     """Return what each file holds, from an equal or deeper check before, or by opening it."""
     folder = data.folder
     before, checked = read_manifest(folder)
-    broken = {}
-    if checked.get("channels") == how["channels"]:
-        broken = {name: file for name, file in before.items() if file.problem}
+    comparable = checked.get("channels") == how["channels"]
+    broken = {name: file for name, file in before.items() if file.problem and comparable}
     if checked not in (how, {**how, "deep": True}):
         before = {}
     files = {

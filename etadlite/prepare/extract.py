@@ -49,10 +49,11 @@ def extract(
     fps: float | None = None,
     progress: bool = True,
 ) -> tuple[int, Path]:
-    """Write features with the settings' encoder; return how many files this process wrote, where.
+    """Write features with the settings' encoder; return the number of files, and their folder.
 
     Without a stride these are the features of a training, see `extract_features`, else those of
-    `extract_dense`. Without a folder they are written to `data.features`.
+    `extract_dense`. Without a folder they are written to `data.features`. The number is that of
+    this process, whose device is used.
     """
     folder = folder or settings.data.features
     if folder is None or settings.data.videos is None:
@@ -150,7 +151,8 @@ def extract_dense(
 
     def extracted() -> Iterator[Extracted]:
         parts: dict[Path, list[Tensor]] = defaultdict(list)  # workers read several videos at once
-        blocks, workers = DenseClips(mine, data, stride, fps), min(data.workers, len(mine))
+        blocks = DenseClips(mine, data, stride, fps)
+        workers = min(data.workers, len(mine))
         for block in DataLoader(blocks, batch_size=None, num_workers=workers):
             if not block.error:
                 clips = block.frames[:, block.clips].transpose(0, 1)[None]
@@ -183,7 +185,6 @@ class DenseClips(IterableDataset):
                 yield Block(path, last=True, error=str(error))
 
     def blocks(self, path: Path) -> Iterator[Block]:
-        """Decode one video block by block."""
         settings, video = self.settings, Video(path)
         rate, count = video.info.fps, video.info.frames
         clips = clip_frames(count, settings.frames, self.stride, from_fps=rate, to_fps=self.fps)

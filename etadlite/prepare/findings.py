@@ -105,8 +105,7 @@ def find_all(
         equal_files(data, files),
         wrong_lengths,
     ]
-    found = [finding for finding in found if finding.items]
-    return files, sorted(found, key=lambda finding: not finding.problem)
+    return files, sorted((f for f in found if f.items), key=lambda finding: not finding.problem)
 
 
 def other_data_set(data: DataFolder) -> Iterator[Finding]:
@@ -223,10 +222,7 @@ def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> Iterat
 def compare_lengths(
     data: DataFolder, files: Mapping[str, CheckedFile]
 ) -> tuple[dict[str, CheckedFile], Finding]:
-    """Compare the lengths of files with the annotations; for the returned files see `find_all`.
-
-    Features are compared with frames / stride for windows, else with other videos' per second.
-    """
+    """Compare the lengths of files with the annotations; for the returned files see `find_all`."""
     annotated = {path.name: data.videos[name] for name, path in data.paths.items()}
     stride, checked = data.settings.window_stride, dict(files)
     good = {n: f for n, f in files.items() if n in annotated and not f.problem}
@@ -243,10 +239,10 @@ def compare_lengths(
         if file.duration is not None:
             length, expected, unit = file.duration, video.duration, "s"
             slack = max(LENGTH_SECONDS, LENGTH_SHARE * expected)
-        elif stride and video.frames:
+        elif stride and video.frames:  # windows of features
             length, expected, unit = file.frames, -(-video.frames // stride), "features"
             slack = max(16, expected / 3)
-        elif not resized and video.duration > 0:
+        elif not resized and video.duration > 0:  # features per second, as of the other videos
             length, expected, unit = file.frames, round(usual * video.duration), "features"
             slack = max(LENGTH_SECONDS, expected / 3)
         else:

@@ -78,7 +78,6 @@ class _Worker:
         return Outcome(item, *answer)
 
     def end(self) -> None:
-        """End the process, whatever it does."""
         self.process.kill()
         self.process.join()
 

@@ -55,7 +55,6 @@ class OwnVideo(NamedTuple):
 
     @property
     def info(self) -> VideoInfo:
-        """What the file holds."""
         return self.file.info
 
 
@@ -128,10 +127,7 @@ def init_dataset(
 def settings_for(
     folder: Path, videos: Mapping[str, OwnVideo], annotations: Path
 ) -> tuple[Settings, list[str]]:
-    """Fit the settings of `e2e_stickfigures` to a data set, by this project's rules of thumb.
-
-    The second result are lines that say how the numbers were chosen.
-    """
+    """Return `e2e_stickfigures` fitted to a data set by this project's rules of thumb, and why."""
     base = e2e_stickfigures()
     infos = [video.info for video in videos.values()]
     actions = [(action, video) for video in videos.values() for action in video.actions]
