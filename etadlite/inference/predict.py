@@ -12,8 +12,7 @@ from torch import Tensor
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
-from etadlite.data.augment import centre_crop
-from etadlite.data.datasets import decode_snippets, decode_window
+from etadlite.data.datasets import centre_crop, decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.windows import windows_of

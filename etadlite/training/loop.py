@@ -21,8 +21,7 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.data.order import TrainingOrder
-from etadlite.data.unreadable import Readable, collate_readable, raise_errors
+from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System

@@ -1,7 +1,7 @@
 """The state of a training on disk: all that it takes to go on as if it had never stopped.
 
 Random states are not part of it: every draw follows from the run's seed and the position in the
-training, see `etadlite.base.draws` and `etadlite.data.order`.
+training, see `etadlite.base.draws` and `etadlite.data.loading`.
 """
 
 import json
