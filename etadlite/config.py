@@ -5,15 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-from pydantic import (
-    BaseModel,
-    ByteSize,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, ByteSize, Field, ValidationError, ValidationInfo, field_validator
 
 from etadlite.base.errors import InputError, did_you_mean, nearest
 
@@ -24,9 +16,12 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of the tree: frozen; it refuses unknown names and numbers that are not finite."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = {
+        "frozen": True,
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "use_attribute_docstrings": True,
+    }
 
 
 class DataSettings(Section):
@@ -45,14 +40,13 @@ class DataSettings(Section):
     min_action: Share = 0.0
     """Training drops actions that are at most this share of their video."""
     snippets: Count = 128
-    """N snippets per video; also T cells."""
+    """N snippets per video or window; also T cells."""
     frames: Count = 16
     """F frames per snippet."""
     frame_step: Count = 1
     """Distance between two frames of a snippet, in frames."""
     snippet_rule: Literal["cells", "ends"] = "cells"
-    """`cells`: a snippet lies in the middle of its cell; `ends`: evenly from the first frame to
-    the last, as published."""
+    """`cells`: snippets in the middles of cells; `ends`: from first to last frame, as published."""
     decode_size: tuple[Count, Count] = (128, 171)
     """Height, width of decoded frames in pixels."""
     resize: Literal["decoder", "after"] = "decoder"
@@ -66,15 +60,13 @@ class DataSettings(Section):
     cache: Path | None = None
     """Folder that stores decoded frames; for small data sets."""
     as_published: bool = False
-    """Accept a published annotation file with actions of no length or beyond the end of their
-    video."""
+    """Accept a published file with actions of no length or beyond the end of their video."""
     blocked: Path | tuple[str, ...] = ()
     """Videos to leave out everywhere: names, or a JSON file with a list of names."""
     allow_missing: bool = False
     """Leave out videos that have no file, with a warning."""
     window_stride: Count | None = None
-    """Distance between two snippets, in frames; if given, a sample is a window of `snippets`
-    snippets instead of a whole video."""
+    """Frames from one snippet to the next; if given, samples are windows, not whole videos."""
     window_offset: int = Field(0, ge=0)
     """Frames from the start of a snippet to the moment it describes."""
     window_overlap: float = Field(0.5, ge=0.5, lt=1)
@@ -145,8 +137,7 @@ class EncoderSettings(Section):
     chunk_size: Count | None = 4
     """Snippets encoded at once; None: as many as fit into training.memory."""
     keep_prefix: Literal["device", "host", "nothing"] = "device"
-    """Where the output of the frozen stages for the sampled snippets is kept, so that it is not
-    computed twice."""
+    """Where the frozen stages' output for sampled snippets is kept, so that it is computed once."""
     channels_last: bool | None = None
     """Memory layout of R(2+1)D; None: measured, like precision=auto."""
     compile: bool = False
@@ -203,8 +194,8 @@ class SamplingSettings(Section):
     ] = "random"
     """How they are chosen; see etadlite.sampling.snippets."""
     rescale: bool = False
-    """Weight a chosen snippet by 1 / its probability, so that the gradient equals the full one on
-    average; gradient_norm always does, the published code does not."""
+    """Weight a snippet by 1 / its probability: the gradient is the full one on average.
+    gradient_norm always does, the published code does not."""
     proposal_ratio: float = Field(0.06, gt=0, le=1)
     """Share of the valid proposals."""
     proposal_strategy: Literal[
@@ -234,8 +225,7 @@ class TrainingSettings(Section):
 
     epochs: Count = 6
     batch_size: Count = 4
-    """Videos per step over all processes, so that learning rates keep their meaning for any number
-    of processes."""
+    """Videos per step over all processes: learning rates fit any number of processes."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """`adam` adds the weight decay to the gradient."""
     detector_lr: float = Field(5e-4, gt=0)
@@ -251,11 +241,9 @@ class TrainingSettings(Section):
     clip_norm: float | None = Field(None, gt=0)
     """Largest gradient norm; None: no clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Dtype of the encoder; auto: measured at the start of a training; for the detector see
-    detector.precision."""
+    """Dtype of the encoder (the detector has its own); auto: measured when a training starts."""
     memory: ByteSize | None = Field(None, gt=0)
-    """Memory budget that decides encoder.chunk_size where that is None; bytes, or a text such as
-    6GB or 800MiB."""
+    """Budget that decides encoder.chunk_size where that is None: bytes, or 6GB, 800MiB, ..."""
     test_every: int = Field(0, ge=0)
     """Epochs between tests; 0: only after the last."""
     checkpoint_minutes: float = Field(10, ge=0)
@@ -282,8 +270,7 @@ class InferenceSettings(Section):
     keep_last: bool = True
     """Soft-NMS keeps the last segment; the released code loses it."""
     keep_outside: bool = False
-    """Keep proposals that lie outside their video, as the released code does; they become
-    detections of no length at its ends."""
+    """Keep proposals outside their video, as released; cut at its ends, they have no length."""
     classifier: Path | None = None
     """File of video-level class scores, which give the segments their classes."""
     classifier_kind: Literal["cuhk", "untrimmednet", "scores"] = "scores"
@@ -315,9 +302,7 @@ class Settings(Section):
     def changed(self, changes: Sequence[str] | Mapping[str, Any]) -> "Settings":
         """Return checked settings in which some values differ.
 
-        Args:
-            changes: `section.key=value` texts, whose values are JSON or plain text; or a mapping
-                of `section.key` to its new value.
+        Changes are texts `section.key=value`, whose values are JSON or plain text, or a mapping.
 
         Raises:
             InputError: a text has no "=", a name is no setting, or a value does not fit.
@@ -362,10 +347,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a tree of settings as `section.key` -> value."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{name}.")
-        else:
-            leaves[prefix + name] = value
+        is_section = isinstance(value, Mapping)
+        leaves |= flat(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
     return leaves
 
 

@@ -15,8 +15,14 @@ from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data import datasets
 from etadlite.data.annotations import read_annotations
-from etadlite.data.augment import augment, centre_crop
-from etadlite.data.datasets import FeatureDataset, VideoDataset, collate, open_dataset
+from etadlite.data.datasets import (
+    FeatureDataset,
+    VideoDataset,
+    augment,
+    centre_crop,
+    collate,
+    open_dataset,
+)
 from etadlite.data.features import feature_file, read_features, resize_features, write_features
 from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks

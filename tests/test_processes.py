@@ -17,7 +17,7 @@ from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data.datasets import SampleKey, collate
-from etadlite.data.order import TrainingOrder
+from etadlite.data.loading import TrainingOrder
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs import testing

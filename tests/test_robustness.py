@@ -14,7 +14,7 @@ import torch
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.data.datasets import FeatureDataset, SampleKey
-from etadlite.data.unreadable import Readable, Unreadable, collate_readable, raise_errors
+from etadlite.data.loading import Readable, Unreadable, collate_readable, raise_errors
 from etadlite.presets import preset
 from etadlite.runs import testing
 from etadlite.runs.run import run_training

@@ -31,13 +31,10 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if memory ran out.
-
-    PyTorch has a class for accelerators only. Its CPU allocator raises a plain RuntimeError, which
-    nothing but the allocator's name tells apart.
-    """
+    """Return True if memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
+    # PyTorch's CPU allocator raises a plain RuntimeError, which only its name tells apart.
     return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
 
 

@@ -112,10 +112,7 @@ def all_reduce_max(*numbers: int) -> list[int]:
 
 
 def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over all processes; a missing one counts as zero.
-
-    Every process must give the same parameters in the same order.
-    """
+    """Replace gradients by sums over all processes, which give the parameters in one order."""
     if world_size() == 1:
         return
     pending = []

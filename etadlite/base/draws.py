@@ -18,10 +18,7 @@ def video_seed(*parts: int) -> int:
 
 
 class Draws:
-    """The random streams of B videos, from one seed each; its length is B.
-
-    What is drawn lies on `device`, and is the same on every device.
-    """
+    """The random streams of B videos, from one seed each; numbers are the same on every device."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)

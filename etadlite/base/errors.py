@@ -9,32 +9,23 @@ class InputError(ValueError):
     """Something from outside cannot be used: one sentence that names it and the remedy.
 
     The command prints the sentence and ends with exit code 2.
-
-    Attributes:
-        everywhere: True if every process reports this error, because each has its own cause.
     """
 
     def __init__(self, *sentence: str, everywhere: bool = False) -> None:
         super().__init__(*sentence)
-        self.everywhere = everywhere
+        self.everywhere = everywhere  # every process reports it, because each has its own cause
 
 
 class StoppedError(Exception):
-    """A training ended early and can continue from its saved state.
-
-    Attributes:
-        code: exit code of the command; 128 + the number of a signal.
-        folder: run directory to resume; None if nothing was written.
-        everywhere: True if every process reports this error, because the first may be gone.
-    """
+    """A training ended early and can continue from its saved state."""
 
     def __init__(
         self, sentence: str, code: int = 1, folder: Path | None = None, *, everywhere: bool = False
     ) -> None:
         super().__init__(sentence)
-        self.code = code
-        self.folder = folder
-        self.everywhere = everywhere
+        self.code = code  # exit code of the command; 128 + the number of a signal
+        self.folder = folder  # run directory to resume; None if nothing was written
+        self.everywhere = everywhere  # every process reports it, because the first may be gone
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

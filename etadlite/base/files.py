@@ -70,10 +70,9 @@ def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> A
 
 
 def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
-    """Reserve a folder, made where it is missing, for files of one kind.
+    """Reserve a folder, made where it is missing, for files of one kind; messages call them `what`.
 
-    `manifest`, as JSON takes it, is what the files depend on: `manifest.json` keeps it. `what` the
-    files are, such as "features", is for messages.
+    `manifest`, as JSON takes it, is what the files depend on: `manifest.json` keeps it.
 
     Raises:
         InputError: the folder holds files that depend on something else.

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Return rows of equally many cells as a table with a line under the first one.
-
-    The first `left` columns are aligned to the left, the others to the right.
-    """
+    """Return rows as a table with a line under the first; its first `left` columns align left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -13,10 +13,7 @@ from etadlite.base.files import written_whole
 
 
 def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
-    """Write a module's state dict as safetensors, whole or not at all.
-
-    `metadata` are texts to keep beside the weights, such as the settings.
-    """
+    """Write a module's state dict and texts about it as safetensors, whole or not at all."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     with written_whole(Path(path)) as draft:
         draft.write_bytes(save(tensors, metadata))
@@ -58,10 +55,9 @@ def load_exactly(
 ) -> None:
     """Load all of `weights` into `module`, whose state dict has the same names.
 
-    Messages name the `source` and, by `name_in_source`, the source's own names.
-
     Raises:
-        InputError: keys are missing, left over or of the wrong shape; it names `source` and keys.
+        InputError: keys are missing, left over or of the wrong shape; it names the `source` and
+            the keys, as `name_in_source` gives them.
     """
     expected = module.state_dict()
     complaints = {

@@ -42,23 +42,19 @@ def read_annotations(
     ignore: Collection[str] = (),
     as_published: bool = False,
 ) -> dict[str, VideoAnnotation]:
-    """Read and check annotations in ActivityNet's structure.
+    """Read and check annotations (a JSON file, or its content) in ActivityNet's structure.
 
     The structure is ``{"database": {name: {"subset": str, "duration": s, "annotations":
     [{"segment": [start s, end s], "label": str}, ...]}}}``.
 
+    Only the videos of `subset` are read and checked; None: all. `labels` are the known classes;
+    None accepts every label. Annotations with a label in `ignore` are left out.
+
     Published benchmarks contain annotations that a user's own file should not: 12 actions of
     ActivityNet-1.3 have no length, 30 of THUMOS-14 start after the end of their video, and the
     ground truth that THUMOS-14 is scored on gives no durations. Published results count these.
-
-    Args:
-        source: a JSON file, or its content.
-        subset: read and check only the videos of this subset; None: all.
-        labels: the known classes; None accepts every label.
-        ignore: labels whose annotations are left out.
-        as_published: keep actions without length or beyond the video's end as they are, and accept
-            videos without a duration (it becomes NaN). Otherwise these are errors, but an action
-            that ends up to `TOLERANCE` after the video is cut at its end.
+    `as_published` keeps them (a duration becomes NaN). Otherwise they are errors, but an action
+    that ends up to `TOLERANCE` after the video is cut at its end.
 
     Raises:
         InputError: the file cannot be read, the subset is empty, or an entry is wrong; the message
@@ -116,9 +112,8 @@ def read_names(path: Path) -> set[str]:
 
 def _open(source: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the source's name for messages, and its "database"."""
-    if isinstance(source, Mapping):
-        file, content = "the given annotations", source
-    else:
+    file, content = "the given annotations", source
+    if not isinstance(source, Mapping):
         file, content = str(source), read_json(Path(source), "annotation file")
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
-from etadlite.data.augment import augment, centre_crop
 from etadlite.data.features import (
     as_features,
     feature_file,
@@ -60,7 +60,7 @@ class Batch(NamedTuple):
     durations: list[float]
     seeds: list[int]
     failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
-    error: InputError | None = None  # ends the work, see `etadlite.data.unreadable`
+    error: InputError | None = None  # ends the work, see `etadlite.data.loading`
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -85,13 +85,8 @@ class AnnotatedVideos(Dataset):
     A subclass says what is read of a video. Actions of a whole video are clipped to its cells.
     Those of a window are not, as published: with an offset, those at the start of a window start
     before cell 0. In training, windows without actions and actions shorter than `min_action` are
-    left out. `videos` are those that have a file, `parts` has one entry for each sample.
-
-    Args:
-        settings: where the data lie and how they are read.
-        classes: empty if the detector predicts none.
-        channels: C of features; None for videos.
-        training: augment, and leave out what is not trained on.
+    left out. `videos` are those that have a file, `parts` has one entry for each sample. `channels`
+    is C of features, None for videos; `classes` are empty if the detector predicts none.
 
     Raises:
         InputError: the subset is empty, a label is no class, videos have no file, windows are asked
@@ -139,7 +134,6 @@ class AnnotatedVideos(Dataset):
         return len(self.parts)
 
     def name(self, index: int) -> str:
-        """Return the video's name of a sample."""
         return self.parts[index].video.name
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
@@ -166,8 +160,8 @@ class AnnotatedVideos(Dataset):
     def _sample(self, part: Part) -> Sample:
         """Return the sample of a part, with draws from torch's global random state."""
         video, settings = part.video, self.settings
-        seconds = torch.tensor([(a.start, a.end) for a in part.actions], dtype=torch.float64)
-        seconds = seconds.reshape(-1, 2)
+        spans = [(action.start, action.end) for action in part.actions]
+        seconds = torch.tensor(spans, dtype=torch.float64).reshape(-1, 2)
         if part.window is None:
             grid = TimeGrid.over_video(video.duration, settings.snippets)
             actions = grid.to_cells(seconds).float().clamp(0, grid.cells)
@@ -183,10 +177,10 @@ class AnnotatedVideos(Dataset):
 
 
 class FeatureDataset(AnnotatedVideos):
-    """Features [C, T] from files [T', C]; see `etadlite.data.features`.
+    """Features [C, T] from files [T', C] (see `etadlite.data.features`); training draws a view.
 
-    Features of a whole video are resampled to T cells. In a window, missing features at the end
-    are zeros, as published. Training draws one of a video's views.
+    Those of a whole video are resampled to T cells. In a window, missing ones at the end are
+    zeros, as published.
     """
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
@@ -200,8 +194,7 @@ class FeatureDataset(AnnotatedVideos):
         stride = self.settings.window_stride
         stored = open_features(path, self.channels, on_disk=True)
         expected = -(-video.frames // stride)
-        # Files end a few features early, because the last clip must fit; a wrong stride doubles
-        # or halves their number.
+        # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
         if abs(len(stored) - expected) > max(16, expected / 3):
             raise InputError(
                 f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
@@ -215,8 +208,7 @@ class FeatureDataset(AnnotatedVideos):
 class VideoDataset(AnnotatedVideos):
     """Snippets, uint8 [N, 3, F, H, W], from video files.
 
-    Windows count the frames that the annotations count. A file that was converted to another rate
-    has another number of frames; it is read at the same moments.
+    Windows count frames as the annotations do; a file of another rate is read at the same moments.
     """
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
@@ -252,6 +244,26 @@ class VideoDataset(AnnotatedVideos):
             with written_whole(cached) as draft:
                 np.save(draft, decode_snippets(Video(path), settings).numpy())
         return torch.from_numpy(np.load(cached))
+
+
+def centre_crop(frames: Tensor, side: int) -> Tensor:
+    """Cut the central square out of frames [..., H, W] -> [..., side, side]."""
+    return v2.functional.center_crop(frames, [side, side])
+
+
+def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
+    """Crop, mirror and recolour frames, uint8 [N, 3, F, H, W], all of a video the same way.
+
+    `flip` mirrors half of the videos, which is wrong if left and right tell classes apart.
+    `jitter`, 0..1, is the strength of the changes of brightness, contrast and saturation.
+    """
+    steps: list = [v2.RandomCrop(side)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if jitter:
+        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+    # The transforms take pictures as [..., 3, H, W].
+    return v2.Compose(steps)(frames.transpose(1, 2)).transpose(1, 2)
 
 
 def decode_snippets(video: Video, settings: DataSettings) -> Tensor:

@@ -38,14 +38,10 @@ class UnfitDecoderError(Exception):
 def pyav_pictures(
     path: Path, timeline: Timeline, wanted: np.ndarray, size: tuple[int, int], resize: Resize
 ) -> Iterator[np.ndarray]:
-    """Decode frames with PyAV; the nearest frame stands in for one that cannot be decoded.
+    """Decode frames with PyAV, uint8 [H, W, 3]; see `Video.frames` for `size` and `resize`.
 
-    Args:
-        path: the video file.
-        timeline: what `scan` found in it.
-        wanted: frame indices, strictly ascending, at least one.
-        size: height and width of the pictures, which are uint8 [H, W, 3].
-        resize: see `Video.frames`.
+    `wanted` are frame indices, strictly ascending, at least one. The nearest frame stands in for
+    one that cannot be decoded.
 
     Raises:
         InputError: fewer than two of the frames can be decoded.
@@ -88,12 +84,10 @@ def decord_pictures(
 ) -> Iterator[np.ndarray]:
     """Decode frames with decord; otherwise like `pyav_pictures`.
 
-    Only MP4 and Matroska files without HEVC are tried: of others decord can return wrong frames
-    without a sign.
-
     Raises:
-        UnfitDecoderError: decord is absent, fails, or finds another number of frames in the file
-            (it may wait for them for ever).
+        UnfitDecoderError: decord is absent or fails; it finds another number of frames (it may
+            wait for them for ever); or the file is HEVC, or neither MP4 nor Matroska, where decord
+            can return wrong frames without a sign.
     """
     if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
         raise UnfitDecoderError
@@ -115,11 +109,11 @@ def decord_pictures(
 def decode(
     path: Path, timeline: Timeline, wanted: np.ndarray
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode the wanted frames of a video with PyAV, and those on the way to them.
+    """Decode the wanted frames of a video, and those on the way to them, by ascending index.
 
     Frames that are not wanted are jumped over if a key frame allows it. After a jump only frames
     from the key frame on are right; earlier ones are never wanted there. Frames that cannot be
-    decoded are left out. The indices of those that it yields are strictly ascending.
+    decoded are left out.
     """
     count, before = 0, -1
     with av.open(str(path)) as container:

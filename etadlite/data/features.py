@@ -21,10 +21,7 @@ def feature_file(folder: Path, name: str, view: int = 0) -> Path:
 
 
 def find_features(folder: Path, name: str) -> Path | None:
-    """Return the feature file of a video; None if there is none.
-
-    The file's name may have ActivityNet's prefix "v_".
-    """
+    """Return a video's file, NAME.npy or with ActivityNet's prefix v_NAME.npy; None if absent."""
     paths = (feature_file(folder, known) for known in (name, f"v_{name}"))
     return next((path for path in paths if path.exists()), None)
 
@@ -36,9 +33,7 @@ def write_features(path: Path, features: Tensor) -> None:
 
 
 def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:
-    """Open a feature file [T, C] without a check of its values.
-
-    With `on_disk` it is mapped into memory, so that only the rows that are used are read.
+    """Open a feature file [T, C] without a check of its values; `on_disk`: read rows when used.
 
     Raises:
         InputError: the file is absent or broken.

@@ -14,11 +14,7 @@ REMEDY = "delete it and run check-data again"
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """One file of a folder of videos or features.
-
-    It is `lost` if the process that opened it died or took too long. The file may be intact, so the
-    next check opens it again.
-    """
+    """One file of a folder of videos or features."""
 
     bytes: int
     modified: int  # time of its last change in nanoseconds, from the file system
@@ -29,7 +25,7 @@ class CheckedFile:
     note: str = ""  # damage that training can live with, in words
     problem: str = ""  # why training cannot use the file, in words
     wrong_shape: bool = False  # the problem is the shape of the features
-    lost: bool = False
+    lost: bool = False  # its process died or took too long: it may be intact, and is checked again
 
     def still_describes(self, path: Path) -> bool:
         """Return True if the file has the size and time that were checked."""
@@ -50,8 +46,7 @@ def write_manifest(
 ) -> Path:
     """Write what was found about files (by name), and return the path of the manifest.
 
-    `how` says what was checked: a check of another kind does not use the entries. The findings are
-    for a person who reads the file.
+    `how` says what was checked: a check of another kind does not use the entries.
     """
     entries = {}
     for name in sorted(files):
@@ -88,9 +83,7 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
     """Return the files that training cannot use, by name, and why.
 
     A file that was replaced since the check counts as usable, and so do all files if the check was
-    for features of another width (`channels`; None for videos).
-
-    For errors see `read_manifest`.
+    for features of another width (`channels`; None for videos). For errors see `read_manifest`.
     """
     files, how = read_manifest(folder)
     if how.get("channels") != channels:

@@ -38,14 +38,10 @@ class KeyFrame(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Where the frames of a video lie.
+    """Where the frames of a video lie; frames without times are counted from the start."""
 
-    Where the file does not tell the times, frames must be counted from the start; then there are no
-    times and no key frames.
-    """
-
-    times: np.ndarray | None  # when each frame is shown, ascending ticks [F]
-    keys: list[KeyFrame]  # ascending
+    times: np.ndarray | None  # when each frame is shown, ascending ticks [F]; None: not in the file
+    keys: list[KeyFrame]  # ascending; none without times
     container: str  # the demuxer's name of the file's format
     codec: str  # the decoder's name
     tick: float  # seconds

@@ -56,12 +56,8 @@ def clip_frames(
     video shorter than a clip has one clip, which repeats the last frame. At another rate than the
     file's, frame k is the frame shown at k / to_fps seconds, as in TSP.
 
-    Args:
-        frames: number of frames of the file.
-        length: F, frames of a clip.
-        stride: frames from one clip to the next.
-        from_fps: frame rate of the file.
-        to_fps: frame rate that `length` and `stride` refer to; None: that of the file.
+    The file has `frames` frames at the rate `from_fps`. F is `length`. It and the stride refer to
+    the rate `to_fps`; None: the file's.
 
     Raises:
         InputError: a number is not above 0.

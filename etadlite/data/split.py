@@ -43,12 +43,10 @@ def without_missing(
     """Return the videos of a split that have a usable file in the folder.
 
     `missing` has the names of the others, and what is wrong with their file, or "" if it is absent.
+    A `CoverageWarning` says that videos are left out.
 
     Raises:
         InputError: all videos are missing, or some are without `allow`.
-
-    Warns:
-        CoverageWarning: videos are left out.
     """
     if not missing:
         return list(videos)

@@ -18,9 +18,7 @@ Position = TypeVar("Position", float, np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """T cells of equal length that cover a video or a window of it.
-
-    Positions outside the grid are converted too; nothing is clipped here.
+    """T cells of equal length over a video or a window of it; nothing is clipped to them.
 
     Raises:
         InputError: there is no cell, or the cells have no length.
@@ -51,11 +49,9 @@ class TimeGrid:
 
         Cell position c is frame ``first_frame + offset + c * stride``, so
         ``c = (seconds * fps - offset - first_frame) / stride``. This is OpenTAD's convention,
-        except that OpenTAD first rounds the boundaries of its training actions down to whole
-        frames.
+        except that OpenTAD first rounds the boundaries of training actions down to whole frames.
 
-        The offset counts frames from the start of the window to position 0. For features of clips
-        of 16 frames at a stride of 4 it is 8: a feature stands for the middle of its clip.
+        For features of clips of 16 frames the offset is 8: they stand for the middle of their clip.
         """
         if not (isfinite(fps) and fps > 0):
             raise InputError(f"a window needs a frame rate above 0, not {fps}")

@@ -28,11 +28,10 @@ Decoder = Literal["pyav", "decord"]
 
 
 class Video:
-    """A video file whose frames have been counted and ordered; pass it on instead of its path.
+    """A video file, `path`, whose frames have been counted and ordered; `info` is what it holds.
 
     Iterating yields index and decoded frame (`av.VideoFrame`, as stored) of every frame that can be
-    decoded. The file itself is open only while frames are decoded, so a `Video` may be sent to
-    another process. `path` is the file, and `info` what it holds.
+    decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
 
     Raises:
         InputError: there is no such file, it is no video, or it has fewer than two frames.
@@ -70,23 +69,17 @@ class Video:
         resize: Resize = "decoder",
         decoder: Decoder = "pyav",
     ) -> torch.Tensor:
-        """Read frames by their index: RGB, uint8 [..., 3, H, W].
+        """Read frames by their indices [...] in any order: RGB, uint8 [..., 3, H, W].
 
-        The nearest frame stands in for one that cannot be decoded. A video that a camera stored on
-        its side is turned upright.
+        The picture is turned upright and stretched to `size`, height and width in pixels. `resize`
+        "decoder" decodes to this size; "after", as published, decodes in full and then samples
+        between the four nearest pixels, which takes longer. The nearest frame stands in for one
+        that cannot be decoded. The decoder "decord" is used where it reads the file correctly.
 
-        Args:
-            indices: integers [...], in any order, repeated or not.
-            size: height and width to decode at, in pixels; the picture is stretched to it.
-            resize: "decoder" gives pictures of this size right away; "after" decodes in full and
-                then samples between the four nearest pixels, as published, which takes longer.
-            decoder: "pyav", or "decord", which is used where it reads the file correctly.
+        A `VideoWarning` says that the file is cut off or that frames are replaced.
 
         Raises:
             InputError: an index lies outside the video, or its frames cannot be decoded.
-
-        Warns:
-            VideoWarning: the file is cut off, or frames are replaced.
         """
         indices = np.asarray(indices)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.info.frames):
@@ -111,9 +104,8 @@ class Video:
     ) -> torch.Tensor:
         """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
 
-        `snippet_frames` says which frames these are and explains the arguments; for `size`,
-        `resize`, `decoder`, errors and warnings see `frames`. Memory is the result and a few
-        frames.
+        `snippet_frames` says which frames these are and explains the arguments; for the others,
+        errors and warnings see `frames`. Memory is the result and a few frames.
         """
         indices = snippet_frames(self.info.frames, snippets, length, step, rule=rule)
         out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
@@ -153,11 +145,7 @@ class Video:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Say what a video file holds; `Video` says when it raises an InputError.
-
-    Warns:
-        VideoWarning: the file is cut off; `note` says the same.
-    """
+    """Say what a video file holds; see `Video`. A `VideoWarning` says that it is cut off."""
     info = Video(path).info
     if info.note:
         warnings.warn(f"{path}: {info.note}", VideoWarning, stacklevel=2)

@@ -35,10 +35,7 @@ def videos_in(*places: Path) -> dict[str, Path]:
 
 
 def video_file(folder: Path, name: str) -> Path | None:
-    """Return the file of a video, whatever its suffix; None if there is none.
-
-    The file's name may have ActivityNet's prefix "v_".
-    """
+    """Return a video's file with any suffix, also with ActivityNet's prefix v_; None if absent."""
     names = (name, f"v_{name}")
     suffixes = (*VIDEO_SUFFIXES, *map(str.upper, VIDEO_SUFFIXES))  # cameras write GX010001.MP4
     paths = (folder / f"{known}{suffix}" for known in names for suffix in suffixes)

@@ -24,7 +24,7 @@ class FrameAction(NamedTuple):
 
 
 def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> list[Window]:
-    """Cut a video into windows, which together cover every snippet.
+    """Cut a video of some frames into windows of `size` snippets, which cover every snippet.
 
     The video's snippets start at frames 0, `stride`, 2 `stride`, ... below its end. A window starts
     every ``size * (1 - overlap)`` snippets, rounded down; there are as many as this step fits into
@@ -32,14 +32,9 @@ def windows_of(frames: int, *, size: int, stride: int, overlap: float = 0.5) -> 
     last. So a video whose number of snippets is a multiple of the step has its last window twice;
     this is published and kept. Source: OpenTAD's sliding windows.
 
-    Args:
-        frames: length of the video.
-        size: snippets per window.
-        stride: frames from one snippet to the next.
-        overlap: at least 0.5: below it the published rule can lose the end of a video.
-
     Raises:
-        InputError: a count is below 1, or the overlap leaves no step.
+        InputError: a count is below 1; the overlap leaves no step, or is below 0.5, where the
+            published rule can lose the end of a video.
     """
     if min(frames, size, stride) < 1:
         raise InputError(

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly
-from etadlite.detector.cells import CellHead
-from etadlite.detector.enhance import TemporalEnhancement
 from etadlite.detector.proposals import refine
 from etadlite.detector.stages import Layout, OpenTADStage, ReleasedStage, StageOutput
+from etadlite.detector.temporal import CellHead, TemporalEnhancement
 
 
 class DetectorOutput(NamedTuple):
@@ -32,30 +31,21 @@ class DetectorOutput(NamedTuple):
 class ETADDetector(nn.Module):
     """ETAD's detector (paper, sections 3.2 and 3.3).
 
-    Args:
-        in_channels: C of the features.
-        width: inner channels, a multiple of 32.
-        layout: `released` (the paper's code) or `opentad`.
-        roi_size: bins of RoIAlign, a multiple of 4; published are 24 (released) and 16 (OpenTAD).
-        hidden: width of a stage's shared layer.
-        head: width of a stage's heads.
-        num_stages: refinement stages.
-        num_classes: K classes that the detector predicts per cell (this project's definition). With
-            0, as published, a classifier of whole videos names the actions; that does not help in
-            videos with actions of several classes.
+    It predicts K classes per cell (this project's definition). With 0, as published, a classifier
+    of whole videos names the actions; that does not help in videos with actions of several classes.
     """
 
     def __init__(
         self,
         in_channels: int,
         *,
-        width: int = 256,
+        width: int = 256,  # inner channels, a multiple of 32
         layout: Layout = "released",
-        roi_size: int = 24,
-        hidden: int = 512,
-        head: int = 128,
+        roi_size: int = 24,  # bins of RoIAlign, a multiple of 4; OpenTAD has 16
+        hidden: int = 512,  # width of a stage's shared layer
+        head: int = 128,  # width of a stage's heads
         num_stages: int = 3,
-        num_classes: int = 0,
+        num_classes: int = 0,  # K
     ) -> None:
         super().__init__()
         stage = ReleasedStage if layout == "released" else OpenTADStage
@@ -86,11 +76,9 @@ class ETADDetector(nn.Module):
 
     @classmethod
     def from_published(cls, state_dict: Mapping[str, Tensor]) -> "ETADDetector":
-        """Build the detector of a published checkpoint, whose weights decide layout and sizes.
+        """Build the detector of a released ETAD or an OpenTAD checkpoint.
 
-        Args:
-            state_dict: weights of a released ETAD or an OpenTAD checkpoint, with or without
-                prefixes and video encoder.
+        Its weights decide layout and sizes; prefixes and a video encoder may be among them.
 
         Raises:
             InputError: keys are missing, left over or of the wrong shape; the message has the

@@ -5,17 +5,10 @@ from torch import Tensor
 
 
 def proposal_map(cells: int, max_duration: int) -> tuple[Tensor, Tensor]:
-    """Return all proposals that start and end on a cell border, by (duration, start).
+    """Return all proposals [D, T, 2] between borders of T cells, and the mask [D, T] of valid ones.
 
-    Entry (d, s) is the proposal [s, s + d + 1]. It is valid if it ends within the feature; entries
-    that are not valid hold [0, 0].
-
-    Args:
-        cells: T.
-        max_duration: D, the longest duration in cells.
-
-    Returns:
-        Proposals [D, T, 2] in cells (float32), and the mask [D, T] of the valid ones.
+    Entry (d, s) is the proposal [s, s + d + 1], in cells (float32). It is valid if it ends within
+    the feature; entries that are not valid hold [0, 0]. D is the longest duration in cells.
     """
     start = torch.arange(cells).expand(max_duration, cells)
     end = start + torch.arange(1, max_duration + 1)[:, None]
@@ -30,18 +23,11 @@ def valid_proposals(cells: int, max_duration: int) -> Tensor:
 
 
 def refine(proposals: Tensor, offsets: Tensor) -> Tensor:
-    """Move proposals by offsets, as the mean of two refinements (paper, section 3.3).
+    """Move proposals [..., 2], in any unit, by the mean of two refinements (paper, section 3.3).
 
-    The first one moves start and end by offsets in units of the length. The second one moves the
-    centre by an offset in units of the length, and scales the width by the exponential of its
-    offset.
-
-    Args:
-        proposals: [..., 2] start and end.
-        offsets: [..., 4] start, end, centre, width.
-
-    Returns:
-        [..., 2] in the unit of `proposals`.
+    Offsets [..., 4] are of start, end, centre and width. The first refinement moves start and end
+    by offsets in units of the length. The second one moves the centre by an offset in units of the
+    length, and scales the width by the exponential of its offset.
     """
     start, end = proposals.unbind(-1)
     d_start, d_end, d_centre, d_width = offsets.unbind(-1)

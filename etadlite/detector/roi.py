@@ -39,12 +39,9 @@ def interpolate(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
     cells is the mean of ceil(b) evenly spaced places. A place more than one cell outside the
     feature counts as zero, a nearer one takes the value of the edge.
 
-    Args:
-        proposals: [P, 2] in cells, already extended; they get no gradient.
-        cells: T.
-        roi_size: bins per proposal.
-        aligned: True centres cell t on t + 0.5 (OpenTAD). False centres cell t on t and makes every
-            proposal at least one cell long (released ETAD).
+    Proposals are [P, 2] in cells, already extended; they get no gradient. `aligned` centres cell t
+    on t + 0.5 (OpenTAD). False centres cell t on t and makes every proposal at least one cell long
+    (released ETAD).
     """
     start, end = proposals.float().nan_to_num().unbind(-1)
     length = end - start
@@ -82,7 +79,7 @@ def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
 
 
 def roi_align(features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool) -> Tensor:
-    """Pool features [B, C, T] at proposals [B, P, 2] in cells: [B, P, C, roi_size]."""
+    """Pool features [B, C, T] at extended proposals [B, P, 2] in cells: [B, P, C, roi_size]."""
     batch, count = proposals.shape[:2]
     weights = roi_weights(proposals.flatten(0, 1), features.shape[2], roi_size, aligned=aligned)
     weights = weights.to(features.dtype).view(batch, count * roi_size, -1)
@@ -91,16 +88,11 @@ def roi_align(features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bo
 
 
 class RoIs:
-    """The RoIs of proposals, for linear layers: the RoIs themselves are never computed.
+    """The RoIs of features and proposals as in `roi_align`, for linear layers.
 
     `RoIs(x, proposals, roi_size, aligned=a).linear(layer)` equals
-    `layer(roi_align(x, proposals, roi_size, aligned=a).flatten(2))` up to rounding.
-
-    Args:
-        features: [B, C, T].
-        proposals: [B, P, 2] in cells, already extended.
-        roi_size: bins per proposal.
-        aligned: see `interpolate`.
+    `layer(roi_align(x, proposals, roi_size, aligned=a).flatten(2))` up to rounding, but the RoIs
+    themselves are never computed.
     """
 
     def __init__(
@@ -141,21 +133,16 @@ class SumRows(torch.autograd.Function):
 
     The backward pass multiplies by the transposed matrix in the same way, as sums of rows of the
     gradient. This is deterministic, and faster than the backward pass of `F.embedding_bag`.
-
-    Args:
-        dense: [R, H].
-        rows: [E] the row that each entry of the sparse matrix weights, sum after sum.
-        owner: [E / k] the sum that each group of k entries belongs to, ascending.
-        first: [S] the place of the first entry of each sum.
-        weights: [E] the values of the entries; they get no gradient.
-
-    Returns:
-        [S, H].
     """
 
     @staticmethod
     def forward(
-        ctx: Any, dense: Tensor, rows: Tensor, owner: Tensor, first: Tensor, weights: Tensor
+        ctx: Any,
+        dense: Tensor,  # [R, H]
+        rows: Tensor,  # [E] the row that each entry of the sparse matrix weights, sum after sum
+        owner: Tensor,  # [E / k] the sum that each group of k entries belongs to, ascending
+        first: Tensor,  # [S] the place of the first entry of each sum; the result is [S, H]
+        weights: Tensor,  # [E] the values of the entries; they get no gradient
     ) -> Tensor:
         ctx.save_for_backward(rows, owner, weights)
         ctx.size = len(dense)

@@ -122,7 +122,6 @@ def read_predictions(
     counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
-
     start, end = segments.T
     empty = np.flatnonzero(start == end)
     if empty.size:
@@ -146,11 +145,7 @@ def read_predictions(
 
 
 def check_tiou(tiou: Sequence[float]) -> NDArray[np.float64]:
-    """Return the thresholds as an array [K].
-
-    Raises:
-        InputError: they are not one or more numbers above 0 and up to 1.
-    """
+    """Return the thresholds as an array [K]; refuse all but numbers above 0 and up to 1."""
     values = as_numbers(tiou)
     if not values.size or not ((values > 0) & (values <= 1)).all():
         raise InputError(
@@ -177,10 +172,9 @@ def as_published(tiou: NDArray[np.float64]) -> NDArray[np.float64]:
 def pairs_of(
     predictions: Predictions, truth: GroundTruth, *, same_class: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return all pairs of a prediction and a ground truth of the same video, maybe also class.
+    """Return all M pairs of a prediction and a ground truth of the same video, maybe also class.
 
-    Returns:
-        prediction [M], ground truth [M] and tIoU [M]; two segments of no length have tIoU 0.
+    The rows of both are [M], and their tIoU is [M]; two segments of no length have tIoU 0.
     """
     pred_key, gt_key = predictions.video, truth.video
     if same_class:
@@ -200,7 +194,6 @@ def pairs_of(
 
 
 def _load_results(source: Source) -> tuple[str, Mapping[str, Any]]:
-    """Return the name for messages, and the predictions by video."""
     if isinstance(source, Mapping):
         name, content = "the given predictions", source
     else:
@@ -254,7 +247,6 @@ def _columns(items: Sequence[Any], with_labels: bool) -> tuple[np.ndarray, np.nd
 
 
 def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> NoReturn:
-    """Name the first prediction that cannot be used."""
     for video, items in results.items():
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:

@@ -39,12 +39,12 @@ class AveragePrecision:
 
 
 def mean_average_precision(
-    ground_truth: Source,
+    ground_truth: Source,  # ActivityNet JSON, a path or the content; times in seconds
     predictions: Source,
     *,
-    subset: str,
-    tiou: Sequence[float],
-    blocked: Names = (),
+    subset: str,  # for example "validation"
+    tiou: Sequence[float],  # thresholds above 0 and up to 1
+    blocked: Names = (),  # videos to leave out on both sides, or the path of a JSON list of them
 ) -> AveragePrecision:
     """Compute interpolated mean average precision over the classes of the ground truth.
 
@@ -56,13 +56,6 @@ def mean_average_precision(
     The official sort leaves the order of equal scores open; here the earlier prediction in the file
     goes first. Evenly spaced thresholds have the bits of `numpy.linspace`, as the official ones do:
     in 0.5..0.95, 0.9 lies one rounding step below the literal.
-
-    Args:
-        ground_truth: annotations as ActivityNet JSON, a path or the content; times in seconds.
-        predictions: as `ground_truth`.
-        subset: for example "validation".
-        tiou: thresholds above 0 and up to 1.
-        blocked: names of videos to leave out on both sides, or the path of a JSON list of them.
 
     Raises:
         InputError: see `read_ground_truth` and `read_predictions`; or ``tiou`` is malformed.
@@ -86,10 +79,9 @@ def rank_by_class(predictions: Predictions) -> Predictions:
 def match_predictions(
     truth: GroundTruth, ranked: Predictions, tiou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Decide which prediction takes each ground truth at each threshold [K].
+    """Return which row of `ranked` takes each ground truth at each threshold [K]: [K, G].
 
-    Returns:
-        [K, G] row of the prediction in ``ranked`` (from `rank_by_class`), -1 for none.
+    The predictions come from `rank_by_class`; -1 stands for none.
     """
     pred, gt, overlap = pairs_of(ranked, truth, same_class=True)
     limits = as_published(tiou)
@@ -130,11 +122,7 @@ def precision_of(
 
 
 def _taken_in_turn(pred: NDArray[np.int64], gt: NDArray[np.int64], n_gt: int) -> list[int]:
-    """Let every prediction take the first of its ground truths that is still free.
-
-    Pairs [M] come by rank of the prediction, and its preferred ground truths first. The result is
-    [G] the rank of the prediction, -1 for none.
-    """
+    """Let predictions, in their order, take the first free ground truth of their pairs [M]: [G]."""
     holder, last = [-1] * n_gt, -1
     for rank, candidate in zip(pred.tolist(), gt.tolist(), strict=True):
         if rank != last and holder[candidate] < 0:

@@ -44,7 +44,7 @@ def breakdown(
     *,
     subset: str,
     tiou: Sequence[float],
-    edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),
+    edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),  # four ascending lengths in seconds
     blocked: Names = (),
 ) -> Breakdown:
     """Compute average precision and recall by class and by length of the action.
@@ -55,10 +55,7 @@ def breakdown(
 
     Average precision of a length group (this project's definition, after COCO's object sizes)
     ignores the ground truths of other lengths, the predictions that take these, and predictions of
-    other lengths that take none.
-
-    `edges` are four ascending lengths in seconds. The other arguments are those of
-    `mean_average_precision`.
+    other lengths that take none. The other arguments are as in `mean_average_precision`.
 
     Raises:
         InputError: as `mean_average_precision`, or ``edges`` are malformed.

@@ -38,7 +38,7 @@ def average_recall(
     *,
     subset: str,
     tiou: Sequence[float],
-    proposals: Sequence[int] = (1, 5, 10, 100),
+    proposals: Sequence[int] = (1, 5, 10, 100),  # the numbers AN, each at least 1
     blocked: Names = (),
 ) -> AverageRecall:
     """Compute average recall at AN proposals per video, AR@AN, without regard to labels.
@@ -47,9 +47,7 @@ def average_recall(
     truth is found if one of them reaches the threshold, and one proposal may find several. Average
     recall is the mean over the thresholds of found / all. Source: ActivityNet challenge, proposal
     task (`eval_proposal`). The official code takes the same share of every video's proposals, which
-    is the same if all videos have equally many.
-
-    `proposals` are the numbers AN, each at least 1. The other arguments are those of
+    is the same if all videos have equally many. The other arguments are as in
     `mean_average_precision`, but predictions need no labels.
 
     Raises:
@@ -62,7 +60,6 @@ def average_recall(
     truth = read_ground_truth(ground_truth, subset, blocked)
     ranked = read_predictions(predictions, truth, with_labels=False)
     ranked = ranked.rows(np.lexsort((-ranked.scores, ranked.video)))
-
     rank = np.arange(len(ranked.video)) - np.searchsorted(ranked.video, ranked.video)
     pred, gt, overlap = pairs_of(ranked, truth, same_class=False)
     limits = as_published(thresholds)[:, None]

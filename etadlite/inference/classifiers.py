@@ -26,14 +26,10 @@ UCF101_CLASSES = 101
 class LabelScores:
     """The scores of every class for every video, by name.
 
-    A name with ActivityNet's prefix "v_" is found without it too. So CUHK's files
-    (`cuhk_val_simp_share.json`, `cuhk_val_simp_7.json`) can be read, as BMN and G-TAD distribute
-    them.
-
-    Args:
-        scores: video name -> one score per class; or a JSON file ``{"results": {video: scores},
-            "class": names}``.
-        labels: the class names, in the order of the scores; a file has its own.
+    They are given as video name -> scores, with the `labels` in the order of the scores, or as a
+    JSON file ``{"results": {video: scores}, "class": names}``, such as CUHK's
+    (`cuhk_val_simp_share.json`, `cuhk_val_simp_7.json`, which BMN and G-TAD distribute). A name
+    with ActivityNet's prefix "v_" is found without it too, as these files need.
 
     Raises:
         InputError: the file cannot be read or has another structure.
@@ -78,13 +74,10 @@ class LabelScores:
 
 
 class UntrimmedNet(LabelScores):
-    """UntrimmedNet's classification of the THUMOS-14 test videos.
+    """UntrimmedNet's classification of the THUMOS-14 test videos, a .npy file [videos, 101].
 
     Row n - 1 of the file belongs to `video_test_` n. Its columns are UCF101's classes; the twenty
     of THUMOS-14 are ranked. Among equal scores the later class comes first, as published.
-
-    Args:
-        path: the .npy file, [videos, 101].
 
     Raises:
         InputError: the file cannot be read or has another shape.

@@ -17,8 +17,7 @@ from etadlite.inference.merge import merge_windows
 from etadlite.inference.postprocess import fuse_classes, score_segments
 from etadlite.model.system import System
 
-VideoClasses = Sequence[tuple[str, float]]
-"""Classes of a video with their scores, best first, from a classifier's `top`."""
+VideoClasses = Sequence[tuple[str, float]]  # with scores, best first, from a classifier's `top`
 
 
 def class_scores(probabilities: Tensor, segments: Tensor) -> Tensor:
@@ -94,9 +93,8 @@ def predict_batches(
     """Return predictions for all videos of the batches, in ActivityNet's structure.
 
     Each process predicts its own batches, and the first process gathers them. Windows are merged
-    per video. Every segment is given the `classes` of its video, or, if there are none, those of
-    the detector. `external_data` lists the videos that could not be read, with the reason, under
-    `unreadable`.
+    per video. For `classes` see `detections_of`. `external_data` lists the videos that could not be
+    read, with the reason, under `unreadable`.
 
     Raises:
         InputError: no video could be read.

@@ -11,35 +11,22 @@ from torch import Tensor
 
 from etadlite.base.errors import InputError
 
-# Added to every length so that two empty segments overlap by 0, not 0/0 (as OpenTAD does).
-LENGTH_MARGIN = 1e-6
-
 
 def soft_nms(
-    segments: Tensor,
-    scores: Tensor,
+    segments: Tensor,  # [P, 2] start and end, any unit
+    scores: Tensor,  # [P]
     *,
-    sigma: float,
-    max_segments: int,
-    min_score: float = 0.0,
-    voting: float = 0.0,
+    sigma: float,  # width of the Gaussian, above 0; a smaller one suppresses more
+    max_segments: int,  # largest number of picks
+    min_score: float = 0.0,  # a segment whose lowered score is below this is not picked
+    voting: float = 0.0,  # tIoU of `vote`; 0: no voting
 ) -> tuple[Tensor, Tensor]:
     """Apply Gaussian soft-NMS (Bodla et al. 2017): a pick lowers the scores of what it overlaps.
 
     The best segment is picked and every other score is multiplied by exp(-tIoU^2 / sigma), again
     and again. Among equal scores the earlier segment is picked. As in OpenTAD, the first pick is
-    taken even if its score is below ``min_score``.
-
-    Args:
-        segments: [P, 2] start and end, any unit.
-        scores: [P].
-        sigma: width of the Gaussian, above 0; a smaller one suppresses more.
-        max_segments: largest number of picks.
-        min_score: a segment whose lowered score is below this is not picked.
-        voting: tIoU of `vote`; 0: no voting.
-
-    Returns:
-        segments [K, 2] and lowered scores [K], best first, on the device of ``segments``.
+    taken even if its score is below ``min_score``. The result is segments [K, 2] and lowered scores
+    [K], best first, on the device of ``segments``.
 
     Raises:
         InputError: shapes that do not fit, values that are not finite, a setting out of range.
@@ -57,12 +44,12 @@ def soft_nms_picks(
     sigma: float,
     max_segments: int,
     min_score: float = 0.0,
-    length_margin: float = LENGTH_MARGIN,
+    length_margin: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
     """Return the indices [K] that `soft_nms` picks, and their lowered scores [K], best first.
 
-    ``length_margin`` is added to every length; the released ETAD code adds nothing. Everything is
-    computed in the precision of the segments.
+    ``length_margin`` is added to every length so that two empty segments overlap by 0, not 0/0, as
+    in OpenTAD; the released ETAD code adds nothing. The precision is that of the segments.
     """
     spans, remaining = _as_numpy(segments, scores, max_segments)
     if not sigma > 0:

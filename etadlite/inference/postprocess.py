@@ -47,13 +47,13 @@ def keep_by_boundary(proposals: Tensor, mask: Tensor) -> Tensor:
 
 
 def score_segments(
-    proposals: Tensor,
-    iou: Tensor,
-    startness: Tensor,
-    endness: Tensor,
+    proposals: Tensor,  # [P, 2] refined start and end in cells, mean over the stages
+    iou: Tensor,  # [P, 2] classified and regressed IoU, mean over the stages
+    startness: Tensor,  # [T] in 0..1
+    endness: Tensor,  # [T] in 0..1
     settings: InferenceSettings,
     *,
-    cut: bool = True,
+    cut: bool = True,  # cut segments to 0..T; not of a window: the video goes on beyond it
 ) -> tuple[Tensor, Tensor]:
     """Apply the boundary mask, score by the product of both IoUs, and run soft-NMS.
 
@@ -62,17 +62,8 @@ def score_segments(
     (`keep_last`), and it keeps proposals that refinement moved out of the video and reports them
     with the start behind the end (`keep_outside`).
 
-    Args:
-        proposals: [P, 2] refined start and end in cells, mean over the stages.
-        iou: [P, 2] classified and regressed IoU, mean over the stages.
-        startness: [T] in 0..1.
-        endness: [T] in 0..1.
-        settings: of the mask, of soft-NMS and of voting.
-        cut: cut segments to 0..T. A window is not cut: the video goes on beyond it.
-
-    Returns:
-        segments [K, 2] in cells and their scores [K] before fusion with classes, best first; both
-        float64 and on the CPU; empty if no proposal is kept.
+    The result is segments [K, 2] in cells and their scores [K] before fusion with classes, best
+    first; both float64 and on the CPU; empty if no proposal is kept.
 
     Raises:
         InputError: shapes that do not fit, or values that are not finite.
@@ -105,8 +96,7 @@ def score_segments(
     )
     # The released loop is not entered for a single proposal, which therefore stays.
     lost = 0 if settings.keep_last or len(segments) < 2 else 1
-    available = len(segments) - lost
-    picks, lowered = picks[:available], lowered[:available]
+    picks, lowered = (part[: len(segments) - lost] for part in (picks, lowered))
     chosen = vote(segments[picks], segments, scores, tiou=settings.nms_voting)
     if not cut:
         return chosen, lowered

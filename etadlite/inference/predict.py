@@ -12,8 +12,7 @@ from torch import Tensor
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
-from etadlite.data.augment import centre_crop
-from etadlite.data.datasets import decode_snippets, decode_window
+from etadlite.data.datasets import centre_crop, decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.windows import windows_of
@@ -21,25 +20,17 @@ from etadlite.inference.detect import detections_of
 from etadlite.inference.merge import merge_windows
 from etadlite.model.system import System
 
-UNEVEN = 0.1
-"""Seconds by which frames may lie off an even rate; containers round times to some hundredths."""
+UNEVEN = 0.1  # seconds off an even rate that frames may lie; containers round times to hundredths
 
 
 @torch.inference_mode()
 def predict(video: Path | Video, system: System, settings: Settings) -> list[dict[str, Any]]:
-    """Detect actions in a video.
+    """Detect actions in a video: {"segment": [start s, end s], "label", "score"}, best first.
 
-    A system that was trained on windows (`data.window_stride`) sees the video in windows, and its
-    detections are merged. The network counts frames: if their rate varies (`UNEVEN`), detections
-    are moved to the times at which the frames are shown.
-
-    Args:
-        video: a file, or the opened video.
-        system: a trained system with a video encoder.
-        settings: those of its training.
-
-    Returns:
-        Detections {"segment": [start s, end s], "label", "score"}, best first.
+    The settings are those of the system's training. A system that was trained on windows
+    (`data.window_stride`) sees the video in windows, and its detections are merged. The network
+    counts frames: if their rate varies (`UNEVEN`), detections are moved to the times at which the
+    frames are shown.
 
     Raises:
         InputError: the file is no readable video of two frames or more, or the system takes

@@ -51,10 +51,7 @@ class EncoderPasses(NamedTuple):
 def encoder_passes(
     settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
 ) -> EncoderPasses:
-    """Count passes 1 and 3 in chunks of `chunk` snippets.
-
-    In pass 1 `rows` snippets stand for all; in pass 3 `picked` ones stand for all with a gradient.
-    """
+    """Count passes in chunks: in pass 1 `rows` snippets stand for all, in pass 3 `picked` ones."""
     system, data = fake_system(settings), settings.data
     encoder = system.encoder
     trained = [p for p in encoder.parameters() if p.requires_grad]
@@ -93,12 +90,8 @@ def detector_pass(settings: Settings, batch: int) -> DetectorPass:
     cells, detector = settings.data.snippets, system.detector
     count = proposal_count(len(system.proposals), settings.sampling.proposal_ratio)
     with _counted(system, _roi_samples(settings)) as live:
-        features = torch.zeros(
-            batch,
-            settings.detector.in_channels,
-            cells,
-            requires_grad=system.encoder is not None and settings.sampling.snippet_ratio > 0,
-        )
+        features = torch.zeros(batch, settings.detector.in_channels, cells)
+        features.requires_grad = system.encoder is not None and settings.sampling.snippet_ratio > 0
         begin = live.restart()
         proposals = system.proposals[:count].repeat(batch, 1, 1)
         actions = [torch.zeros(2, 2) for _ in range(batch)]

@@ -94,21 +94,14 @@ class LiveTensors(TorchDispatchMode):
     """Counts the bytes of all storages that are alive, whatever holds them, while it is open.
 
     It sees all results of torch's operators, in forward and backward passes on the CPU, real
-    tensors and fake ones. It does not see what an operator allocates and frees inside. A storage
-    that views share counts once.
-
-    Args:
-        existing: tensors that exist from the start.
-
-    Attributes:
-        live_bytes: alive now.
-        peak_bytes: the most that was alive at once since `restart`.
+    tensors and fake ones, besides those `existing` from the start. It does not see what an operator
+    allocates and frees inside. A storage that views share counts once.
     """
 
     def __init__(self, existing: Iterable[Tensor] = ()) -> None:
         super().__init__()
-        self.live_bytes = 0
-        self.peak_bytes = 0
+        self.live_bytes = 0  # alive now
+        self.peak_bytes = 0  # the most that was alive at once since `restart`
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         for tensor in existing:
             self.count(tensor)
@@ -146,20 +139,15 @@ class LiveTensors(TorchDispatchMode):
 
 @contextmanager
 def measure(
-    system: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
-    inputs: Tensor | None = None,
+    system: nn.Module,  # its passes are those of its `SequentialEncoder`, if it has one
+    optimizer: torch.optim.Optimizer | None = None,  # its step is the update
+    inputs: Tensor | None = None,  # the batch's frames or features
 ) -> Iterator[Measurement]:
     """Measure the memory of one training step.
 
     On a GPU this is the most that torch allocated; elsewhere it is the most that was alive at
     once, counted operator by operator (see `LiveTensors`). Measure the second step or a later one:
     before the first there are neither gradients nor an optimizer's state.
-
-    Args:
-        system: the trained module; its passes are those of its `SequentialEncoder`, if it has one.
-        optimizer: its step is the update; None: there is none.
-        inputs: the batch's frames or features.
     """
     device = next(system.parameters()).device
     weights = [*system.parameters(), *system.buffers()]

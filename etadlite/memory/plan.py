@@ -21,9 +21,7 @@ from etadlite.memory.measurement import PASSES, StepMemory, bytes_of
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
-LARGEST_CHUNK = 16
-"""Snippets; a larger chunk is not faster (this project's choice)."""
-
+LARGEST_CHUNK = 16  # snippets; a larger chunk is not faster (this project's choice)
 LARGEST_BATCH = 1024
 BATCH, CHUNK, RATIO = "training.batch_size", "encoder.chunk_size", "sampling.snippet_ratio"
 
@@ -168,8 +166,7 @@ def with_chunk_size(settings: Settings) -> Settings:
     if chunk is None:
         raise InputError(
             f"training.memory of {budget / MIB:.0f} MiB is too little: with one snippet at a time "
-            f"this step needs {need(1) / MIB:.0f} MiB; raise it, or lower "
-            "training.batch_size"
+            f"this step needs {need(1) / MIB:.0f} MiB; raise it, or lower training.batch_size"
         )
     return settings.changed({CHUNK: chunk})
 
@@ -221,7 +218,6 @@ def advice(settings: Settings, budget: int) -> str:
 
 
 def _refuse_below_floor(settings: Settings, budget: int) -> None:
-    """Refuse a budget in which not even the smallest step fits."""
     smallest: dict[str, float] = {BATCH: 1, CHUNK: 1}
     if settings.sampling.snippet_ratio:
         smallest[RATIO] = 1 / settings.data.snippets
@@ -248,7 +244,7 @@ def _line(count: Callable[[int], Any], first: int, second: int) -> Callable[[int
 
 
 def _largest(most: int, budget: int, need: Callable[[int], int]) -> int | None:
-    """Return the largest number in 1..most whose growing need fits a budget; None: none does."""
+    """Return the largest number in 1..most whose growing need fits a budget, or None."""
     return bisect_right(range(1, most + 1), budget, key=need) or None
 
 

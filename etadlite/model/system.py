@@ -19,24 +19,17 @@ from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 class System(nn.Module):
     """Snippets or features in, scored proposals out.
 
-    Args:
-        settings: with `encoder.chunk_size` where videos are encoded.
-        pretrained: load the encoder's weights.
-
-    Attributes:
-        encoder: the `SequentialEncoder`; None where features are given.
-        detector: the `ETADDetector`.
-        proposals: [P, 2] all valid proposals, in cells.
+    Where videos are encoded, the settings need `encoder.chunk_size`.
     """
 
-    proposals: Tensor
+    proposals: Tensor  # [P, 2] all valid proposals, in cells
 
     def __init__(self, settings: Settings, *, pretrained: bool = True) -> None:
         super().__init__()
         self.sampling = settings.sampling
         self.precision = settings.training.precision
         self.detector_precision = settings.detector.precision
-        self.encoder = None
+        self.encoder = None  # where features are given; else a `SequentialEncoder`
         if settings.data.features is None:
             self.encoder = _sequential_encoder(settings, pretrained=pretrained)
         detector = settings.detector
@@ -54,10 +47,7 @@ class System(nn.Module):
         self.register_buffer("proposals", proposals, persistent=False)
 
     def features(
-        self,
-        inputs: Tensor,
-        draws: Draws | None = None,
-        actions: Sequence[Tensor] | None = None,
+        self, inputs: Tensor, draws: Draws | None = None, actions: Sequence[Tensor] | None = None
     ) -> Tensor:
         """Return features [B, C, T] of snippets uint8 [B, N, 3, F, H, W]; given features stay."""
         device = self.proposals.device

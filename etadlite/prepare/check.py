@@ -36,18 +36,14 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of `check_data`: about both splits, and about the files (by name) of a folder.
-
-    Findings have the problems first. `kind` is "features" or "videos"; `manifest` is None if it
-    cannot be written.
-    """
+    """The result of `check_data`."""
 
     folder: Path
-    kind: str
+    kind: str  # features or videos
     splits: Sequence[Split]
-    findings: Sequence[Finding]
-    files: Mapping[str, CheckedFile]
-    manifest: Path | None
+    findings: Sequence[Finding]  # problems first
+    files: Mapping[str, CheckedFile]  # by name
+    manifest: Path | None  # None if it cannot be written
 
     @property
     def sound(self) -> bool:
@@ -85,8 +81,8 @@ def check_data(
     """Check the folder of features or of videos that settings name, and write its manifest.
 
     Files that have not changed since the last check are not opened again. A deep check reads every
-    value and decodes every frame, not only headers and packets. Workers are processes that open
-    videos, or threads that open features.
+    value and decodes every frame, not only headers and packets. Workers are processes for videos,
+    threads for features.
 
     Raises:
         InputError: the annotations cannot be read, or there is no folder to check.
@@ -108,10 +104,9 @@ def check_data(
 
 
 def folder_settings(root: Path) -> Settings:
-    """Return the settings of a data set of your own.
+    """Return the settings of a data set of your own: those that `etadlite init-dataset` wrote.
 
-    They are read from ROOT/settings.json, which `etadlite init-dataset` writes, or made for
-    annotations.json beside a folder videos or features.
+    Without ROOT/settings.json they are made for annotations.json and a folder videos or features.
 
     Raises:
         InputError: the folder has another layout.
@@ -131,15 +126,11 @@ def folder_settings(root: Path) -> Settings:
 def _examined(
     data: DataFolder, how: Mapping[str, Any], workers: int, progress: bool
 ) -> dict[str, CheckedFile]:
-    """Return what each file holds, from an equal or deeper check before, or by opening it.
-
-    `how` has the manifest's entries "deep" and "channels".
-    """
+    """Return what each file holds, from an equal or deeper check before, or by opening it."""
     folder = data.folder
     before, checked = read_manifest(folder)
-    broken = {}
-    if checked.get("channels") == how["channels"]:
-        broken = {name: file for name, file in before.items() if file.problem}
+    comparable = checked.get("channels") == how["channels"]
+    broken = {name: file for name, file in before.items() if file.problem and comparable}
     if checked not in (how, {**how, "deep": True}):
         before = {}
     files = {

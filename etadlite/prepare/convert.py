@@ -32,12 +32,9 @@ _FAMILIES = {
 
 
 class Published(NamedTuple):
-    """The modules of a published checkpoint, in eval mode; None where it has none.
+    """The modules of a published checkpoint, in eval mode; None where it has none."""
 
-    The family is `released ETAD`, `OpenTAD` or `TSP`.
-    """
-
-    family: str
+    family: str  # released ETAD, OpenTAD or TSP
     detector: ETADDetector | None
     encoder: R2Plus1D | None
 
@@ -93,9 +90,8 @@ def read_published(path: str | Path) -> Published:
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
     names = {str(name).removeprefix("module.") for name in weights}
-    first_parts = {family: starts for family, (starts, _) in _FAMILIES.items()}
-    family = next((f for f, s in first_parts.items() if any(n.startswith(s) for n in names)), None)
-    if family is None:
+    fits = [f for f, (starts, _) in _FAMILIES.items() if any(n.startswith(starts) for n in names)]
+    if not fits:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
             f"{path} is no checkpoint of the released ETAD, of OpenTAD's ETAD or of a TSP encoder; "
@@ -105,9 +101,9 @@ def read_published(path: str | Path) -> Published:
         if not isinstance(value, Tensor):
             raise InputError(f"{path}: {name} is no tensor but {type(value).__name__}")
     try:
-        return _build(family, weights)
+        return _build(fits[0], weights)
     except InputError as error:
-        raise InputError(f"{path} ({family}): {error}") from None
+        raise InputError(f"{path} ({fits[0]}): {error}") from None
 
 
 def convert(path: str | Path, out: str | Path) -> Published:

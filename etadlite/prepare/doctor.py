@@ -30,10 +30,8 @@ class Diagnosis(NamedTuple):
 def examine(folder: Path) -> Iterator[Diagnosis]:
     """Yield the state of all that a run on this machine, with its files in `folder`, depends on."""
     yield Diagnosis("etadlite", __version__)
-    old = sys.version_info < (3, 11)
-    yield Diagnosis(
-        "Python", platform.python_version(), "install Python 3.11 or later" if old else ""
-    )
+    remedy = "install Python 3.11 or later" if sys.version_info < (3, 11) else ""
+    yield Diagnosis("Python", platform.python_version(), remedy)
     for package in ("torch", "torchvision", "numpy", "av", "papermill", "jupyterlab"):
         version = _version(package)
         yield Diagnosis(package, version or "absent", "" if version else f"pip install {package}")

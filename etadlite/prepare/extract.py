@@ -18,11 +18,10 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import claim_folder
 from etadlite.base.weights import fingerprint
 from etadlite.config import DataSettings, Settings
-from etadlite.data.augment import centre_crop
-from etadlite.data.datasets import VideoDataset
+from etadlite.data.datasets import VideoDataset, centre_crop
 from etadlite.data.features import feature_file, write_features
+from etadlite.data.loading import Readable, collate_readable, raise_errors
 from etadlite.data.snippets import clip_frames
-from etadlite.data.unreadable import Readable, collate_readable, raise_errors
 from etadlite.data.video import Video
 from etadlite.data.video_files import videos_in
 from etadlite.encoders.build import build_encoder
@@ -50,13 +49,11 @@ def extract(
     fps: float | None = None,
     progress: bool = True,
 ) -> tuple[int, Path]:
-    """Write features with the settings' encoder, on the device of this process.
+    """Write features with the settings' encoder; return the number of files, and their folder.
 
     Without a stride these are the features of a training, see `extract_features`, else those of
-    `extract_dense`. Without a folder they are written to `data.features`.
-
-    Returns:
-        The number of files that this process wrote, and their folder.
+    `extract_dense`. Without a folder they are written to `data.features`. The number is that of
+    this process, whose device is used.
     """
     folder = folder or settings.data.features
     if folder is None or settings.data.videos is None:
@@ -78,12 +75,10 @@ def extract_features(
 ) -> int:
     """Write the features of all training and test videos; existing files are kept.
 
-    Under torchrun each process takes its share of the videos, and the first one shows a bar.
-    Training videos get `data.feature_views` files NAME.npy, NAME.1.npy, ... [T, C]: one of the
-    plain video, the others of augmented versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
-
-    Returns:
-        The number of files that this process wrote.
+    Under torchrun each process takes its share of the videos, and the first one shows a bar; the
+    result is the number of files that this process wrote. Training videos get `data.feature_views`
+    files NAME.npy, NAME.1.npy, ... [T, C]: one of the plain video, the others of augmented
+    versions. The encoder is uint8 [n, 3, F, H, W] -> [n, C].
 
     Raises:
         InputError: videos are missing, the folder holds features of other settings, or videos
@@ -135,15 +130,9 @@ def extract_dense(
     """Write NAME.npy, float32 [T, C], for every video file of `data.videos`; needs no annotations.
 
     The files are as TSP and ActionFormer publish them; `manifest.json` beside them says what they
-    hold, in ActionFormer's names. For everything else see `extract_features`.
-
-    Args:
-        settings: where the videos lie, what a frame looks like, F and the chunk size.
-        encoder: as there.
-        folder: of the files.
-        stride: frames from one feature to the next; TSP has 16, ActionFormer's I3D for THUMOS-14 4.
-        fps: frame rate that F and the stride refer to; None: each file's own. TSP has 15.
-        progress: show a bar, in the first process.
+    hold, in ActionFormer's names. The stride is in frames: TSP has 16, ActionFormer's I3D for
+    THUMOS-14 has 4. F and the stride refer to the rate `fps`, which is 15 for TSP; None: each
+    file's own. For everything else see `extract_features`.
     """
     data = settings.data
     files = list(videos_in(data.videos).values())
@@ -171,8 +160,7 @@ def extract_dense(
                 parts[block.path].append(part[0].cpu())
             if block.last:
                 done = parts.pop(block.path, [])
-                file = feature_file(folder, block.path.stem)
-                yield file, block.error or torch.cat(done, dim=1)
+                yield feature_file(folder, block.path.stem), block.error or torch.cat(done, dim=1)
 
     encoder.eval()
     return _write(extracted(), len(mine), progress)
@@ -197,7 +185,6 @@ class DenseClips(IterableDataset):
                 yield Block(path, last=True, error=str(error))
 
     def blocks(self, path: Path) -> Iterator[Block]:
-        """Decode one video block by block."""
         settings, video = self.settings, Video(path)
         rate, count = video.info.fps, video.info.frames
         clips = clip_frames(count, settings.frames, self.stride, from_fps=rate, to_fps=self.fps)
@@ -206,9 +193,9 @@ class DenseClips(IterableDataset):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
             read = video.frames(frames, settings.decode_size, resize=settings.resize)
-            shown = centre_crop(read, settings.crop)
+            shown = centre_crop(read, settings.crop).transpose(0, 1)
             rows = torch.from_numpy(places.reshape(wanted.shape))
-            yield Block(path, start + together >= len(clips), shown.transpose(0, 1), rows)
+            yield Block(path, start + together >= len(clips), shown, rows)
 
 
 def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from etadlite.data.features import find_features
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
 from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
-from etadlite.prepare.protocols import ACTIVITYNET, PROTOCOLS, THUMOS
 
 SHOWN = 3  # items of a finding that are printed
 # A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
@@ -25,16 +24,31 @@ SYSTEMATIC = 0.01  # wrong lengths are a problem from this share on, or if one i
 CONVERTED = (15, 256)  # rate and short side of videos, as published for end-to-end training
 
 
-class Finding(NamedTuple):
-    """Something that was found about several items, and what to do.
+class Protocol(NamedTuple):
+    """A data set with the splits on which published numbers are measured."""
 
-    It is a problem if training should not start before it is repaired, else a note.
-    """
+    name: str
+    videos: Mapping[str, int]  # number in each split, without those that are blocked in the test
+    looks: str  # a pattern that the names of its videos match
+
+
+ACTIVITYNET = Protocol("ActivityNet-1.3", {"training": 10_024, "test": 4_728}, r"(v_)?[\w-]{11}")
+THUMOS = Protocol("THUMOS-14", {"training": 200, "test": 211}, r"video_(test|validation)_\d{7}")
+PROTOCOLS = {  # of presets
+    "anet_tsp": ACTIVITYNET,
+    "e2e_anet_tsp": ACTIVITYNET,
+    "thumos_i3d": THUMOS,
+    "e2e_thumos_tsp": THUMOS,
+}
+
+
+class Finding(NamedTuple):
+    """Something that was found about several items, and what to do."""
 
     what: str
     items: Sequence[str]
     remedy: str
-    problem: bool = True
+    problem: bool = True  # training should not start before it is repaired; else it is a note
 
 
 class DataFolder:
@@ -74,11 +88,9 @@ class DataFolder:
 def find_all(
     data: DataFolder, files: Mapping[str, CheckedFile]
 ) -> tuple[dict[str, CheckedFile], list[Finding]]:
-    """Compare the opened files (by name) with the annotations and the protocol.
+    """Compare the opened files (by name) with the annotations and the protocol; problems first.
 
-    Returns:
-        The files, in which a video that is cut off and too short has become unusable; and what is
-        found, problems first.
+    In the files that are returned, a video that is cut off and too short has become unusable.
     """
     files, wrong_lengths = compare_lengths(data, files)
     found = [
@@ -93,8 +105,7 @@ def find_all(
         equal_files(data, files),
         wrong_lengths,
     ]
-    found = [finding for finding in found if finding.items]
-    return files, sorted(found, key=lambda finding: not finding.problem)
+    return files, sorted((f for f in found if f.items), key=lambda finding: not finding.problem)
 
 
 def other_data_set(data: DataFolder) -> Iterator[Finding]:
@@ -192,10 +203,7 @@ def wrong_names(data: DataFolder) -> Iterator[Finding]:
 
 
 def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
-    """Find videos of another rate or size.
-
-    All videos of ActivityNet must be converted; of other data sets all or none.
-    """
+    """Find videos of another rate or size; ActivityNet's must be converted, others all or none."""
     rate, side = CONVERTED
     shapes = {n: (round(file.fps), file.short_side) for n, file in files.items() if file.fps}
     others = {name: shape for name, shape in shapes.items() if shape != CONVERTED}
@@ -214,11 +222,7 @@ def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> Iterat
 def compare_lengths(
     data: DataFolder, files: Mapping[str, CheckedFile]
 ) -> tuple[dict[str, CheckedFile], Finding]:
-    """Compare the lengths of files with the annotations; for the returned files see `find_all`.
-
-    Features are compared with the video's frames and the stride if training cuts windows, else with
-    the features per second of the other videos.
-    """
+    """Compare the lengths of files with the annotations; for the returned files see `find_all`."""
     annotated = {path.name: data.videos[name] for name, path in data.paths.items()}
     stride, checked = data.settings.window_stride, dict(files)
     good = {n: f for n, f in files.items() if n in annotated and not f.problem}
@@ -235,10 +239,10 @@ def compare_lengths(
         if file.duration is not None:
             length, expected, unit = file.duration, video.duration, "s"
             slack = max(LENGTH_SECONDS, LENGTH_SHARE * expected)
-        elif stride and video.frames:
+        elif stride and video.frames:  # windows of features
             length, expected, unit = file.frames, -(-video.frames // stride), "features"
             slack = max(16, expected / 3)
-        elif not resized and video.duration > 0:
+        elif not resized and video.duration > 0:  # features per second, as of the other videos
             length, expected, unit = file.frames, round(usual * video.duration), "features"
             slack = max(LENGTH_SECONDS, expected / 3)
         else:

@@ -28,15 +28,10 @@ class Outcome(NamedTuple):
 def in_processes(
     function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, seconds: float
 ) -> Iterator[Outcome]:
-    """Yield the outcomes of a function in the order in which they are ready.
+    """Yield the outcomes of a function in the order in which they are ready; all must be picklable.
 
-    Processes that die or hang are replaced; closing the iterator ends all of them.
-
-    Args:
-        function: it, its items and its results must be picklable.
-        items: taken one by one, only when a process is free.
-        workers: number of processes.
-        seconds: time limit of an item; the start of a process does not count.
+    Processes that die or hang are replaced; closing the iterator ends all of them. Items are taken
+    only when a process is free. `seconds` limit the time of an item, not the start of a process.
     """
     workers, items, idle = max(1, workers), iter(items), []
     busy: dict[Future[Outcome], _Worker] = {}
@@ -83,7 +78,6 @@ class _Worker:
         return Outcome(item, *answer)
 
     def end(self) -> None:
-        """End the process, whatever it does."""
         self.process.kill()
         self.process.join()
 

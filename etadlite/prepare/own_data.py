@@ -38,13 +38,9 @@ MOST_EPOCHS = 100
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How annotations are read and videos are split.
+    """How annotations are read and videos are split (unless the files name the subsets)."""
 
-    Videos for the test are drawn so that as many classes as possible occur in both subsets, unless
-    the files name the subsets.
-    """
-
-    validation: float = 0.25  # share of the videos that are kept for the test
+    validation: float = 0.25  # share of the videos that are kept for the test; see `split_videos`
     tier: str | None = None  # see `read_rows`
     fps: float | None = None  # frame rate of times in frames; None: each video's own
     skip: bool = False  # leave out what cannot be used, instead of refusing it
@@ -59,7 +55,6 @@ class OwnVideo(NamedTuple):
 
     @property
     def info(self) -> VideoInfo:
-        """What the file holds."""
         return self.file.info
 
 
@@ -76,18 +71,12 @@ def init_dataset(
 ) -> dict[str, OwnVideo]:
     """Write annotations.json (ActivityNet structure) and settings.json; return videos by name.
 
-    Args:
-        folder: folder of the videos, or the one whose subfolder `videos` has them.
-        annotations: files or folders in any format that `etadlite.prepare.importers` reads.
-        out: folder of the two files.
-        options: how the annotations are read and split.
-        seed: of the draw of the test videos.
-        overwrite: replace the two files.
-        log: called with every problem and note, and at the end with a summary, line by line.
-        progress: show a bar.
+    `folder` or its subfolder `videos` has the videos; annotations are files or folders in any
+    format that `etadlite.prepare.importers` reads. The two files are written to `out`. The seed is
+    that of the draw of the test videos. `log` gets problems, notes and a summary, line by line.
 
     Raises:
-        InputError: something cannot be used, or the files exist.
+        InputError: something cannot be used, or the files exist without `overwrite`.
     """
     options = options or ImportOptions()
     targets = out / "annotations.json", out / "settings.json"
@@ -138,10 +127,7 @@ def init_dataset(
 def settings_for(
     folder: Path, videos: Mapping[str, OwnVideo], annotations: Path
 ) -> tuple[Settings, list[str]]:
-    """Fit the settings of `e2e_stickfigures` to a data set, by this project's rules of thumb.
-
-    The second result are lines that say how the numbers were chosen.
-    """
+    """Return `e2e_stickfigures` fitted to a data set by this project's rules of thumb, and why."""
     base = e2e_stickfigures()
     infos = [video.info for video in videos.values()]
     actions = [(action, video) for video in videos.values() for action in video.actions]

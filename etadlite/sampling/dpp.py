@@ -9,9 +9,7 @@ the projection onto them, with a Cholesky factor that grows by one column per it
 import torch
 from torch import Tensor
 
-RIDGE = 1e-6
-"""Added to an item's similarity to itself, so that a set may be larger than the rank of the
-similarities: among items that are all alike, any can be drawn."""
+RIDGE = 1e-6  # added to an item's similarity to itself, so that any of equal items can be drawn
 
 
 def gaussian_similarity(points: Tensor) -> Tensor:
@@ -28,11 +26,9 @@ def gaussian_similarity(points: Tensor) -> Tensor:
 def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
     """Draw a set from each of R k-DPPs: a mask [R, M] of the drawn items.
 
-    Args:
-        similarity: [R, M, M] symmetric, positive semi-definite, of magnitude 1; a row and column of
-            zeros is no item.
-        counts: [R] size of each set, at most the number of its items.
-        draw: [R, 2, M] uniform numbers.
+    Similarities [R, M, M] are symmetric, positive semi-definite and of magnitude 1; a row and
+    column of zeros is no item. The sizes of the sets, `counts` [R], may exceed the rank, but not
+    the number of items. `draw` [R, 2, M] are uniform numbers.
     """
     if similarity.device.type == "mps":  # which has neither eigenvectors nor float64
         return sample_kdpp(similarity.cpu(), counts.cpu(), draw.cpu()).to(similarity.device)
@@ -45,10 +41,7 @@ def sample_kdpp(similarity: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
 
 
 def _draw_eigenvectors(values: Tensor, counts: Tensor, draw: Tensor) -> Tensor:
-    """Draw `counts` eigenvectors per row, as a mask [R, M].
-
-    The probability of a set is proportional to the product of its eigenvalues.
-    """
+    """Draw sets of eigenvectors, a mask [R, M], in proportion to the product of their values."""
     minus_infinity = values.new_tensor(-torch.inf)
     log_values = torch.where(values > RIDGE / 2, values.log(), minus_infinity)
     rows, size = values.shape

@@ -16,26 +16,17 @@ from etadlite.base.segments import tiou
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 
-IOU_BINS = 5
-"""Number of tIoU bins of equal width in `iou_balanced_proposals`."""
-CANDIDATES = 2
-"""Random candidates per pick in `farthest_proposals` and `kdpp_proposals`."""
-GROUP = 16
-"""Largest number of candidates of one k-DPP in `kdpp_proposals`."""
+IOU_BINS = 5  # of equal width in `iou_balanced_proposals`
+CANDIDATES = 2  # random candidates per pick in `farthest_proposals` and `kdpp_proposals`
+GROUP = 16  # largest number of candidates of one k-DPP in `kdpp_proposals`
 
 
 class ProposalContext(NamedTuple):
-    """What a strategy may use.
+    """What a strategy may use."""
 
-    Attributes:
-        draws: the random streams of the B videos.
-        proposals: [P, 2] all valid proposals, in cells, shortest first.
-        actions: per video [A, 2] start and end in cells.
-    """
-
-    draws: Draws
-    proposals: Tensor
-    actions: Sequence[Tensor]
+    draws: Draws  # the random streams of the B videos
+    proposals: Tensor  # [P, 2] all valid proposals, in cells, shortest first
+    actions: Sequence[Tensor]  # per video [A, 2] start and end in cells
 
 
 ProposalStrategy = Callable[[ProposalContext, int], Tensor]

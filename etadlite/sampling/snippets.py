@@ -14,46 +14,33 @@ from etadlite.base.draws import Draws
 from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 
-LABEL_SHARE = 0.75
-"""Share of the picks that a label strategy draws from its preferred snippets."""
-BOUNDARY_REACH = 1.5
-"""Largest distance in cells of a snippet from its boundary; that of the detector's targets, too."""
+LABEL_SHARE = 0.75  # of the picks, which a label strategy draws from its preferred snippets
+BOUNDARY_REACH = 1.5  # cells from a snippet to its boundary; as in the detector's targets
 
 
 class SnippetContext(NamedTuple):
-    """What a strategy may use; what it does not need may be None.
+    """What a strategy may use; what it does not need may be None."""
 
-    Attributes:
-        draws: the random streams of the B videos.
-        snippets: N.
-        actions: per video [A, 2] start and end in cells (a cell is a snippet).
-        features: [B, C, N] the encoded snippets.
-        gradient: [B, C, N] of the loss at `features`.
-    """
-
-    draws: Draws
-    snippets: int
-    actions: Sequence[Tensor] | None = None
-    features: Tensor | None = None
-    gradient: Tensor | None = None
+    draws: Draws  # the random streams of the B videos
+    snippets: int  # N
+    actions: Sequence[Tensor] | None = None  # per video [A, 2] start and end in cells (snippets)
+    features: Tensor | None = None  # [B, C, N] the encoded snippets
+    gradient: Tensor | None = None  # [B, C, N] of the loss at `features`
 
 
 class SnippetStrategy(NamedTuple):
-    """A way to choose snippets.
+    """A way to choose snippets: functions of a context and of the number of picks.
 
-    Attributes:
-        pick: (context, count) -> distinct indices [B, count], ascending.
-        needs: the last thing that must be known. A strategy that needs nothing or labels picks
-            before the first pass, so that the frozen prefix is computed once.
-        inclusion: (context, count) -> [B, N] the probability that a snippet is picked; None if it
-            is unknown or may be 0. Weights 1 / probability make the sampled gradient unbiased.
-        weighted: True if the strategy makes no sense without these weights.
+    `needs` is the last thing that must be known. A strategy that needs nothing or labels picks
+    before the first pass, so that the frozen prefix is computed once. Weights 1 / probability make
+    the sampled gradient unbiased.
     """
 
-    pick: Callable[[SnippetContext, int], Tensor]
+    pick: Callable[[SnippetContext, int], Tensor]  # distinct indices [B, count], ascending
     needs: Literal["nothing", "labels", "features", "gradient"] = "nothing"
+    # [B, N] the probability that a snippet is picked; None if it is unknown or may be 0
     inclusion: Callable[[SnippetContext, int], Tensor] | None = None
-    weighted: bool = False
+    weighted: bool = False  # it makes no sense without these weights
 
     @property
     def unbiased(self) -> bool:
@@ -174,15 +161,10 @@ def proportional_probabilities(size: Tensor, count: int) -> Tensor:
 
 
 def systematic_sample(probabilities: Tensor, draw: Tensor, count: int) -> Tensor:
-    """Pick exactly `count` items with exactly these probabilities.
+    """Pick items with exactly these probabilities [B, N], which sum to `count`: [B, count] indices.
 
     The probabilities are laid end to end in random order, and the items under the points u, u + 1,
-    u + 2, ... are picked (systematic sampling).
-
-    Args:
-        probabilities: [B, N], each at most 1, with the sum `count`.
-        draw: [B, N + 1] uniform numbers.
-        count: number of picks; the result is distinct indices [B, count].
+    u + 2, ... are picked (systematic sampling). `draw` [B, N + 1] are uniform numbers.
     """
     order = draw[:, :-1].argsort(dim=1)
     ends = probabilities.gather(1, order).cumsum(dim=1)

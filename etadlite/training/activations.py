@@ -10,23 +10,16 @@ from torch.autograd.graph import saved_tensors_hooks
 class SavedActivations(saved_tensors_hooks):
     """Counts the bytes that autograd holds at once while the context is open.
 
-    A storage that several operations keep counts once. The number is the same on every device.
-    A nested backward pass is counted if it runs in the thread that opened the context, as it does
-    on the CPU.
-
-    Args:
-        existing: what does not count: parameters and buffers of modules, and tensors such as the
-            frames of a step.
-
-    Attributes:
-        live_bytes: held now.
-        peak_bytes: the most that was held at once.
+    A storage that several operations keep counts once. Parameters and buffers of `existing` modules
+    do not count, nor do `existing` tensors, such as the frames of a step. The number is the same on
+    every device. A nested backward pass is counted if it runs in the thread that opened the
+    context, as it does on the CPU.
     """
 
     def __init__(self, *existing: nn.Module | Tensor) -> None:
         super().__init__(lambda tensor: _Saved(self, tensor), lambda saved: saved.tensor)
-        self.live_bytes = 0
-        self.peak_bytes = 0
+        self.live_bytes = 0  # held now
+        self.peak_bytes = 0  # the most that was held at once
         self._holders: Counter[int] = Counter()
         self._exempt: set[int] = set()
         for item in existing:

@@ -18,12 +18,9 @@ class _Lines:
 
 
 def training_bar(total: int, done: int, *, shown: bool) -> tqdm:
-    """Return a bar over all steps of a training; in a log file it is a line every half minute.
+    """Return a bar over all steps of a training, of which an earlier part of the run did `done`.
 
-    Args:
-        total: steps of the training.
-        done: steps that an earlier part of the run did.
-        shown: False: a bar that stays silent.
+    In a log file it is a line every half minute; one that is not `shown` stays silent.
     """
     drawn = sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__")
     plain = {} if drawn else {"file": _Lines(), "mininterval": 30, "maxinterval": 60, "ncols": 100}

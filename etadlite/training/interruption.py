@@ -19,14 +19,10 @@ SIGNALS = [
 
 
 class Interruption:
-    """Notes the signals that come while the context is open; in the main thread only.
-
-    Attributes:
-        received: number of the last signal; 0 if none came.
-    """
+    """Notes the signals that come while the context is open; in the main thread only."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = 0  # number of the last signal; 0 if none came
         self._nothing_to_lose = False
         self._before: dict[int, Any] = {}
 

@@ -21,8 +21,7 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.data.order import TrainingOrder
-from etadlite.data.unreadable import Readable, collate_readable, raise_errors
+from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System
@@ -39,11 +38,9 @@ from etadlite.training.state import (
 )
 from etadlite.training.step import step_in_memory
 
-SKIPPED_IN_A_ROW = 10
-"""A training ends after so many steps in a row without a finite loss and gradient."""
+SKIPPED_IN_A_ROW = 10  # so many steps without a finite loss and gradient end a training
 
-_LOADING: WeakSet[BaseProcess] = WeakSet()
-"""The processes that load videos."""
+_LOADING: WeakSet[BaseProcess] = WeakSet()  # the processes that load videos
 
 
 class _Loader(DataLoader):
@@ -106,9 +103,7 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
 
 
 def train(settings: Settings, **options: Any) -> Training:
-    """Train the system that the settings describe, from its beginning.
-
-    For the options see `run`.
+    """Train the system that the settings describe from its beginning, with the options of `run`.
 
     Raises:
         InputError: the data or the settings cannot be used, or ten steps in a row were not finite.
@@ -154,20 +149,12 @@ def run(
     folder: Path | None = None,
     progress: bool = True,
 ) -> Training:
-    """Train to the end.
+    """Go on with a training to the end; it is changed, and returned. The errors are as in `train`.
 
-    Args:
-        training: the training at its beginning or in its midst; it is changed, and returned.
-        data: the training videos.
-        log: called with a record of every step.
-        after_epoch: called with the system and the number of finished epochs; its record, if it
-            returns one, is logged too.
-        folder: where weights and state are written after every epoch, and the state also every
-            `training.checkpoint_minutes`; None: nowhere.
-        progress: show a bar.
-
-    Raises:
-        InputError, StoppedError: see `train`.
+    `log` gets a record of every step. `after_epoch` gets the system and the number of finished
+    epochs; the record that it may return is logged, too. Weights and state are written to `folder`,
+    if there is one, after every epoch, and the state also every `training.checkpoint_minutes`.
+    `progress` shows a bar.
     """
     settings, system, at = training.settled, training.system, training.progress
     batches = loader(data, settings, training=True)
@@ -234,11 +221,7 @@ def run(
 def _next_batches(
     training: Training, batches: DataLoader, data: AnnotatedVideos, interruption: Interruption
 ) -> Iterator[Batch]:
-    """Yield the remaining batches of the present epoch.
-
-    Raises:
-        InputError, StoppedError: a signal came, or the videos cannot be read; in all processes.
-    """
+    """Yield the epoch's remaining batches; signals and unreadable videos stop all processes."""
     at, order = training.progress, batches.batch_sampler
     assert isinstance(order, TrainingOrder)
     order.epoch, order.first_step = at.epoch, at.step
@@ -275,7 +258,6 @@ def _next_batches(
 
 
 def _too_many(training: Training, data: AnnotatedVideos) -> bool:
-    """Return True if more videos are unreadable than the settings allow."""
     allowed = training.settings.training.max_unreadable * len(data.videos)
     return len(training.progress.failed) > allowed
 
@@ -286,11 +268,7 @@ def _without_data(training: Training, reason: str) -> InputError | StoppedError:
 
 
 def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict[str, Any]:
-    """Return the record of a step, or, if it is not finite, count and name it.
-
-    Raises:
-        InputError: it was the tenth in a row.
-    """
+    """Return the record of a step; count one that is not finite, and refuse the tenth in a row."""
     at = training.progress
     if all(map(isfinite, record.values())):
         at.suspects = []
@@ -314,7 +292,6 @@ def _save(training: Training, folder: Path | None) -> None:
 
 
 def _failed_processes() -> set[BaseProcess]:
-    """Return the loading processes that ended with an error."""
     return {process for process in _LOADING if process.exitcode}
 
 

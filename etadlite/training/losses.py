@@ -49,12 +49,12 @@ def stage_targets(proposals: Tensor, targets: Targets) -> StageTargets:
     return StageTargets(tiou(matched, proposals), offsets, boundary)
 
 
-def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:
-    """Return the cross entropy; positives (target > threshold) and negatives weigh the same.
+def balanced_bce(probability: Tensor, target: Tensor) -> Tensor:
+    """Return the cross entropy; positives (target > 0.5) and negatives weigh the same.
 
     If one group is empty, the loss is the mean over the other.
     """
-    positive = target > threshold
+    positive = target > 0.5
     log_yes, log_no = (probability + _EPSILON).log(), (1 - probability + _EPSILON).log()
     counts = all_reduce_sum(torch.stack((positive.sum(), (~positive).sum())))
     sums = torch.stack(((log_yes * positive).sum(), (log_no * ~positive).sum()))
@@ -62,17 +62,10 @@ def balanced_bce(probability: Tensor, target: Tensor, threshold: float = 0.5) ->
 
 
 def draw_as_many(group: Tensor, positives: Tensor, draws: Draws, *, guarded: bool) -> Tensor:
-    """Draw about as many members of a group as there are positives.
+    """Draw about as many members of a group as there are positives; all masks are bool [B, ...].
 
-    Args:
-        group: bool mask [B, ...] of the members.
-        positives: bool mask [B, ...].
-        draws: the random streams of the B videos.
-        guarded: draw members only. The published code also draws all others if the positives
-            outnumber the group or the group is empty.
-
-    Returns:
-        Bool mask [B, ...].
+    The published code also draws all others if the positives outnumber the group or the group is
+    empty; `guarded` draws members only.
     """
     wanted, there = all_reduce_sum(torch.stack((positives.sum(), group.sum())))
     drawn = draws.rand(*group.shape[1:]) * group > 1 - wanted / there
@@ -94,20 +87,12 @@ def sampled_bce(
     return -(log_yes * positive + log_no * negative).sum() / count
 
 
-def sampled_l2(
-    iou: Tensor,
-    target: Tensor,
-    draws: Draws,
-    high: float = 0.7,
-    low: float = 0.3,
-    *,
-    guarded: bool = True,
-) -> Tensor:
+def sampled_l2(iou: Tensor, target: Tensor, draws: Draws, *, guarded: bool = True) -> Tensor:
     """Return the mean squared error of high tIoUs, of as many middle and as many low ones.
 
-    High means above `high`, low at most `low`. Without high tIoUs, it is the mean over all.
+    High means above 0.7, low at most 0.3. Without high tIoUs, it is the mean over all.
     """
-    is_high, is_low = target > high, target <= low
+    is_high, is_low = target > 0.7, target <= 0.3
     weight = is_high.float()
     for group in (~is_high & ~is_low, is_low):
         weight = weight + draw_as_many(group, is_high, draws, guarded=guarded)
@@ -116,10 +101,7 @@ def sampled_l2(
 
 
 def smooth_l1(offset: Tensor, target: Tensor, positive: Tensor) -> Tensor:
-    """Return smooth L1 of offsets [B, P, 4]: their sum, as a mean over the positives [B, P].
-
-    Without positives, it is zero.
-    """
+    """Return smooth L1, summed over offsets [B, P, 4]: its mean over the positives [B, P], or 0."""
     error = F.smooth_l1_loss(offset, target, reduction="none").sum(dim=-1)
     return (error * positive).sum() / all_reduce_sum(positive.sum()).clamp(min=1)
 

@@ -11,11 +11,9 @@ from etadlite.base.errors import InputError
 
 
 class Recorder:
-    """Writes the records of a run to `metrics.jsonl` and for TensorBoard.
+    """Writes the records of a run to `metrics.jsonl` in its folder and for TensorBoard.
 
-    Args:
-        folder: the run directory.
-        steps: the steps that were done before. What TensorBoard has of later steps is replaced.
+    What TensorBoard has of later steps than the `steps` done before is replaced.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:

@@ -1,7 +1,7 @@
 """The state of a training on disk: all that it takes to go on as if it had never stopped.
 
 Random states are not part of it: every draw follows from the run's seed and the position in the
-training, see `etadlite.base.draws` and `etadlite.data.order`.
+training, see `etadlite.base.draws` and `etadlite.data.loading`.
 """
 
 import json
@@ -144,9 +144,9 @@ def load_state(path: Path, training: Training) -> None:
             f"{path} was left by a training on {about['samples']} samples, but here are "
             f"{training.samples}; resume with the same annotations and files"
         )
-    load_exactly(training.system, _below(tensors, "system"), str(path))
+    load_exactly(training.system, _below(tensors, "system."), str(path))
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _below(tensors, "optimizer").items():
+    for name, value in _below(tensors, "optimizer.").items():
         index, key = name.split(".")
         state.setdefault(int(index), {})[key] = value
     groups = training.optimizer.state_dict()["param_groups"]
@@ -158,11 +158,7 @@ def load_state(path: Path, training: Training) -> None:
 
 
 def refuse_other_settings(theirs: Mapping[str, Any], settings: Settings, source: Path) -> None:
-    """Refuse to resume a run of other settings.
-
-    Raises:
-        InputError: settings differ; they are named, with both values.
-    """
+    """Raise an InputError that names the settings, with both values, if a run has others."""
     ours, before = flat(settings.model_dump(mode="json")), flat(theirs)
     # A setting that the older run does not know has its default there.
     different = [
@@ -178,7 +174,6 @@ def refuse_other_settings(theirs: Mapping[str, Any], settings: Settings, source:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """Read what a state holds beside its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
@@ -191,5 +186,4 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose name begins with a prefix, by the rest of their name."""
-    start = f"{prefix}."
-    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -53,9 +53,8 @@ def train_step(
     values = distributed.all_reduce_sum(torch.stack([*parts.values(), loss]).detach())
     # 4. The update.
     norm = nn.utils.clip_grad_norm_(parameters, settings.training.clip_norm or inf)
-    record = dict(
-        zip((*parts, "loss", "gradient_norm"), [*values.tolist(), float(norm)], strict=True)
-    )
+    record = dict(zip((*parts, "loss"), values.tolist(), strict=True))
+    record["gradient_norm"] = float(norm)
     if all(map(isfinite, record.values())):
         optimizer.step()
     return record

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from etadlite.base.segments import overlap, tiou
 
-BOUNDARY_CELLS = 3.0
-"""Length in cells of the region around an action's start or end that counts as its boundary."""
+BOUNDARY_CELLS = 3.0  # an action's boundary is a region of this length around its start or end
 
 
 class Targets(NamedTuple):

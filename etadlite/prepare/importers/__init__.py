@@ -17,12 +17,11 @@ READERS = {".csv": read_csv, ".tsv": read_csv, ".json": read_json_file, ".eaf": 
 
 
 def read_rows(path: Path, tier: str | None = None) -> list[ImportedAction]:
-    """Read an annotation file of any known format, or all such files of a folder.
+    """Read an annotation file, or all such files of a folder.
 
-    Args:
-        path: .csv or .tsv (a table, or VIA's export), .json (ActivityNet, a list, or a VIA
-            project), .eaf (ELAN), or a folder of such files.
-        tier: the tier (ELAN) or the attribute (VIA) that holds the labels; by default the only one.
+    Read are .csv and .tsv (a table, or VIA's export), .json (ActivityNet, a list, or a VIA project)
+    and .eaf (ELAN). `tier` is the tier (ELAN) or the attribute (VIA) that holds the labels; by
+    default the only one.
 
     Raises:
         InputError: the file cannot be read, its format is unknown, or a tier must be chosen.

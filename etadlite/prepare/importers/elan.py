@@ -5,20 +5,11 @@ from xml.etree import ElementTree  # its parser, Expat, limits entities and fetc
 
 from etadlite.base.errors import InputError
 from etadlite.data.video_files import VIDEO_SUFFIXES
-from etadlite.prepare.importers.rows import (
-    ImportedAction,
-    choose_tier,
-    imported_action,
-    plain_name,
-)
+from etadlite.prepare.importers.rows import ImportedAction, choose_tier, imported_action, plain_name
 
 
 def read_elan(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
-    """Read the annotations of one tier.
-
-    Raises:
-        InputError: the text is no EAF document in milliseconds, or the tier must be chosen.
-    """
+    """Read the annotations of one tier of an EAF document in milliseconds."""
     try:
         document = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:

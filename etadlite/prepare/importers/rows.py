@@ -56,7 +56,7 @@ def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
     return ImportedAction(where, video, start, end, label, in_frames, subset, problem)
 
 
-def known_columns(names: Iterable[str]) -> dict[str, str] | None:
+def columns_in(names: Iterable[str]) -> dict[str, str] | None:
     """Return the keys of `COLUMNS` with their names in a file; None if a needed one is absent."""
     written = {name.strip().lower(): name for name in names if name}
     columns = {
@@ -70,11 +70,7 @@ def known_columns(names: Iterable[str]) -> dict[str, str] | None:
 
 
 def choose_tier(path: Path, what: str, names: Mapping[str, str], tier: str | None) -> str:
-    """Return the key of the tier or attribute with the name `tier`, or of the only one.
-
-    Raises:
-        InputError: there are several, and `tier` names none of them.
-    """
+    """Return the key of the tier or attribute with the name `tier`, or of the only one."""
     keys = [key for key, name in names.items() if tier in (None, name)]
     if len(keys) == 1 or (tier is None and not keys):
         return keys[0] if keys else ""

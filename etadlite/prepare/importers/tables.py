@@ -7,27 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
-from etadlite.prepare.importers.rows import (
-    ImportedAction,
-    imported_action,
-    known_columns,
-    plain_name,
-)
+from etadlite.prepare.importers.rows import ImportedAction, columns_in, imported_action, plain_name
 from etadlite.prepare.importers.via import read_via_csv, read_via_project
 
 
 def read_csv(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
-    """Read a table whose first line names its columns; a tier is chosen only in VIA's export.
-
-    Raises:
-        InputError: a column is missing.
-    """
+    """Read a table whose first line names its columns; a tier is chosen only in VIA's export."""
     lines = text.splitlines()
     if any(line.startswith("# CSV_HEADER") for line in lines[:20]):
         return read_via_csv(path, lines, tier)
     head = lines[0] if lines else ""
     table = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
-    columns = known_columns(table.fieldnames or ())
+    columns = columns_in(table.fieldnames or ())
     if columns is None:
         raise InputError(
             f"{path}: the first line must name the columns video, start, end and label (or "
@@ -42,11 +33,7 @@ def read_csv(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
 
 
 def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
-    """Read a JSON file of one of three structures; a tier is chosen only in VIA's.
-
-    Raises:
-        InputError: the text is not JSON, or has none of the structures.
-    """
+    """Read a JSON file of one of three structures; a tier is chosen only in VIA's."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -65,7 +52,7 @@ def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedActi
 
 def _from_list(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterator[ImportedAction]:
     for number, item in enumerate(items):
-        where, columns = f"{path}, item {number}", known_columns(item)
+        where, columns = f"{path}, item {number}", columns_in(item)
         if columns is None:
             has = ", ".join(map(str, item)) or "nothing"
             raise InputError(f"{where} needs video, start, end and label, but has {has}")

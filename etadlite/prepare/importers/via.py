@@ -13,8 +13,8 @@ from typing import Any
 from etadlite.base.errors import InputError
 from etadlite.prepare.importers.rows import ImportedAction, choose_tier, imported_action
 
+# Where it stands in the file, its video, its times, and attribute number -> value.
 Segment = tuple[str, str, Sequence[Any], Mapping[str, Any]]
-"""Where it stands in the file, its video, its times, and attribute number -> value."""
 
 
 def read_via_project(
@@ -56,10 +56,8 @@ def read_via_csv(path: Path, lines: Sequence[str], tier: str | None) -> list[Imp
 def _actions(
     path: Path, segments: Iterable[Segment], listed: Mapping[str, Any], tier: str | None
 ) -> list[ImportedAction]:
-    """Return the annotations of temporal segments; the attribute `tier` holds their labels.
-
-    `listed` describes each attribute by its number; older exports give only its name.
-    """
+    """Return the annotations of temporal segments; `listed` describes attributes by number."""
+    # Older exports give only the names of attributes.
     attributes = {
         number: entry if isinstance(entry, dict) else {"aname": str(entry)}
         for number, entry in listed.items()

@@ -1,17 +1,48 @@
-"""Videos that cannot be read: tried twice, replaced in training, never lost silently."""
+"""What a training loads: samples in an order, and others for videos that cannot be read."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
 from typing import NamedTuple
 
+import torch
 from av.error import FFmpegError
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
+from etadlite.base.distributed import shard
 from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError
 from etadlite.base.files import disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
 IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone
+
+
+class TrainingOrder(Sampler[list[SampleKey]]):
+    """The samples, with their seeds, of every step of an epoch; each sample comes once.
+
+    Order and seeds follow from the run's seed and the epoch alone. Each of several processes gets
+    its shard of a step, which has `batch_size` samples over all of them; the last step may have
+    fewer. The next iteration starts at step `first_step` of `epoch`.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return ceil(self.samples / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        # No sample has this number as its index, so no sample has this seed.
+        shuffle = torch.Generator().manual_seed(video_seed(self.seed, self.epoch, self.samples))
+        order = torch.randperm(self.samples, generator=shuffle).tolist()
+        for step in range(self.first_step, len(self)):
+            together = order[step * self.batch_size : (step + 1) * self.batch_size]
+            mine = shard(together)
+            yield [SampleKey(index, video_seed(self.seed, self.epoch, index)) for index in mine]
 
 
 class Unreadable(NamedTuple):
@@ -22,10 +53,9 @@ class Unreadable(NamedTuple):
 
 
 class Readable(Dataset):
-    """A data set that one bad file does not end.
+    """A data set in which a video that cannot be read is tried once more, and then left out.
 
-    A video that cannot be read is tried once more. If that fails too, it is left out, and in
-    training another sample, which follows from the seed, replaces it.
+    In training another sample, which follows from the seed, replaces it.
     """
 
     def __init__(self, data: AnnotatedVideos) -> None:

@@ -1,4 +1,4 @@
-"""Temporal enhancement: context from the whole video for every cell (paper, section 3.2)."""
+"""Temporal enhancement and evaluation: context and scores for every cell (paper, section 3.2)."""
 
 import torch
 from torch import Tensor, nn
@@ -33,3 +33,18 @@ class TemporalEnhancement(nn.Module):
         future = self.lstm_backward(sequence.flip(1))[0].flip(1).transpose(1, 2)
         branches = (self.conv_forward(past), self.conv_direct(x), self.conv_backward(future))
         return self.merge(torch.cat(branches, dim=1))
+
+
+class CellHead(nn.Module):
+    """Two convolutions along time, the first one grouped: [B, width, T] -> [B, outputs, T].
+
+    The output has the dtype of the weights, so it is fp32 under autocast, too.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.Conv1d(width, width, 3, padding=1, groups=4)
+        self.score = nn.Conv1d(width, outputs, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.score(self.hidden(features).relu()).to(self.score.weight.dtype)
