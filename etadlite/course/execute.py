@@ -26,8 +26,7 @@ from etadlite.course.build import (
 )
 from etadlite.course.notebook import known
 
-CELL_LIMITS = {"smoke": 600, "laptop": 1800}
-"""Seconds that a cell may take, by profile; other profiles have no limit."""
+CELL_LIMITS = {"smoke": 600, "laptop": 1800}  # seconds per cell; other profiles have none
 
 
 class Executed(NamedTuple):
@@ -54,12 +53,10 @@ def run_notebook(
     """Execute a notebook with papermill.
 
     What its cells print appears line by line, and the executed notebook is saved after every cell.
-    The notebooks run in their folder: the project's, or `folder`. Paths among the `parameters` are
-    relative to it.
-
-    All files of the run go into `out`; None is the notebook's own parameter `out_dir`. A cell may
-    take `cell_limit` seconds; None is what `CELL_LIMITS` says for the profile. `record` puts what
-    the run took on the notebook's card, and the outputs of the profile laptop into the notebook.
+    It runs in its folder: the project's, or `folder`; paths among the `parameters` are relative to
+    it. All files of the run go into `out`; None is the notebook's own parameter `out_dir`. A cell
+    may take `cell_limit` seconds, by default what `CELL_LIMITS` says. `record` puts what the run
+    took on the notebook's card, and the outputs of the profile laptop into the notebook.
 
     Raises:
         InputError: there is no such notebook or parameter, or the notebook refused a value.
@@ -115,8 +112,5 @@ def run_notebook(
 
 
 def _failed_cell(executed: Path) -> str:
-    """Return the name of the cell in which a run ended."""
-    for cell in nbformat.read(executed, as_version=4).cells:
-        if cell.cell_type == "code" and not executed_well(cell):
-            return cell.id
-    return "unknown"
+    codes = (c for c in nbformat.read(executed, as_version=4).cells if c.cell_type == "code")
+    return next((cell.id for cell in codes if not executed_well(cell)), "unknown")

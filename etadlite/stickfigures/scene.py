@@ -180,10 +180,7 @@ def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, col
 def render(
     rng: np.random.Generator, motion: Motion, settings: SceneSettings, size: int
 ) -> Iterator[np.ndarray]:
-    """Film a motion: yield its F frames, uint8 [size, size, 3] RGB.
-
-    `rng` draws the figure, its clothes, the background, the camera and the light.
-    """
+    """Film a motion, its looks drawn by `rng`: yield its F frames, uint8 [size, size, 3] RGB."""
     frames, loose = len(motion.phases), settings.body
     background, ground = draw_background(rng, settings, 2 * size * FINE)
     body = draw_body(rng, settings, ground)

@@ -74,20 +74,19 @@ def lower(attempt: Callable) -> Iterator[str]:
 
 def seconds(attempt: Callable) -> Iterator[str]:
     """Check the seconds of a time as text; NaN if it can mean two things."""
-    texts = [
-        ("7", 7.0, "text without a colon is seconds"),
-        ("83.5", 83.5, "text without a colon is seconds"),
-        ("0:59", 59.0, "no minute, 59 seconds"),
-        ("1:23.5", 83.5, "one minute of 60 s and 23.5 s; the seconds may have a fraction"),
-        ("2:00", 120.0, "two minutes of 60 s"),
-        ("1:00:00", 3600.0, "with three parts the first is hours, each of 60 minutes of 60 s"),
-        ("0:01:23.5", 83.5, "with three parts the first is hours, the second minutes"),
-        ("1:83", nan, "no minute has 83 seconds, so it may be a slip for 1:38 or 183"),
-        ("1:60", nan, "the next minute begins at 60, so a player writes 2:00"),
-        ("1:75:00", nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
-        ("90:00", 5400.0, "the first part has no limit: a film may last 90 minutes"),
+    cases = [
+        (("7",), 7.0, "text without a colon is seconds"),
+        (("83.5",), 83.5, "text without a colon is seconds"),
+        (("0:59",), 59.0, "no minute, 59 seconds"),
+        (("1:23.5",), 83.5, "one minute of 60 s and 23.5 s; the seconds may have a fraction"),
+        (("2:00",), 120.0, "two minutes of 60 s"),
+        (("1:00:00",), 3600.0, "with three parts the first is hours, each of 60 minutes of 60 s"),
+        (("0:01:23.5",), 83.5, "with three parts the first is hours, the second minutes"),
+        (("1:83",), nan, "no minute has 83 seconds, so it may be a slip for 1:38 or 183"),
+        (("1:60",), nan, "the next minute begins at 60, so a player writes 2:00"),
+        (("1:75:00",), nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
+        (("90:00",), 5400.0, "the first part has no limit: a film may last 90 minutes"),
     ]
-    cases = [((text,), expected, reason) for text, expected, reason in texts]
     yield from wrong_numbers("my_seconds", attempt, cases)
 
 

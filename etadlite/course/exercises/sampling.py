@@ -51,8 +51,7 @@ class _Watched(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([1.0, 10.0, 100.0]))
-        self.sizes: list[int] = []
+        self.scale, self.sizes = nn.Parameter(torch.tensor([1.0, 10.0, 100.0])), []
 
     def forward(self, frames: Tensor) -> Tensor:
         self.sizes.append(len(frames))
