@@ -26,10 +26,8 @@ from etadlite.course.notebook import PROFILES, contents, known
 from etadlite.course.source import build, read_source, write_assignment
 
 LARGEST = 500_000  # bytes of a notebook with its outputs
-
 # What occurs only in paths of one machine.
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|mnt|usr|opt|var)/|[A-Z]:\\|site-packages")
-
 # Marks the place of the card in a source; it may name the data set of the profile `full`.
 CARD = re.compile(r"<!-- card(?:, full: (.+?))? -->")
 

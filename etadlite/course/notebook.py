@@ -219,8 +219,7 @@ def start(
     data set of the profile `full`; None stands for the large generated one.
 
     Raises:
-        InputError: a parameter is unknown or does not fit, or this machine lacks the data, the GPU
-            or the memory that the profile needs.
+        InputError: a parameter is unknown or wrong, or data, GPU or memory are missing.
     """
     given = "\n".join(cell for cell in cells if cell.startswith("# Parameters"))  # by papermill
     for name in re.findall(r"^(\w+) = ", given, re.MULTILINE):

@@ -154,11 +154,10 @@ def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
 
 
 def write_assignment(name: str, cells: Sequence[NotebookNode], course: Path) -> Path:
-    """Write an assignment and its configuration into the folder of nbgrader's course.
+    """Write an assignment, and its configuration, into the folder of nbgrader's course.
 
-    `nbgrader generate_assignment NAME` makes `release/NAME` from it, to be handed out. What
-    students hand in goes to `submitted/STUDENT/NAME`; `nbgrader autograde NAME` gives the points
-    and `nbgrader export` lists them.
+    `nbgrader generate_assignment NAME` makes `release/NAME` from it. Students' work goes to
+    `submitted/STUDENT/NAME`; `nbgrader autograde NAME` grades it, `nbgrader export` lists points.
     """
     target = course / "source" / name / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,7 @@ def runs_table(runs: Sequence[RunLine]) -> str:
 def curve_names(runs: Sequence[RunLine]) -> dict[str, Path]:
     """Name every run by the end of its path, as short as tells the runs apart."""
     parts = [run.folder.resolve().parts for run in runs]
-    length = 2
-    while len({path[-length:] for path in parts}) < len(parts):
-        length += 1
+    length = next(n for n in count(2) if len({path[-n:] for path in parts}) == len(parts))
     return {"/".join(path[-length:]): run.folder for path, run in zip(parts, runs, strict=True)}
 
 

@@ -135,8 +135,7 @@ def make_dataset(
     with pool or nullcontext():
         written = pool.map(write, missing) if pool else map(write, missing)
         bar = {"desc": "stick figures", "unit": "video", "disable": not progress}
-        for _ in tqdm(written, total=len(missing), **bar):
-            pass
+        list(tqdm(written, total=len(missing), **bar))  # waits for all
     database = {name: _entry(name, _plan(name, seed, size)[0]) for name in names}
     write_json(annotations, {"version": VERSION, "database": database})
     return annotations

@@ -184,11 +184,10 @@ def scale_chances(attempt: Callable) -> Iterator[str]:
 def with_positives(attempt: Callable) -> Iterator[str]:
     """Check a random strategy whose picks contain the best proposal of every action."""
     proposals = valid_proposals(16, 8)  # [100, 2]
-    none = torch.zeros(0, 2)
     cases = [
         ([torch.tensor([[2.0, 6.0]])], 10),
         ([torch.tensor([[3.2, 4.1], [7.0, 15.0]]), torch.tensor([[10.0, 12.0]])], 10),
-        ([none, torch.tensor([[0.0, 1.0], [5.0, 8.0], [9.0, 16.0]])], 3),
+        ([torch.zeros(0, 2), torch.tensor([[0.0, 1.0], [5.0, 8.0], [9.0, 16.0]])], 3),
     ]
     for actions, count in cases:
         batch = len(actions)
