@@ -86,16 +86,10 @@ def ablate(
     """
     from etadlite.runs.ablate import ablation_table, run_ablation
 
-    reports = run_ablation(
-        what,
-        out,
-        size=size,
-        seeds=range(seeds),
-        ratios=read_numbers(ratios, "--ratios") if ratios else (),
-        strategies=strategies.split(",") if strategies else (),
-        assignments=changes or (),
-        progress=not quiet,
-    )
+    options: dict[str, Any] = {"size": size, "seeds": range(seeds), "progress": not quiet}
+    options["ratios"] = read_numbers(ratios, "--ratios") if ratios else ()
+    options["strategies"] = strategies.split(",") if strategies else ()
+    reports = run_ablation(what, out, assignments=changes or (), **options)
     print(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
 
 
@@ -456,11 +450,7 @@ def main() -> None:
 
 
 def read_numbers(text: str, option: str) -> list[float]:
-    """Read numbers from `START:STOP:STEP`, with both ends, or from a list with commas.
-
-    Raises:
-        InputError: `text` is neither; the step is not positive; there are more than 1,000 steps.
-    """
+    """Read `START:STOP:STEP` (both ends, at most 1,000 steps) or `A,B`; else raise `InputError`."""
     try:
         if ":" not in text:
             return [float(part) for part in text.split(",")]
@@ -490,11 +480,8 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 
 def _resuming(arguments: list[str], folder: Path) -> str:
-    """Return the command that continues a run which these arguments began or resumed.
-
-    The demo and the ablation keep finished runs: for them it is the same command again.
-    """
-    if arguments[0] != "train":
+    """Return the command that continues a run which these arguments began or resumed."""
+    if arguments[0] != "train":  # demo and ablate keep finished runs
         return shlex.join(["etadlite", *arguments])
     kept, rest = [], iter(arguments)
     for argument in rest:

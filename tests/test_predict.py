@@ -21,7 +21,7 @@ from etadlite.presets import preset
 from etadlite.runs.predictions import longest_trained, predict_videos
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
-from etadlite.viz.annotated import write_annotated
+from etadlite.viz.timeline import write_annotated
 
 
 @pytest.fixture(scope="module")

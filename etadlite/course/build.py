@@ -25,22 +25,15 @@ from etadlite.base.files import read_json, write_json, written_whole
 from etadlite.course.notebook import PROFILES, contents, known
 from etadlite.course.source import build, read_source, write_assignment
 
-LARGEST = 500_000
-"""Bytes of a notebook with its outputs."""
-
+LARGEST = 500_000  # bytes of a notebook with its outputs
+# What occurs only in paths of one machine.
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|mnt|usr|opt|var)/|[A-Z]:\\|site-packages")
-"""What occurs only in paths of one machine."""
-
+# Marks the place of the card in a source; it may name the data set of the profile `full`.
 CARD = re.compile(r"<!-- card(?:, full: (.+?))? -->")
-"""Marks the place of the card in a source; it may name the data set of the profile `full`."""
 
 
 def notebooks_folder() -> Path:
-    """Return the project's folder of notebooks.
-
-    Raises:
-        InputError: the package was installed without them.
-    """
+    """Return the project's folder of notebooks; raise `InputError` if it was not installed."""
     folder = Path(etadlite.__file__).resolve().parents[1] / "notebooks"
     if not (folder / "runtimes.json").exists():
         raise InputError(
@@ -58,8 +51,7 @@ def notebook_names(folder: Path) -> list[str]:
 def build_notebook(name: str, folder: Path, executed: NotebookNode | None = None) -> Path:
     """Write the student's notebook into the folder of the notebooks.
 
-    It gets the outputs of the run `executed`. None keeps those that it has, if its code is still
-    the same.
+    It gets the outputs of the run `executed`. None keeps its own, if its code is still the same.
 
     Raises:
         InputError: `executed` is a run of other code, or its outputs cannot be committed.
@@ -133,11 +125,7 @@ def without_pictures(output: NotebookNode) -> dict:
 
 
 def card_table(runtimes: dict[str, Any], full: str | None = None) -> str:
-    """Return the Markdown table of a notebook's profiles.
-
-    `runtimes` are the records of profiles, by name. `full` is the data set of the profile `full`;
-    None is the large generated one.
-    """
+    """Return a card in Markdown from records by profile; `full` names the data of that profile."""
     lines = ["| profile | data | minutes | memory | what to expect |", "|---|---|---|---|---|"]
     for profile, (size, *_) in PROFILES.items():
         if run := runtimes.get(profile):
@@ -164,10 +152,7 @@ def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> N
     """Add the metrics that `Run.finish` wrote to the record; `code` is the hash of the code.
 
     Runs of the same code on the same kind of device and data widen the ranges; another run replaces
-    them.
-
-    Raises:
-        InputError: the run used results of an earlier run, so that its minutes say nothing.
+    them. Raises `InputError` if the run used results of an earlier one: its minutes say nothing.
     """
     if metrics.get("kept"):
         raise InputError(

@@ -1,7 +1,6 @@
 """Run a notebook without a browser; its parameters are checked before anything starts."""
 
 import ast
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -15,19 +14,11 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import written_whole
-from etadlite.course.build import (
-    build_notebook,
-    code_hash,
-    executed_well,
-    notebook_names,
-    notebooks_folder,
-    record_run,
-)
+from etadlite.base.files import read_json, written_whole
+from etadlite.course import build
 from etadlite.course.notebook import known
 
-CELL_LIMITS = {"smoke": 600, "laptop": 1800}
-"""Seconds that a cell may take, by profile; other profiles have no limit."""
+CELL_LIMITS = {"smoke": 600, "laptop": 1800}  # seconds per cell; other profiles have none
 
 
 class Executed(NamedTuple):
@@ -54,19 +45,17 @@ def run_notebook(
     """Execute a notebook with papermill.
 
     What its cells print appears line by line, and the executed notebook is saved after every cell.
-    The notebooks run in their folder: the project's, or `folder`. Paths among the `parameters` are
-    relative to it.
-
-    All files of the run go into `out`; None is the notebook's own parameter `out_dir`. A cell may
-    take `cell_limit` seconds; None is what `CELL_LIMITS` says for the profile. `record` puts what
-    the run took on the notebook's card, and the outputs of the profile laptop into the notebook.
+    It runs in its folder: the project's, or `folder`; paths among the `parameters` are relative to
+    it. All files of the run go into `out`; None is the notebook's own parameter `out_dir`. A cell
+    may take `cell_limit` seconds, by default what `CELL_LIMITS` says. `record` puts what the run
+    took on the notebook's card, and the outputs of the profile laptop into the notebook.
 
     Raises:
         InputError: there is no such notebook or parameter, or the notebook refused a value.
         NotebookFailedError: a cell failed or took too long.
     """
-    folder = folder or notebooks_folder()
-    source = folder / f"{known('notebook', name, notebook_names(folder), 0.4)}.ipynb"
+    folder = folder or build.notebooks_folder()
+    source = folder / f"{known('notebook', name, build.notebook_names(folder), 0.4)}.ipynb"
     found = papermill.inspect_notebook(source)
     defaults = {parameter: ast.literal_eval(item["default"]) for parameter, item in found.items()}
     for parameter in parameters:
@@ -100,7 +89,9 @@ def run_notebook(
             if error.ename == InputError.__name__:
                 raise InputError(error.evalue) from None
             what = f"{error.ename}: {error.evalue}"
-        raise NotebookFailedError(f"{name}, cell {_failed_cell(done.notebook)}: {what}") from None
+        cells = nbformat.read(done.notebook, as_version=4).cells
+        failed = (c.id for c in cells if c.cell_type == "code" and not build.executed_well(c))
+        raise NotebookFailedError(f"{name}, cell {next(failed, 'unknown')}: {what}") from None
     exporter = HTMLExporter(template_name="classic")  # shows the pictures' alternative texts
     with written_whole(done.page) as draft:
         draft.write_text(exporter.from_filename(str(done.notebook))[0], encoding="utf-8")
@@ -108,15 +99,7 @@ def run_notebook(
         raise NotebookFailedError(f"{name} wrote no metrics.json into its out_dir")
     if record:
         executed = nbformat.read(done.notebook, as_version=4)
-        code = code_hash(nbformat.read(source, as_version=4))
-        record_run(name, folder, json.loads(done.metrics.read_text(encoding="utf-8")), code)
-        build_notebook(name, folder, executed if chosen["profile"] == "laptop" else None)
+        code = build.code_hash(nbformat.read(source, as_version=4))
+        build.record_run(name, folder, read_json(done.metrics, "record of a run"), code)
+        build.build_notebook(name, folder, executed if chosen["profile"] == "laptop" else None)
     return done
-
-
-def _failed_cell(executed: Path) -> str:
-    """Return the name of the cell in which a run ended."""
-    for cell in nbformat.read(executed, as_version=4).cells:
-        if cell.cell_type == "code" and not executed_well(cell):
-            return cell.id
-    return "unknown"

@@ -33,17 +33,16 @@ from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
 
 PARAMETERS = ("profile", "data_root", "out_dir", "seed", "device", "interactive")
-DPI = 90
-"""Dots per inch of a displayed picture; twelve inches fill a page."""
+DPI = 90  # dots per inch of a displayed picture; twelve inches fill a page
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class Profile(NamedTuple):
-    """The size of the generated data set, changes to settings, and free memory needed at start."""
+    """How much a notebook does."""
 
-    size: str
-    changes: tuple[str, ...] = ()
-    memory_gib: float = 1.0
+    size: str  # of the generated data set
+    changes: tuple[str, ...] = ()  # to settings
+    memory_gib: float = 1.0  # free memory needed at start
 
 
 PROFILES = {
@@ -60,15 +59,11 @@ def contents(size: str) -> str:
 
 
 class RealData(NamedTuple):
-    """A published data set for the profile `full`.
-
-    `presets` are those that the notebook can train, the usual one first. `train` is the notebook's
-    parameter: one of `presets` and changes to its settings, as after `etadlite train`.
-    """
+    """A published data set for the profile `full`."""
 
     name: str
-    presets: tuple[str, ...]
-    train: str
+    presets: tuple[str, ...]  # that the notebook can train, the usual one first
+    train: str  # the notebook's parameter: a preset and changes, as after `etadlite train`
 
 
 @dataclass(frozen=True)
@@ -163,10 +158,7 @@ def _displayed(figure: Figure, alt: str) -> Image:
 
 
 def _small(picture: Picture.Image, alt: str) -> Image:
-    """Return a picture for display with its alternative text, in few bytes.
-
-    It is the smaller of a PNG of 256 colours, good for charts, and a JPEG, good for frames.
-    """
+    """Return the smaller of a PNG of 256 colours, good for charts, and a JPEG, good for frames."""
     files = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
     coarse = picture.quantize(256, dither=Picture.Dither.NONE)
     coarse.save(files["png"], "png", optimize=True)
@@ -202,11 +194,7 @@ def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
 
 
 def known(what: str, name: str, names: Collection[str], cutoff: float = 0.6) -> str:
-    """Return a name if it is one of `names`; `what` it names is for the message.
-
-    Raises:
-        InputError: it is none of them; the message suggests the nearest.
-    """
+    """Return a name if it is one of `names`; else raise `InputError` and suggest the nearest."""
     if name not in names:
         near = did_you_mean(str(name), names, cutoff)
         raise InputError(f'there is no {what} "{name}"{near} (there are {", ".join(names)})')
@@ -231,8 +219,7 @@ def start(
     data set of the profile `full`; None stands for the large generated one.
 
     Raises:
-        InputError: a parameter is unknown or does not fit, or this machine lacks the data, the GPU
-            or the memory that the profile needs.
+        InputError: a parameter is unknown or wrong, or data, GPU or memory are missing.
     """
     given = "\n".join(cell for cell in cells if cell.startswith("# Parameters"))  # by papermill
     for name in re.findall(r"^(\w+) = ", given, re.MULTILINE):

@@ -29,9 +29,7 @@ from etadlite.base.errors import InputError
 SLIDES = {"slide": "slide", "slide-more": "-"}
 TAGS = {"parameters", "solution", "assignment", *SLIDES}
 END = "# END SOLUTION"
-POINTS = {"easy": 1, "medium": 2, "harder": 3}
-"""By the difficulty in the exercise's heading."""
-
+POINTS = {"easy": 1, "medium": 2, "harder": 3}  # by the difficulty in the exercise's heading
 HEADING = re.compile(r"^### .*\((easy|medium|harder), (\d+) minutes\)$", re.MULTILINE)
 CHECK = re.compile(r'\bcheck\("\w+", \w+\)')
 CONFIG = """c = get_config()  # nbgrader's settings; run its commands in this folder
@@ -39,7 +37,6 @@ c.CourseDirectory.course_id = "etadlite"
 c.ClearSolutions.code_stub = {"python": "return ..."}
 c.ExecutePreprocessor.kernel_name = "python3"
 """
-
 _MARK = re.compile(r"^ +# (BEGIN|END) SOLUTION\n?", re.MULTILINE)
 _FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
 
@@ -130,10 +127,8 @@ def without_marks(code: str) -> str:
 def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
     """Return a notebook of the exercises and their imports alone, so that it is graded in seconds.
 
-    They have their solutions and are marked for nbgrader.
-
-    Raises:
-        InputError: an exercise has no heading with its difficulty and minutes.
+    They have their solutions and are marked for nbgrader. Raises `InputError` if an exercise has no
+    heading with its difficulty and minutes.
     """
     title = cells[0].source.partition("\n")[0]
     made = [new_markdown_cell(f"{title}: exercises", id="title")]
@@ -159,11 +154,10 @@ def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
 
 
 def write_assignment(name: str, cells: Sequence[NotebookNode], course: Path) -> Path:
-    """Write an assignment and its configuration into the folder of nbgrader's course.
+    """Write an assignment, and its configuration, into the folder of nbgrader's course.
 
-    `nbgrader generate_assignment NAME` makes `release/NAME` from it, to be handed out. What
-    students hand in goes to `submitted/STUDENT/NAME`; `nbgrader autograde NAME` gives the points
-    and `nbgrader export` lists them.
+    `nbgrader generate_assignment NAME` makes `release/NAME` from it. Students' work goes to
+    `submitted/STUDENT/NAME`; `nbgrader autograde NAME` grades it, `nbgrader export` lists points.
     """
     target = course / "source" / name / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)

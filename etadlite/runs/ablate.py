@@ -12,7 +12,7 @@ from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.report import RunReport, report_record, results_table
-from etadlite.viz.ablation import Reports, draw_ablation
+from etadlite.viz.curves import Reports, draw_ablation
 from etadlite.viz.style import save
 
 ALL = "all"  # the strategy at ratio 1, where there is nothing to choose
@@ -34,13 +34,10 @@ def run_ablation(
 ) -> Reports:
     """Train and test `e2e_stickfigures` with every strategy, ratio and seed, and compare.
 
-    `what` is sampled: snippets or proposals. Runs that an earlier call finished with the same
-    settings are kept, so that an interrupted study can go on. Everything is written into `out`:
-    OUT/data, OUT/WHAT/STRATEGY_RATIO/SEED and, anew after every seed, the comparison OUT/WHAT.txt,
-    .json and .png. By default all strategies are compared, at `RATIOS`. All seeds see the same
-    videos, a data set of the `size`; `assignments` change all runs.
-
-    Returns (strategy, ratio) -> a report per seed. At ratio 1 all strategies are one run, `ALL`.
+    `what` is sampled: snippets or proposals, by default with all strategies at `RATIOS`; at ratio 1
+    they are one run, `ALL`. Everything is written into `out` and kept as by `run_demo`: OUT/data,
+    OUT/WHAT/STRATEGY_RATIO/SEED and, anew after every seed, the comparison OUT/WHAT.txt, .json and
+    .png. `assignments` change all runs.
 
     Raises:
         InputError: an unknown strategy, a ratio out of range, or a change of a varied setting.

@@ -12,12 +12,11 @@ from etadlite.runs.run import finished, run_training
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.report import RunReport, read_report, results_table
 
-SYSTEMS = {
+SYSTEMS = {  # that are compared: name -> preset and assignments
     "feature-based": ("stickfigures", ()),
     "end to end, 30 % of the snippets": ("e2e_stickfigures", ("sampling.snippet_ratio=0.3",)),
     "end to end, all snippets": ("e2e_stickfigures", ("sampling.snippet_ratio=1.0",)),
 }
-"""The systems that are compared: name -> preset and assignments."""
 
 
 def demo_settings(system: str, data: Path, seed: int, assignments: Sequence[str] = ()) -> Settings:
@@ -59,16 +58,14 @@ def run_demo(
 
 
 def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -> RunReport:
-    """Return the report of a run of a study, and print its result.
+    """Train and test unless the folder holds a finished run of the same settings; print its mAP.
 
-    A run that was finished with the same settings is kept. Otherwise features are extracted, if it
-    takes any, and it is trained and tested.
+    If the run takes features, they are extracted first.
     """
     if not finished(settings, folder):
         if settings.data.features is not None:
             extract(settings, progress=progress)
         run_training(settings, folder, progress=progress)
     report = read_report(folder)
-    score = 100 * report.average
-    print(f"{title}, seed {settings.seed}: average mAP {score:.1f} %", flush=True)
+    print(f"{title}, seed {settings.seed}: average mAP {100 * report.average:.1f} %", flush=True)
     return report

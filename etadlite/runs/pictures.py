@@ -62,10 +62,9 @@ def strip(path: Path, count: int = 12, height: int = 96) -> np.ndarray:
 
 
 def one_a_moment(detections: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Choose the detections that a person wants to see, at most `count` of them.
+    """Choose the detections that a person wants to see: the best, at most `count` of them.
 
-    They are the best ones of which none covers another by half. Those that score less than a tenth
-    of the best are left out.
+    None covers another by half, and none scores less than a tenth of the best.
     """
     chosen: list[dict[str, Any]] = []
     for item in detections:

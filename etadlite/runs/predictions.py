@@ -21,9 +21,8 @@ from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment
 from etadlite.viz.style import save
-from etadlite.viz.timeline import draw_timeline
+from etadlite.viz.timeline import draw_timeline, write_annotated
 
-COLUMNS = ("video", "start_s", "end_s", "label", "score")
 Detections = list[dict[str, Any]]
 
 
@@ -40,12 +39,11 @@ def predict_videos(
 ) -> dict[str, Detections]:
     """Detect actions in videos, write the results and return them by name.
 
-    `videos` are files and folders of videos, see `videos_in`.
-    OUT/predictions.json (ActivityNet structure) and OUT/predictions.csv hold all detections with at
-    least the score `threshold`, OUT/NAME.png a timeline and, with `annotate`, OUT/NAME.mp4 the
-    annotated video of the best ones. A video that cannot be read does not stop the others. The
-    files are written for the videos that are done, even if the work is interrupted. `log` is called
-    with a few lines on every video.
+    `videos` are files and folders of videos. OUT/predictions.json (ActivityNet structure) and
+    OUT/predictions.csv hold all detections with at least the score `threshold`, OUT/NAME.png a
+    timeline and, with `annotate`, OUT/NAME.mp4 the annotated video of the best ones. A video that
+    cannot be read does not stop the others. The files are written for the videos that are done,
+    even if the work is interrupted. `log` is called with a few lines on every video.
 
     Raises:
         InputError: there is no video, or the checkpoint cannot be used; or, at the end, videos
@@ -104,7 +102,7 @@ def longest_trained(settings: Settings) -> float | None:
 def _write_csv(path: Path, found: dict[str, Detections]) -> None:
     with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(COLUMNS)
+        rows.writerow(("video", "start_s", "end_s", "label", "score"))
         for name, detections in found.items():
             for item in detections:
                 times = [f"{time:.3f}" for time in item["segment"]]
@@ -123,8 +121,6 @@ def _draw(
         figure = draw_timeline(video.strip(), duration, rows, title=title, labels=labels, top=top)
         save(figure, out / f"{name}.png")
         if annotate:
-            from etadlite.viz.annotated import write_annotated
-
             write_annotated(video, out / f"{name}.mp4", shown, labels)
 
 

@@ -34,11 +34,9 @@ def run_training(
     """Train, test and draw, all into a folder, and return the report; None except in process 0.
 
     `folder` is the run directory, or a function that makes it, which is called once data and
-    settings are known to be usable.
-
-    `resume` continues the run in the folder. Its settings must be the same, except those that say
-    where things lie and how they are computed. A finished run is only reported; a run without a
-    state begins anew.
+    settings are known to be usable. `resume` continues the run in the folder. Its settings must be
+    the same, except those that say where things lie and how they are computed. A finished run is
+    only reported; a run without a state begins anew.
 
     Raises:
         InputError: the data or the settings cannot be used, or the folder holds another run.
@@ -99,19 +97,17 @@ def run_training(
 def finished(settings: Settings, folder: Path) -> bool:
     """Return True if the folder holds a finished run of exactly these settings."""
     config = folder / "config.json"
-    if not ((folder / "report.json").exists() and config.exists()):
-        return False
-    return read_json(config, "settings file of a run") == settings.model_dump(mode="json")
+    whole = (folder / "report.json").exists() and config.exists()
+    return whole and read_json(config, "settings file of a run") == settings.model_dump(mode="json")
 
 
 def new_run_folder(root: Path, name: str) -> Path:
     """Make the next free directory ROOT/NAME/001, 002, ... and return it."""
-    folder = root / name
     for number in count(1):
         with suppress(FileExistsError):
-            (folder / f"{number:03d}").mkdir(parents=True)
+            (root / name / f"{number:03d}").mkdir(parents=True)
             break
-    return folder / f"{number:03d}"
+    return root / name / f"{number:03d}"
 
 
 def last_run_folder(root: Path, name: str) -> Path | None:
@@ -136,8 +132,7 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Pat
 
 
 def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
-    """Say how much memory a step is predicted to need, once memory has run out."""
-    from etadlite.memory.plan import plan_in_words
+    from etadlite.memory.plan import plan_in_words  # once memory has run out
 
     return plan_in_words(settings, chunks)
 
@@ -162,8 +157,8 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
 def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
     """Write the results of a finished training, and delete its state at the very end."""
     at, pictures = training.progress, folder / "pictures"
-    test_videos = tests.predictions["external_data"].get("unreadable", {})
-    unreadable = {"training": at.failed, "test": test_videos}
+    failed_tests = tests.predictions["external_data"].get("unreadable", {})
+    unreadable = {"training": at.failed, "test": failed_tests}
     (folder / "failed_videos.json").unlink(missing_ok=True)
     if any(unreadable.values()):
         write_json(folder / "failed_videos.json", unreadable)

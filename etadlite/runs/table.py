@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,18 @@ from etadlite.training.recorder import read_metrics
 from etadlite.training.report import RunReport, read_report
 
 HEAD = ("run", "state", "average", "s/step", "minutes", "activations", "settings")
+# Settings that say where data lie; the table leaves them out.
 FOLDERS = {f"data.{name}" for name in ("annotations", "videos", "features", "cache", "blocked")}
-"""Settings that say where data lie; the table leaves them out."""
 
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run: its directory, settings as `section.key` -> value, the records of metrics.jsonl.
-
-    `report` is None until the run is finished.
-    """
+    """A run."""
 
     folder: Path
-    settings: Mapping[str, Any]
-    records: Sequence[Mapping[str, Any]]
-    report: RunReport | None
+    settings: Mapping[str, Any]  # section.key -> value
+    records: Sequence[Mapping[str, Any]]  # of metrics.jsonl
+    report: RunReport | None  # None until the run is finished
 
     @property
     def state(self) -> str:
@@ -49,11 +47,7 @@ class RunLine:
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunLine]:
-    """Find all runs in and below the folders, by path.
-
-    Raises:
-        InputError: there is none, or a file of a run cannot be read.
-    """
+    """Find all runs in and below the folders, by path; raise `InputError` if a folder has none."""
     folders: dict[Path, None] = {}
     for root in roots:
         if not root.is_dir():
@@ -70,10 +64,10 @@ def find_runs(roots: Sequence[Path]) -> list[RunLine]:
 
 
 def runs_table(runs: Sequence[RunLine]) -> str:
-    """Return a table of runs: state, average mAP in %, costs and settings.
+    """Return a table of runs: state, average mAP in %, costs, settings other than the preset's.
 
-    The settings are those that differ from the run's preset. For runs without a preset, such as on
-    a user's own data, they are those that differ among the runs of the same name.
+    For runs without a preset, such as on a user's own data, the settings are those that differ
+    among the runs of the same name.
     """
     rows: list[tuple[str, ...]] = [HEAD]
     for run in runs:
@@ -94,9 +88,7 @@ def runs_table(runs: Sequence[RunLine]) -> str:
 def curve_names(runs: Sequence[RunLine]) -> dict[str, Path]:
     """Name every run by the end of its path, as short as tells the runs apart."""
     parts = [run.folder.resolve().parts for run in runs]
-    length = 2
-    while len({path[-length:] for path in parts}) < len(parts):
-        length += 1
+    length = next(n for n in count(2) if len({path[-n:] for path in parts}) == len(parts))
     return {"/".join(path[-length:]): run.folder for path, run in zip(parts, runs, strict=True)}
 
 

@@ -44,15 +44,14 @@ def test_system(
 class EpochTests:
     """Tests a system after the epochs that ask for it, and keeps the last result.
 
-    A test that fails stops the training; it can be resumed and then begins with that test. The
-    `predictions` of the last test have ActivityNet's structure; `precision` is their mAP.
+    A test that fails stops the training; it can be resumed and then begins with that test.
 
     Raises:
         InputError: the test videos or their classes cannot be used.
     """
 
-    predictions: dict[str, Any]
-    precision: AveragePrecision
+    predictions: dict[str, Any]  # of the last test, in ActivityNet's structure
+    precision: AveragePrecision  # their mAP
 
     def __init__(self, settings: Settings, *, progress: bool) -> None:
         self.settings, self.progress = settings, progress

@@ -21,8 +21,7 @@ from etadlite.stickfigures.motion import Motion, plan_clip, plan_video
 from etadlite.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
 
 SUBSETS = ("training", "validation")
-VERSION = "stickfigures-1"
-"""Changes whenever the same settings and seed give other videos."""
+VERSION = "stickfigures-1"  # changes whenever the same settings and seed give other videos
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,10 @@ def studio_clips(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make trimmed clips of F = `frames` consecutive frames from within one action, or from idling.
 
-    Clip i depends only on the seed and i. With `TARGET` as the scene the clips look like the
-    untrimmed videos. `labels` holds one label per clip, 0-7 for `CLASSES` and 8 for idling; by
-    default the labels are drawn. Frames have `size` by `size` pixels.
-
-    Returns:
-        Clips uint8 [count, 3, F, H, W] and labels int64 [count].
-
-    Raises:
-        InputError: `labels` does not hold one label from 0 to 8 per clip.
+    Returns clips uint8 [count, 3, F, size, size] and labels int64 [count]. Clip i depends only on
+    the seed and i. With `TARGET` as the scene the clips look like the untrimmed videos. `labels`
+    holds one label per clip, 0-7 for `CLASSES` and 8 for idling, else `InputError` is raised; by
+    default the labels are drawn.
     """
     if labels is None:
         labels = np.random.default_rng([seed, 2]).integers(len(CLASSES) + 1, size=count)
@@ -115,13 +109,10 @@ def make_dataset(
 ) -> Path:
     """Write untrimmed videos and their annotations; keep those that exist already.
 
-    The files are ROOT/annotations.json, ROOT/videos/NAME.mp4 and ROOT/manifest.json. Video i of a
-    subset depends on seed, subset, i and the settings, but not on the number of videos or of
-    processes (`workers`; by default one per core).
-
-    Returns:
-        The path of the annotation file (ActivityNet structure, with "fps" and "frame", the number
-        of frames, of each video).
+    The files are ROOT/annotations.json, whose path is returned (ActivityNet structure, with "fps"
+    and "frame", the number of frames, of each video), ROOT/videos/NAME.mp4 and ROOT/manifest.json.
+    Video i of a subset depends on seed, subset, i and the settings, but not on the number of videos
+    or of processes (`workers`; by default one per core).
 
     Raises:
         InputError: the size does not exist, or the folder holds something else.
@@ -137,7 +128,6 @@ def make_dataset(
     missing = [name for name in names if not (folder / f"{name}.mp4").exists()]
     if annotations.exists() and not missing:
         return annotations
-
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn) if workers > 1 else None
@@ -145,8 +135,7 @@ def make_dataset(
     with pool or nullcontext():
         written = pool.map(write, missing) if pool else map(write, missing)
         bar = {"desc": "stick figures", "unit": "video", "disable": not progress}
-        for _ in tqdm(written, total=len(missing), **bar):
-            pass
+        list(tqdm(written, total=len(missing), **bar))  # waits for all
     database = {name: _entry(name, _plan(name, seed, size)[0]) for name in names}
     write_json(annotations, {"version": VERSION, "database": database})
     return annotations
@@ -166,7 +155,6 @@ def _write_one(folder: Path, name: str, *, seed: int, size: Size, scene: SceneSe
 
 
 def _entry(name: str, motion: Motion) -> dict:
-    """Return the entry of a video in the annotation file."""
     return {
         "subset": name.partition("_")[0],
         "duration": len(motion.phases) / FPS,

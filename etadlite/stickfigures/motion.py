@@ -25,9 +25,7 @@ from etadlite.stickfigures.classes import CLASSES, FPS, IDLE
 
 THROW_ARM, LEG, HEIGHT, TURN_ARM, LEAN, STRIDE = range(6)
 PARTS = 6
-
-WALK = 0.09
-"""How far a figure walks from its spot, in frame widths."""
+WALK = 0.09  # how far a figure walks from its spot, in frame widths
 
 
 class PartMotion(NamedTuple):
@@ -37,13 +35,12 @@ class PartMotion(NamedTuple):
     rise: float  # share of a cycle in which the phase grows; 0.75 is slow out and quick back
 
 
-ACTIONS = (
+ACTIONS = (  # one for each of `CLASSES`, in their order
     PartMotion(THROW_ARM, 0.75), PartMotion(THROW_ARM, 0.25),
     PartMotion(LEG, 0.25), PartMotion(LEG, 0.75),
     PartMotion(HEIGHT, 0.25), PartMotion(HEIGHT, 0.75),
     PartMotion(TURN_ARM, 1.0), PartMotion(TURN_ARM, 0.0),
 )  # fmt: skip
-"""One for each of `CLASSES`, in their order."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +84,10 @@ def loiter(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill a gap without action: parts rest or drift slowly, and sometimes the figure walks.
 
-    Returns:
-        Phases [frames, 6], which go on from `start` [6], and the walking speed [frames] in frame
-        widths per frame.
+    Returns phases [frames, 6], which go on from `start` [6], and the walking speed [frames] in
+    frame widths per frame.
     """
-    phases = np.repeat(start[None], frames, axis=0)
-    speed = np.zeros(frames)
-    first = 0
+    phases, speed, first = np.repeat(start[None], frames, axis=0), np.zeros(frames), 0
     while first < frames:
         last = min(frames, first + int(rng.integers(FPS, 3 * FPS)))
         here, piece = phases[first].copy(), phases[first:last]

@@ -1,7 +1,6 @@
 """Where the figures are filmed: a plain studio, or the world with its textures and noise.
 
-`SceneSettings` says how far the world lies from the studio. Nothing in a scene depends on the
-action.
+Nothing in a scene depends on the action.
 """
 
 from collections.abc import Iterator
@@ -14,17 +13,12 @@ from etadlite.stickfigures.body import HAIR, SKIN, Body, capsules
 from etadlite.stickfigures.classes import FPS
 from etadlite.stickfigures.motion import Motion, smooth_noise, stroll
 
-UPSIDE_DOWN = np.array([1, -1, 1, 1, -1, 1])
-"""Turns capsules from y up to y down."""
-
-VARIATION = {
+UPSIDE_DOWN = np.array([1, -1, 1, 1, -1, 1])  # turns capsules from y up to y down
+SUPERSAMPLING = 3
+FINE = 2  # background pixels per frame pixel, so many that no interpolation is needed
+VARIATION = {  # by which share the proportions of figures vary at most
     "leg": 0.12, "torso": 0.15, "arm": 0.12, "head": 0.25, "thickness": 0.35, "width": 0.8
 }  # fmt: skip
-"""By which share the proportions of figures vary at most."""
-
-SUPERSAMPLING = 3
-FINE = 2
-"""Background pixels per frame pixel, so many that no interpolation is needed."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +146,9 @@ def _tinted(colours: np.ndarray, cast: np.ndarray) -> np.ndarray:
 def _stamps(
     shapes: np.ndarray, zoom: np.ndarray, shift: np.ndarray, size: int
 ) -> list[tuple[list, list, list]]:
-    """Project capsules as the camera sees them.
+    """Return, per frame, a window (corner and extent in pixels) and the polygons of all capsules.
 
-    Returns, per frame, corner and extent (in pixels) of the smallest window that holds all
-    capsules, and their polygons in supersampled pixels from that corner.
+    It is the smallest that holds them. Polygons are in supersampled pixels from its corner.
     """
     shapes = shapes.copy()
     for axis in (0, 1):
@@ -187,10 +180,7 @@ def _stamp(picture: Image.Image, corner: list, extent: list, polygons: list, col
 def render(
     rng: np.random.Generator, motion: Motion, settings: SceneSettings, size: int
 ) -> Iterator[np.ndarray]:
-    """Film a motion: yield its F frames, uint8 [size, size, 3] RGB.
-
-    `rng` draws the figure, its clothes, the background, the camera and the light.
-    """
+    """Film a motion, its looks drawn by `rng`: yield its F frames, uint8 [size, size, 3] RGB."""
     frames, loose = len(motion.phases), settings.body
     background, ground = draw_background(rng, settings, 2 * size * FINE)
     body = draw_body(rng, settings, ground)
@@ -201,7 +191,6 @@ def render(
     shapes[..., 0::3] += (foot[0] + motion.place)[:, None, None]
     shapes[..., 1::3] += foot[1]
     things = [*_extras(rng, settings, frames, ground), (shapes, colours)]
-
     # The camera shakes fast and little, wanders slowly and zooms slowly. Wandering moves the
     # background more than the figure, as if the camera followed the figure.
     zoom = 1 + settings.camera * 0.05 * smooth_noise(rng, frames, 1, 0.03, 0.12)
@@ -212,7 +201,6 @@ def render(
     # Upper left corner of the frame on the background, which is twice as large.
     corners = np.clip(size * (1 - shift - wander - 0.5 / zoom), 0, size * (2 - 1 / zoom)) * FINE
     steps = FINE / zoom[:, 0]
-
     # The light has one colour cast per video and a slow flicker; the sensor adds grain.
     cast = 1 + settings.light * rng.uniform(-0.12, 0.12, 3)
     background = Image.fromarray(_tinted(np.asarray(background), cast))
@@ -223,9 +211,7 @@ def render(
     strength = settings.noise * rng.uniform(0.5, 1.5)
     grain = rng.normal(0, strength, 4 * pixels if strength > 0 else 0).astype(np.float32)
     offsets = rng.integers(3 * pixels, size=frames)
-
-    for index in range(frames):
-        (left, top), step = corners[index], steps[index]
+    for index, ((left, top), step) in enumerate(zip(corners, steps, strict=True)):
         view = (step, 0, left, 0, step, top)
         picture = background.transform((size, size), Image.Transform.AFFINE, view)
         for stamp, fill in zip(stamps, fills, strict=True):

@@ -23,13 +23,11 @@ def draw_breakdown(breakdown: Breakdown, edges: Sequence[float], *, title: str =
     columns = np.array_split(best_first, -(-len(best_first) // ROWS))
     height = max(3.4, 0.9 + 0.2 * len(columns[0]))
     figure = Figure(figsize=(4.2 * len(columns) + 5.2, height), layout="constrained")
-    *by_class, by_length = figure.subplots(
-        1, len(columns) + 1, width_ratios=[1] * len(columns) + [1.5]
-    )
+    widths = [1] * len(columns) + [1.5]
+    *by_class, by_length = figure.subplots(1, len(widths), width_ratios=widths)
     for axis, chosen in zip(by_class, columns, strict=True):
         _draw_classes(axis, breakdown, chosen)
-    by_length.set_box_aspect(0.7)
-    by_length.set_anchor("N")
+    by_length.set(box_aspect=0.7, anchor="N")
     _draw_lengths(by_length, breakdown, edges)
     handles, names = by_class[0].get_legend_handles_labels()
     legend_outside(figure, "lower center", handles=handles[::-1], labels=names[::-1], ncols=2)

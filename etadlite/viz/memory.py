@@ -10,10 +10,7 @@ from etadlite.viz.style import COLOURS, legend_outside, tidy
 
 
 def draw_memory(bars: Mapping[str, StepMemory], *, title: str = "") -> Figure:
-    """Draw what a step holds at its peak: one bar per name, such as predicted beside measured.
-
-    A number above each bar gives its total in MiB.
-    """
+    """Draw what a step holds at its peak (MiB): a bar per name, such as predicted and measured."""
     figure = Figure(figsize=(2.5 + 1.5 * len(bars), 4.5), layout="constrained")
     axis = figure.subplots()
     stacks = [rows.stack() for rows in bars.values()]

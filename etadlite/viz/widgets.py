@@ -27,19 +27,14 @@ Values = Sequence[Any]
 
 @dataclass(frozen=True)
 class Explorer:
-    """A picture that depends on its controls.
+    """A picture that depends on its controls: numbers have a slider, names a list."""
 
-    Attributes:
-        draw: takes a value of every control, in their order, and returns a figure.
-        controls: name with unit -> the values to choose from. Numbers get a slider, names a list.
-        alt: what the picture shows, in words.
-        examples: settings of the controls that the grid shows; the controls start at the first.
-    """
-
-    draw: Callable[..., Figure]
-    controls: Mapping[str, Values]
-    alt: str
-    examples: Sequence[Mapping[str, Any]]
+    draw: Callable[..., Figure]  # takes a value of every control, in their order
+    controls: Mapping[str, Values]  # name with unit -> the values to choose from
+    alt: str  # what the picture shows, in words
+    examples: Sequence[
+        Mapping[str, Any]
+    ]  # settings that the grid shows; controls start at the first
 
     def grid(self) -> Figure:
         """Draw the examples in two columns; each has a title with the settings that differ."""
@@ -252,5 +247,4 @@ def _control(name: str, values: Values, first: Any) -> "ipywidgets.Widget":
     common["options"] = [(shown(value), value) for value in values]
     if isinstance(first, str):
         return ipywidgets.Dropdown(**common)
-    layout = {"width": "80%"}
-    return ipywidgets.SelectionSlider(**common, continuous_update=False, layout=layout)
+    return ipywidgets.SelectionSlider(**common, continuous_update=False, layout={"width": "80%"})

@@ -1,4 +1,4 @@
-"""The checkers of the exercises, one module per notebook.
+"""The checkers of the exercises, one module per part of the course.
 
 A checker takes the student's function and yields its faults, one sentence each and the most telling
 fault first; only the first is shown. It compares with values that can be computed by hand, and each
@@ -7,32 +7,22 @@ case reveals one likely mistake.
 
 from typing import Any
 
-from etadlite.course.exercises import (
-    activitynet,
-    features,
-    own_videos,
-    proposals,
-    quickstart,
-    sequential,
-    snippets,
-    thumos,
-)
+from etadlite.course.exercises import basics, real_data, sampling
 from etadlite.course.exercises.form import Checker, UnfitError, answer
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
     for checker in (
-        *(quickstart.tiou, quickstart.step_cost, quickstart.evenly),
-        *(features.count_proposals, features.recall_at, features.hard_nms),
-        *(sequential.conv_bytes, sequential.push, sequential.encode_batch),
-        *(snippets.sampling_error, snippets.group_weights, snippets.stratified),
-        *(proposals.count_valid, proposals.scale_chances, proposals.with_positives),
-        *(activitynet.hours_left, activitynet.fuse),
-        *(thumos.seconds_of, thumos.lower),
-        *(own_videos.seconds, own_videos.best_threshold),
+        *(basics.tiou, basics.step_cost, basics.evenly),  # 00
+        *(basics.count_proposals, basics.recall_at, basics.hard_nms),  # 01
+        *(sampling.conv_bytes, sampling.push, sampling.encode_batch),  # 02
+        *(sampling.sampling_error, sampling.group_weights, sampling.stratified),  # 03
+        *(sampling.count_valid, sampling.scale_chances, sampling.with_positives),  # 04
+        *(real_data.hours_left, real_data.fuse),  # 05
+        *(real_data.seconds_of, real_data.lower),  # 06
+        *(real_data.seconds, real_data.best_threshold),  # 07
     )
-}
-"""Exercise -> its checker."""
+}  # exercise -> its checker, by notebook
 
 
 def check(exercise: str, attempt: Any) -> bool:

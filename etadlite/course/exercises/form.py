@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-Checker = Callable[[Callable], Iterator[str]]
-"""Takes the student's function, yields what is wrong with it."""
-
-Cases = Sequence[tuple[tuple, float, str]]
-"""Arguments, the number that they should give, and the reason."""
+Checker = Callable[[Callable], Iterator[str]]  # of the student's function; yields its faults
+Cases = Sequence[tuple[tuple, float, str]]  # arguments, the number that they should give, reason
 
 
 class UnfitError(Exception):
@@ -20,11 +17,7 @@ class UnfitError(Exception):
 def answer(
     value: Any, shape: tuple[int, ...] | None = None, case: str = "", *, whole: bool = False
 ) -> Any:
-    """Return what the student's function returned, in a `case` that calls for a tensor or not.
-
-    Raises:
-        UnfitError: it is nothing, or no tensor of the `shape`, or one without `whole` numbers.
-    """
+    """Return a student's answer; raise `UnfitError` if it is missing or no tensor like this."""
     if value is None or value is ...:
         raise UnfitError("not attempted yet.")
     wrong = ""

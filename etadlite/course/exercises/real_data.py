@@ -1,0 +1,112 @@
+"""Checkers of the notebooks 05 to 07, in the order of `CHECKERS`."""
+
+from collections.abc import Callable, Iterator
+from math import exp, inf, nan
+
+import torch
+
+from etadlite.course.exercises.form import answer, wrong_numbers
+
+
+def hours_left(attempt: Callable) -> Iterator[str]:
+    """Check the hours of a training from (videos, batch, epochs, seconds per step)."""
+    cases = [
+        ((3600, 4, 1, 4.0), 1.0, "900 steps of 4 s; a step takes a whole batch"),
+        ((3600, 4, 6, 4.0), 6.0, "every epoch sees all videos again"),
+        ((10, 4, 1, 1200.0), 1.0, "10 videos are 2 full batches and a smaller one: 3 steps"),
+        ((10, 4, 2, 600.0), 1.0, "each epoch ends with its own smaller batch"),
+    ]
+    if abs(float(answer(attempt(*cases[0][0]))) - 3600) < 1e-3:
+        yield "900 steps of 4 s take 1 hour, yours gives 3600; is it in seconds?"
+    yield from wrong_numbers("hours_left", attempt, cases)
+
+
+def fuse(attempt: Callable) -> Iterator[str]:
+    """Check scores [S, k] from segments' scores [S], class scores [K] and k."""
+    scores, classes = torch.tensor([0.5, 1.0, 0.2]), torch.tensor([0.1, 0.6, 0.0, 0.3])
+    expected = torch.tensor([[0.3, 0.15], [0.6, 0.3], [0.12, 0.06]])
+    got = answer(attempt(scores, classes, 2), (3, 2), "for 3 segments and 2 of 4 classes")
+    if torch.allclose(got, expected.flip(1)):
+        yield "the best class should stand first; yours come in the opposite order."
+    if torch.allclose(got, scores[:, None] * classes[:2]):
+        yield "yours takes the first 2 classes; take the 2 with the highest scores."
+    if torch.allclose(got, scores[:, None] + classes.topk(2).values):
+        yield "yours adds the scores; fusion multiplies them."
+    if not torch.allclose(got, expected):
+        yours = "{:.2f} and {:.2f}".format(*got[0].tolist())
+        yield f"0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15, yours gives {yours}."
+    if not torch.allclose(answer(attempt(scores, classes, 1)), expected[:, :1]):
+        yield "with k = 1 only the best class should remain; does k reach your answer?"
+
+
+def seconds_of(attempt: Callable) -> Iterator[str]:
+    """Check the seconds at (cell, first frame, stride, offset, frames per second)."""
+    cases = [
+        ((0, 300, 4, 0, 30.0), 10.0, "frame 300 at 30 frames per second is second 10"),
+        ((15, 300, 4, 0, 30.0), 12.0, "15 cells of 4 frames are 60 frames, 2 s more"),
+        ((0, 0, 4, 15, 30.0), 0.5, "a snippet stands for the frame `offset` after its first"),
+        ((2.5, 25, 8, 5, 25.0), 2.0, "a position may lie between two cells: 25 + 5 + 20 frames"),
+    ]
+    yield from wrong_numbers("seconds_of", attempt, cases)
+
+
+def lower(attempt: Callable) -> Iterator[str]:
+    """Check lowered scores [P] from (scores, overlaps, labels, label, sigma)."""
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+    overlaps, labels = torch.tensor([1.0, 0.5, 0.5, 0.0]), torch.tensor([1, 1, 0, 1])
+    kept = scores.clone()
+    got = answer(attempt(scores, overlaps, labels, 1, 0.5), (4,), "for 4 detections")
+    if not torch.equal(scores, kept):
+        yield "your function changes the given scores in place; return new ones."
+    cases = [
+        (2, 0.7, "of another class should keep its score of 0.70 (compare `labels` with `label`)"),
+        (3, 0.6, "that does not overlap the pick should keep its score of 0.60"),
+        (1, 0.8 * exp(-0.5), "with a tIoU of 0.5 should become 0.80 exp(-0.25 / 0.5) = 0.49"),
+    ]
+    for place, expected, what in cases:
+        if abs(float(got[place]) - expected) > 1e-6:
+            hint = "; is the tIoU squared, and sigma used?" if place == 1 else "."
+            yield f"a detection {what}, yours has {float(got[place]):.2f}{hint}"
+    other = answer(attempt(scores, overlaps, labels, 0, 0.25))
+    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * exp(-1), 0.6])):
+        yield "with the pick in class 0 and sigma 0.25, only the third score should fall, to 0.26."
+
+
+def seconds(attempt: Callable) -> Iterator[str]:
+    """Check the seconds of a time as text; NaN if it can mean two things."""
+    cases = [
+        (("7",), 7.0, "text without a colon is seconds"),
+        (("83.5",), 83.5, "text without a colon is seconds"),
+        (("0:59",), 59.0, "no minute, 59 seconds"),
+        (("1:23.5",), 83.5, "one minute of 60 s and 23.5 s; the seconds may have a fraction"),
+        (("2:00",), 120.0, "two minutes of 60 s"),
+        (("1:00:00",), 3600.0, "with three parts the first is hours, each of 60 minutes of 60 s"),
+        (("0:01:23.5",), 83.5, "with three parts the first is hours, the second minutes"),
+        (("1:83",), nan, "no minute has 83 seconds, so it may be a slip for 1:38 or 183"),
+        (("1:60",), nan, "the next minute begins at 60, so a player writes 2:00"),
+        (("1:75:00",), nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
+        (("90:00",), 5400.0, "the first part has no limit: a film may last 90 minutes"),
+    ]
+    yield from wrong_numbers("my_seconds", attempt, cases)
+
+
+def best_threshold(attempt: Callable) -> Iterator[str]:
+    """Check the cheapest lowest score, from (scores, right, actions, alarm, miss)."""
+    scores, right = [0.9, 0.8, 0.6, 0.5, 0.3, 0.2], [True, False, True, True, False, True]
+    few, good = [0.9, 0.8, 0.6], [True, False, True]
+    mixed = ([0.2, 0.6, 0.9, 0.5], [True, True, True, False], 3, 1, 0.4)
+    worse = ([0.9, 0.3, 0.2], [False, True, False], 1, 2, 1)
+    equal = ([0.7, 0.7, 0.4], [True, False, True], 2, 3, 1.2)
+    cases = [
+        (([0.9, 0.4], [True, False], 1, 1, 1), 0.9, "a score of 0.9 reaches a threshold of 0.9"),
+        ((few, good, 2, 4, 1), 0.9, "an alarm costs 4 and a miss 1, not the other way round"),
+        ((few, good, 2, 1, 4), 0.6, "0.9 would miss an action, and a miss costs 4"),
+        ((scores, right, 4, 1, 0.8), 0.5, "one false alarm and one miss cost 1.8 together"),
+        ((scores, right, 4, 1, 10), 0.2, "a miss is expensive, so keep all right detections"),
+        ((scores, right, 4, 4, 1), 0.9, "an alarm is expensive, so stop before the first one"),
+        ((scores, right, 9, 1, 10), 0.2, "actions that no detection finds always cost the same"),
+        (mixed, 0.6, "the detections need not be in order"),
+        (worse, inf, "the best detection is wrong, and to keep none costs only one miss"),
+        (equal, inf, "equal scores are kept together, so 0.7 costs an alarm and a miss"),
+    ]
+    yield from wrong_numbers("best_threshold", attempt, cases)
