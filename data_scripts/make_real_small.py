@@ -79,10 +79,12 @@ def main(
     names = classes.split(",") if classes else []
     try:
         made = make(found_clips(clips, name, names, background), root, fold, side, seed)
-        for what, average in detectors_without_eyes(root, made).items():
-            print(f"{what}: average mAP {100 * average:.1f} %")
+        scores = detectors_without_eyes(root, made)
     except InputError as error:
         sys.exit(f"error: {error}")
+    write_json(root / "without_eyes.json", scores)
+    for what, average in scores.items():
+        print(f"{what}: average mAP {100 * average:.1f} %")
 
 
 def found_clips(folder: Path, name: str, classes: Sequence[str], background: str) -> list[Clip]:
@@ -158,9 +160,7 @@ def planned(clips: Sequence[Clip], turns: int, chance: np.random.Generator) -> I
         for first in range(0, len(order) - ACTIONS_PER_VIDEO + 1, ACTIONS_PER_VIDEO):
             plan = []
             for clip in order[first : first + ACTIONS_PER_VIDEO]:
-                plan += [
-                    others[i] for i in chance.integers(len(others), size=chance.integers(3))
-                ]
+                plan += [others[i] for i in chance.integers(len(others), size=chance.integers(3))]
                 plan.append(clip)
             yield [*plan, others[chance.integers(len(others))]]
 

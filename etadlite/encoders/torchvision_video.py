@@ -3,6 +3,7 @@
 They are built without weights; `etadlite.encoders.build` loads published ones by their own names.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import isqrt
 
@@ -21,6 +22,23 @@ from etadlite.encoders.staged import (
 
 GREY_MEAN: Pixel = (114.75, 114.75, 114.75)  # MViT's weights expect these
 GREY_STD: Pixel = (57.375, 57.375, 57.375)
+
+
+NAMES = (
+    *("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s"),
+    *("swin3d_t", "swin3d_s", "swin3d_b"),
+)
+
+
+def recognise(weights: Mapping[str, Tensor]) -> str | None:
+    """Return the name of torchvision's video network that has exactly these weights."""
+    shapes = {name: value.shape for name, value in weights.items() if isinstance(value, Tensor)}
+    for name in NAMES:
+        with torch.device("meta"):
+            own = getattr(video, name)(weights=None).state_dict()
+        if shapes == {key: value.shape for key, value in own.items()}:
+            return name
+    return None
 
 
 def resnet(name: str) -> StagedEncoder:

@@ -14,9 +14,12 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import save_weights
+from etadlite.config import EncoderSettings
 from etadlite.detector import ETADDetector
 from etadlite.detector.stages import ReleasedStage
-from etadlite.encoders import R2Plus1D, from_tsp
+from etadlite.encoders import R2Plus1D, StagedEncoder, from_tsp
+from etadlite.encoders.build import bare_encoder, load_published
+from etadlite.encoders.torchvision_video import recognise
 
 # Names of the weights in a published file; averaged weights come first, as its own tests use them.
 _WRAPPERS = ("state_dict_ema", "state_dict", "model")
@@ -34,9 +37,9 @@ _FAMILIES = {
 class Published(NamedTuple):
     """The modules of a published checkpoint, in eval mode; None where it has none."""
 
-    family: str  # released ETAD, OpenTAD or TSP
+    family: str  # released ETAD, OpenTAD, TSP, or the name of torchvision's video network
     detector: ETADDetector | None
-    encoder: R2Plus1D | None
+    encoder: StagedEncoder | None
 
     def metadata(self) -> dict[str, str]:
         """Return the family, and the sizes as JSON."""
@@ -53,7 +56,7 @@ class Published(NamedTuple):
                 "num_stages": len(self.detector.stages),
             }
             texts["detector"] = json.dumps(sizes)
-        if self.encoder is not None:
+        if isinstance(self.encoder, R2Plus1D):
             depth = next(d for d, n in R2Plus1D.blocks.items() if n[2] == len(self.encoder.layer3))
             # Torchvision's planes come with torchvision's epsilon.
             own_planes = self.encoder.stem[1].eps == 1e-3
@@ -78,7 +81,8 @@ def read_published(path: str | Path) -> Published:
     """Recognise a published checkpoint, written by `torch.save`, and build its modules.
 
     Recognised are the files of the code released with the paper (a detector, with or without its
-    encoder), of OpenTAD's ETAD, and of TSP's R(2+1)D encoders. Names may start with `module.`.
+    encoder), of OpenTAD's ETAD, of TSP's R(2+1)D encoders, and of torchvision's video networks.
+    Names may start with `module.`.
 
     Raises:
         InputError: the file is absent or broken; it holds more than weights and plain values, and
@@ -89,13 +93,17 @@ def read_published(path: str | Path) -> Published:
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
+    if (known := recognise(weights)) is not None:
+        encoder = bare_encoder(EncoderSettings(name=known))
+        load_published(encoder, weights, str(path))
+        return Published(known, None, encoder.eval())
     names = {str(name).removeprefix("module.") for name in weights}
     fits = [f for f, (starts, _) in _FAMILIES.items() if any(n.startswith(starts) for n in names)]
     if not fits:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
-            f"{path} is no checkpoint of the released ETAD, of OpenTAD's ETAD or of a TSP encoder; "
-            f"it holds {found}"
+            f"{path} is no checkpoint of the released ETAD, of OpenTAD's ETAD, of a TSP encoder or "
+            f"of torchvision's video networks; it holds {found}"
         )
     for name, value in weights.items():
         if not isinstance(value, Tensor):
