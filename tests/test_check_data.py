@@ -352,6 +352,7 @@ def videos(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_videos_are_opened_and_listed(videos):
     checked = check_data(folder_settings(videos), progress=False)
     assert checked.sound, checked.as_text()
@@ -363,6 +364,7 @@ def test_videos_are_opened_and_listed(videos):
     assert file.bytes == (videos / "videos" / "clip_a.mp4").stat().st_size
 
 
+@pytest.mark.slow
 def test_bad_videos_are_found(videos, monkeypatch):
     folder = videos / "videos"
     (folder / "clip_a.mp4").write_bytes(b"no video")
@@ -384,6 +386,7 @@ def test_bad_videos_are_found(videos, monkeypatch):
     assert list(broken_files(folder)) == ["clip_a.mp4"]
 
 
+@pytest.mark.slow
 def test_videos_that_are_not_converted_are_counted_however_many(videos, monkeypatch):
     monkeypatch.setattr(findings, "CONVERTED", (15, 16))
     settings = folder_settings(videos)
@@ -402,6 +405,7 @@ def test_videos_that_are_not_converted_are_counted_however_many(videos, monkeypa
         assert f"{8 - count} others have 15 fps" in ours["videos not converted"].remedy
 
 
+@pytest.mark.slow
 def test_a_file_whose_process_was_lost_is_opened_again(videos, monkeypatch):
     def late(function, items, **options):
         yield from (Outcome(item, None, "it took longer than 120 s") for item in items)
@@ -415,6 +419,7 @@ def test_a_file_whose_process_was_lost_is_opened_again(videos, monkeypatch):
     assert not broken_files(videos / "videos")
 
 
+@pytest.mark.slow
 def test_damage_inside_frames_is_found_by_a_deep_check(shared, tmp_path):
     (tmp_path / "videos").mkdir()
     shutil.copyfile(shared / "realdata/videos/corrupted.mp4", tmp_path / "videos/x.mp4")

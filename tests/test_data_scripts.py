@@ -456,7 +456,8 @@ class SlowToStart:
         return abs(item)
 
 
-def test_the_start_of_a_process_is_no_items_fault():
+@pytest.mark.slow
+def test_the_time_limit_of_a_video_leaves_out_the_start_of_its_process():
     (found,) = in_processes(SlowToStart(), [-7], workers=1, seconds=0.5)
     assert found == (-7, 7, "")
 
@@ -517,6 +518,7 @@ def test_a_rate_that_does_not_divide_keeps_its_time(tmp_path):
         assert abs(grey - before[min(round(number * 25 / 15), 49)]) < 6
 
 
+@pytest.mark.slow
 def test_a_folder_is_converted_around_what_is_broken_and_continued(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     (raw / "more").mkdir(parents=True)
@@ -546,7 +548,8 @@ def test_a_folder_is_converted_around_what_is_broken_and_continued(tmp_path):
     assert Video(out / "b.mp4").info.frames == 30
 
 
-def test_a_damaged_video_is_converted_and_the_damage_told(shared, tmp_path):
+@pytest.mark.slow
+def test_a_damaged_video_is_converted_and_its_damage_reported(shared, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     shutil.copy(shared / "realdata" / "videos" / "corrupted.mp4", raw)
@@ -612,7 +615,8 @@ def test_a_full_disk_ends_a_conversion_and_is_no_videos_fault(tmp_path, monkeypa
         convert_videos.convert_all(raw, out, progress=False)
 
 
-def test_what_earlier_runs_told_outlives_one_that_is_interrupted(shared, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_an_interrupted_run_keeps_what_earlier_runs_reported(shared, tmp_path, monkeypatch):
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     shutil.copy(shared / "realdata" / "videos" / "corrupted.mp4", raw)

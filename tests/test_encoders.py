@@ -38,6 +38,7 @@ def small():
     return R2Plus1D(18)
 
 
+@pytest.mark.slow
 def test_tsp_encoder_equals_the_published_forward(shared, published):
     fixture = np.load(shared / "parity" / "tsp_r2plus1d34_forward.npz")
     draw = np.random.RandomState(int(fixture["frames_seed"]))

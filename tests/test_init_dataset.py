@@ -313,6 +313,7 @@ def mine(tiny, tmp_path):
     return folder, rows
 
 
+@pytest.mark.slow
 def test_from_a_table_to_a_training_and_a_prediction(tiny, mine, tmp_path, monkeypatch, capsys):
     folder, rows = mine
     given = table(tmp_path / "a.csv", rows=rows)

@@ -258,6 +258,7 @@ def test_train_predict_and_evaluate_load_little_code(tiny, tmp_path, code, limit
     assert total <= limit
 
 
+@pytest.mark.slow
 def test_the_sequential_encoder_loads_at_most_12_modules():
     files = loaded_files("from etadlite.model import SequentialEncoder")
     print("", *files, sep="\n")

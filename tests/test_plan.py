@@ -49,6 +49,7 @@ def assert_alike(settings: Settings) -> None:
     assert predicted.total == pytest.approx(measured.total, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "chunk", "ratio", "precision"),
     [
@@ -88,6 +89,7 @@ def test_the_prediction_for_r2plus1d_is_what_a_step_takes(stages, batch, chunk, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["farthest", "gradient_norm", "boundary"])
 def test_late_strategies_keep_the_prefix_of_all_snippets(strategy):
     settings = r2plus1d("training.batch_size=1", f"sampling.snippet_strategy={strategy}")
@@ -138,6 +140,7 @@ def test_the_largest_values_fit_and_the_next_do_not():
     assert found["chunk"] >= 4
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_floor_is_refused_with_the_floor():
     with pytest.raises(InputError, match="below the floor of .* MiB .*batch 1, chunk 1"):
         largest(tiny(), 2**20)
@@ -149,6 +152,7 @@ def test_a_budget_below_the_floor_is_refused_with_the_floor():
     largest(tiny(), floor)
 
 
+@pytest.mark.slow
 def test_the_chunk_size_is_chosen_from_the_budget():
     for chunk in (1, 3, 7):
         budget = plan(tiny(f"encoder.chunk_size={chunk}")).rows.total
@@ -161,6 +165,7 @@ def test_the_chunk_size_is_chosen_from_the_budget():
     assert with_chunk_size(tiny()) == tiny()
 
 
+@pytest.mark.slow
 def test_no_chunk_size_without_a_budget_or_within_too_small_a_one():
     with pytest.raises(InputError, match="training.memory=6GB"):
         with_chunk_size(tiny("encoder.chunk_size=null"))

@@ -116,6 +116,7 @@ def test_where_memory_runs_out_chunks_become_smaller(tiny, monkeypatch):
         torch.testing.assert_close(result.system.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_memory_runs_out_the_message_has_the_numbers_of_the_plan(tiny, tmp_path, monkeypatch):
     encode = step.scored
 
@@ -237,6 +238,7 @@ def features(tiny, tmp_path):
     return folder, f"data.features={folder}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_video_that_cannot_be_read_is_replaced_and_listed(tiny, tmp_path, features, workers):
     folder, change = features

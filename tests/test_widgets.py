@@ -136,6 +136,7 @@ def test_the_memory_dial_compares_the_parts_with_the_budget(monkeypatch):
     assert "does not fit" in draw_at(explorer, **{"batch (videos)": 8}).axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_the_memory_dial_asks_the_plan():
     settings = preset("e2e_stickfigures", ["device=cpu", "training.precision=fp32"])
     explorer = memory_dial(settings, 2**30, batches=[2], chunks=[16])
