@@ -7,7 +7,7 @@ CLIPS holds videos, in subfolders too, named INDEX_GROUP_CLASS.SUFFIX, as those 
 are; --name takes another pattern. Clips of the class --background show no action. What is staged:
 the clips are real, their order is not.
 
-- A fold tests whole groups (such as sequences of one recording), every fifth one. Nothing that a
+- A fold tests whole groups (such as sequences of one recording), two of every ten. Nothing that a
   test video shows is seen in training.
 - Every clip gets the same size, frame rate, and mean and deviation of its colours.
 - Every clip begins and ends with a stretch of its own first or last frames, played to and fro for a
