@@ -37,13 +37,13 @@ from etadlite.base.files import claim_folder, write_json
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_files import is_video
-from etadlite.evaluation import mean_average_precision
+from etadlite.presets import placed, preset
+from etadlite.runs.testing import evaluate
 from etadlite.stickfigures.dataset import write_video
 
 VERSION = "real-small-1"
 FOLDS = 5
 FPS = 15
-TIOU = (0.3, 0.4, 0.5, 0.6, 0.7)
 ACTIONS_PER_VIDEO = 2
 TURNS = 1  # how often a training clip is used, in other company each time
 HELD = 5  # frames that are played to and fro at both ends of a clip
@@ -215,12 +215,12 @@ def levelled(path: Path, side: int) -> np.ndarray:
 
 def detectors_without_eyes(root: Path, cuts: dict[str, list[float]]) -> dict[str, float]:
     """Return the average mAP of a constant detector, and of one that knows the cuts."""
-    truth = root / "annotations.json"
-    videos = read_annotations(truth)
+    settings = placed(preset("real_small"), root)
+    videos = read_annotations(settings.data.annotations)
     training = [video for video in videos.values() if video.subset == "training"]
     tested = [video for video in videos.values() if video.subset == "validation"]
     labels = sorted({action.label for video in training for action in video.actions})
-    segments, scores = usual_segments(training, TIOU, 0.35)
+    segments, scores = usual_segments(training, settings.inference.tiou, 0.35)
     pause = sum(PAUSE) / 2
     results: dict[str, dict[str, list[Any]]] = defaultdict(dict)
     for video in tested:
@@ -237,10 +237,7 @@ def detectors_without_eyes(root: Path, cuts: dict[str, list[float]]) -> dict[str
                 for segment, score in found
                 for label in labels
             ]
-    return {
-        what: mean_average_precision(truth, {"results": r}, subset="validation", tiou=TIOU).average
-        for what, r in results.items()
-    }
+    return {what: evaluate(settings, {"results": r}).average for what, r in results.items()}
 
 
 if __name__ == "__main__":

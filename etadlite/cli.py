@@ -411,6 +411,14 @@ def notebook(
 
 
 @app.command()
+def encoders() -> None:
+    """List the video encoders by name: their size and cost, what they expect, their weights."""
+    from etadlite.prepare.encoder_table import encoder_table
+
+    print(encoder_table())
+
+
+@app.command()
 def doctor() -> None:
     """Check versions, device, decoders and disk; print OK or what to do."""
     from etadlite.prepare.doctor import examine

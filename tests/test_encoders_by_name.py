@@ -21,6 +21,7 @@ from etadlite.encoders.staged import freeze
 from etadlite.model import SequentialEncoder
 from etadlite.model.system import System
 from etadlite.prepare.convert import convert
+from etadlite.prepare.encoder_table import encoder_table
 from etadlite.presets import preset
 
 TORCHVISION = [name for name in ENCODERS if name not in ("tiny", "r2plus1d_34")]
@@ -264,3 +265,17 @@ def test_efficientnet_lite0_has_imagenet_weights_from_a_package():
     stem = encoder.stem[1].part[0].weight
     assert torch.equal(stem, packed["conv_stem.weight"])
     assert not torch.equal(stem, random.stem[1].part[0].weight)
+
+
+@pytest.mark.slow
+def test_the_table_of_encoders_has_the_published_sizes_and_costs():
+    lines = {line.split()[0]: line.split() for line in encoder_table().splitlines() if line}
+    assert set(ENCODERS) < set(lines)
+    for name, expected in ENCODERS.items():
+        assert str(expected.channels) in lines[name]
+    # Parameters without the head, and GFLOP, as torchvision publishes them with the head.
+    for name, kind in (("r3d_18", video.R3D_18_Weights), ("swin3d_t", video.Swin3D_T_Weights)):
+        meta = kind.DEFAULT.meta
+        head = (ENCODERS[name].channels + 1) * 400
+        assert float(lines[name][1]) == pytest.approx((meta["num_params"] - head) / 1e6, abs=0.01)
+        assert float(lines[name][3]) == pytest.approx(meta["_ops"], rel=0.01)
