@@ -15,8 +15,8 @@ from torchvision.models import video
 from etadlite.base.errors import InputError
 from etadlite.base.weights import save_weights
 from etadlite.config import ENCODERS, EncoderSettings
-from etadlite.encoders import build
 from etadlite.encoders.build import bare_encoder, build_encoder, load_published
+from etadlite.encoders.published import lite0
 from etadlite.encoders.staged import freeze
 from etadlite.model import SequentialEncoder
 from etadlite.model.system import System
@@ -261,7 +261,7 @@ def test_efficientnet_lite0_has_imagenet_weights_from_a_package():
     settings = EncoderSettings(name="timm:tf_efficientnet_lite0", weights="imagenet")
     encoder, random = build_encoder(settings).eval(), named("timm:tf_efficientnet_lite0").eval()
     assert encoder.channels == 1280
-    packed = build._lite0()
+    packed = lite0()
     stem = encoder.stem[1].part[0].weight
     assert torch.equal(stem, packed["conv_stem.weight"])
     assert not torch.equal(stem, random.stem[1].part[0].weight)

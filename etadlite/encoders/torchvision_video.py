@@ -41,6 +41,12 @@ def recognise(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+def video_encoder(name: str) -> StagedEncoder:
+    """Build the video network of this name."""
+    families = {"r3d": resnet, "mc3": resnet, "s3d": s3d, "mvit": mvit, "swin3d": swin3d}
+    return families[name.partition("_")[0]](name)
+
+
 def resnet(name: str) -> StagedEncoder:
     """Build `r3d_18` or `mc3_18` (Tran et al. 2018): stem and four layers."""
     net = getattr(video, name)(weights=None)

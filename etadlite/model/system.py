@@ -10,7 +10,7 @@ from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
-from etadlite.encoders.build import build_encoder, try_encoder
+from etadlite.encoders.build import build_encoder
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext, proposal_count
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
@@ -85,6 +85,8 @@ class System(nn.Module):
 def _sequential_encoder(settings: Settings, *, pretrained: bool) -> SequentialEncoder:
     encoder = build_encoder(settings.encoder, pretrained=pretrained)
     if settings.encoder.name != "tiny" and not settings.encoder.name.startswith("r2plus1d_"):
+        from etadlite.encoders.objects import try_encoder  # the others take any size
+
         try_encoder(encoder, settings.data, settings.encoder.name)
     if encoder.channels != settings.detector.in_channels:
         raise InputError(
