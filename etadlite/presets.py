@@ -251,7 +251,8 @@ def preset(name: str, assignments: Sequence[str] = ()) -> Settings:
 
 def _following(assignments: Sequence[str]) -> list[str]:
     """Return the assignments that follow from an encoder's name among the given ones."""
-    names = [text.removeprefix("encoder.name=") for text in assignments if "encoder.name=" in text]
+    pairs = (text.partition("=") for text in assignments)
+    names = [value for setting, _, value in pairs if setting == "encoder.name"]
     encoder = ENCODERS.get(names[-1]) if names else None
     return encoder.assignments() if encoder else []
 

@@ -17,7 +17,7 @@ from etadlite.base.weights import save_weights
 from etadlite.config import ENCODERS, EncoderSettings
 from etadlite.encoders.build import bare_encoder, build_encoder, load_published
 from etadlite.encoders.published import lite0
-from etadlite.encoders.staged import freeze
+from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.model import SequentialEncoder
 from etadlite.model.system import System
 from etadlite.prepare.convert import convert
@@ -165,6 +165,13 @@ class Opaque(nn.Module):
         return x[:, :5] if self.wrong == "shape" else x
 
 
+class Neighbours(nn.Module):
+    """A stage of a user's `StagedEncoder` that subtracts the mean over the snippets."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(0)
+
+
 @pytest.fixture
 def factory(monkeypatch):
     """Makes `mine:NAME` a factory of an `Opaque`."""
@@ -172,6 +179,7 @@ def factory(monkeypatch):
     module.right = Opaque
     module.shape = lambda: Opaque("shape")
     module.neighbours = lambda: Opaque("neighbours")
+    module.staged = lambda: StagedEncoder({"all": Neighbours()}, 3)
     module.nothing = lambda: None
     module.bare = nn.Flatten
     monkeypatch.setitem(sys.modules, "mine", module)
@@ -199,6 +207,7 @@ def test_a_module_of_ones_own_is_an_encoder_of_one_stage(factory):
     [
         ("mine:shape", r"mine:shape gives features of the shape \[2, 5\] for 2 snippets"),
         ("mine:neighbours", "a snippet's feature depends on the other snippets of its chunk"),
+        ("mine:staged", "a snippet's feature depends on the other snippets of its chunk"),
         ("mine:nothing", "gives a NoneType, not an nn.Module"),
         ("mine:bare", "has no attribute channels"),
         ("mine:absent", "cannot be imported"),

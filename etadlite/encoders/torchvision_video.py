@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import video
 
+from etadlite.config import ENCODERS
 from etadlite.encoders.staged import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,11 +24,7 @@ from etadlite.encoders.staged import (
 GREY_MEAN: Pixel = (114.75, 114.75, 114.75)  # MViT's weights expect these
 GREY_STD: Pixel = (57.375, 57.375, 57.375)
 
-
-NAMES = (
-    *("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s"),
-    *("swin3d_t", "swin3d_s", "swin3d_b"),
-)
+NAMES = tuple(name for name in ENCODERS if name not in ("tiny", "r2plus1d_34"))
 
 
 def recognise(weights: Mapping[str, Tensor]) -> str | None:
