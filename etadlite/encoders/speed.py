@@ -8,7 +8,7 @@ import time
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from etadlite.config import Settings
 from etadlite.encoders.build import build_encoder, use_layout
@@ -41,7 +41,7 @@ def measured_speed(settings: Settings, device: torch.device) -> Settings:
         size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
         frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
         probe = build_encoder(encoder, pretrained=False).to(device).eval()
-        seconds = seconds_per_pass(probe, frames, variants)
+        seconds = seconds_per_snippet(probe, frames, settings.sampling.snippet_ratio, variants)
         best = fastest(seconds)
         if best.precision != variants[0].precision and not gradient_agrees(probe, frames, best):
             best = fastest({v: s for v, s in seconds.items() if v.precision == "fp32"})
@@ -50,28 +50,41 @@ def measured_speed(settings: Settings, device: torch.device) -> Settings:
     )
 
 
-@torch.no_grad()
-def seconds_per_pass(
-    encoder: nn.Module, frames: Tensor, variants: tuple[Variant, ...] = VARIANTS, repeats: int = 3
+def seconds_per_snippet(
+    encoder: StagedEncoder,
+    frames: Tensor,
+    ratio: float,
+    variants: tuple[Variant, ...] = VARIANTS,
+    repeats: int = 3,
 ) -> dict[Variant, float]:
-    """Measure the shortest time of a pass without gradient in each variant.
+    """Measure the shortest time that a training step takes per snippet in each variant.
+
+    It is the time of the first pass plus `ratio` times that of the third: what is fast without
+    gradient may be slow with it, as depthwise convolutions in bf16 are on CPUs.
 
     The variants take turns, so that other work on the machine slows all of them alike. Each runs
     once before it is measured. The encoder keeps the layout of the last variant. Frames are uint8
     [n, 3, F, H, W], on the encoder's device.
     """
-    device = frames.device
+    trained = [p for p in encoder.parameters() if p.requires_grad] if ratio else []
     seconds = dict.fromkeys(variants, float("inf"))
     for turn in range(repeats + 1):
         for variant in variants:
             use_layout(encoder, variant.channels_last)
             half = variant.precision == "bf16"
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
                 started = time.perf_counter()
-                encoder(frames).sum().item()  # .item() waits for a GPU
+                with torch.no_grad():
+                    kept = encoder.encode_prefix(frames)
+                    encoder.encode_suffix(kept).sum().item()  # .item() waits for a GPU
                 taken = time.perf_counter() - started
+                if trained:
+                    started = time.perf_counter()
+                    found = torch.autograd.grad(encoder.encode_suffix(kept).sum(), trained)
+                    found[0].sum().item()
+                    taken += ratio * (time.perf_counter() - started)
             if turn:
-                seconds[variant] = min(seconds[variant], taken)
+                seconds[variant] = min(seconds[variant], taken / len(frames))
     return seconds
 
 
