@@ -41,11 +41,11 @@ from etadlite.presets import placed, preset
 from etadlite.runs.testing import evaluate
 from etadlite.stickfigures.dataset import write_video
 
-VERSION = "real-small-1"
+VERSION = "real-small-2"
 FOLDS = 5
 FPS = 15
-ACTIONS_PER_VIDEO = 2
-TURNS = 1  # how often a training clip is used, in other company each time
+ACTIONS_PER_VIDEO = 3
+TURNS = 2  # how often a training clip is used, in other company each time
 HELD = 5  # frames that are played to and fro at both ends of a clip
 PAUSE = (0.3, 2.5)  # seconds that this lasts, at random
 COLOUR = (110.0, 45.0)  # mean and deviation of every clip's red, green and blue
@@ -153,14 +153,14 @@ def planned(clips: Sequence[Clip], turns: int, chance: np.random.Generator) -> I
     """
     actions = [clip for clip in clips if clip.label]
     others = [clip for clip in clips if not clip.label]
-    if len(actions) < ACTIONS_PER_VIDEO or not others:
+    if not actions or not others:
         raise InputError("both subsets need clips with and without an action; give other clips")
     for _ in range(turns):
         order = [actions[i] for i in chance.permutation(len(actions))]
-        for first in range(0, len(order) - ACTIONS_PER_VIDEO + 1, ACTIONS_PER_VIDEO):
+        for first in range(0, len(order), ACTIONS_PER_VIDEO):
             plan = []
             for clip in order[first : first + ACTIONS_PER_VIDEO]:
-                plan += [others[i] for i in chance.integers(len(others), size=chance.integers(3))]
+                plan += [others[i] for i in chance.integers(len(others), size=chance.integers(2))]
                 plan.append(clip)
             yield [*plan, others[chance.integers(len(others))]]
 

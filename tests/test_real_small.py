@@ -62,7 +62,8 @@ def test_nothing_of_a_test_video_is_seen_in_training(clips, tmp_path, monkeypatc
 def test_no_cut_marks_an_action_and_an_action_is_as_long_as_its_clip(clips, tmp_path):
     cuts = make(clips, tmp_path, 0, 32, 0)
     videos = read_annotations(tmp_path / "annotations.json")
-    assert len(videos) == len(cuts) == 10
+    assert len(videos) == len(cuts) == 14  # 16 actions twice and 4 once, three per video
+    assert sum(len(video.actions) for video in videos.values()) == 36  # none is left out
     for name, video in videos.items():
         info = Video(tmp_path / "videos" / f"{name}.mp4").info
         assert info.duration == pytest.approx(video.duration)
