@@ -125,9 +125,18 @@ def test_temporal_shift_moves_an_eighth_of_the_channels_each_way_inside_a_snippe
     x = torch.randn(3, frames, 16, 2, 2)
     moved = shift(nn.Identity(), (x.flatten(0, 1),)).unflatten(0, (3, frames))
     for t in range(frames):
-        before = x[:, t - 1, :2] if t else torch.zeros_like(x[:, 0, :2])
-        after = x[:, t + 1, 2:4] if t + 1 < frames else torch.zeros_like(x[:, 0, :2])
+        before = x[:, max(t - 1, 0), :2]
+        after = x[:, min(t + 1, frames - 1), 2:4]
         assert torch.equal(moved[:, t], torch.cat((before, after, x[:, t, 4:]), dim=1))
+
+
+def test_temporal_shift_leaves_a_snippet_in_which_nothing_moves_as_it_is():
+    torch.manual_seed(0)
+    still = snippets(2, frames=1).expand(-1, -1, 4, -1, -1)
+    plain, shifted = (named("image:resnet18", temporal_shift=s).eval() for s in (False, True))
+    shifted.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(shifted(still), plain(still), rtol=1e-4, atol=1e-5)
 
 
 def test_temporal_shift_makes_the_order_of_the_frames_count():

@@ -89,6 +89,8 @@ class FramesFirst(nn.Module):
 class TemporalShift:
     """Shifts an eighth of the channels to the next frame and an eighth to the one before.
 
+    The first and the last frame keep what they have no neighbour for, where TSM puts zeros (this
+    project's definition): a snippet in which nothing moves has the features of the image network.
     It is a hook that runs before a convolution [n * frames, c, h, w].
     """
 
@@ -99,9 +101,7 @@ class TemporalShift:
         fold = x.shape[2] // 8
         moved = x.clone()
         moved[:, 1:, :fold] = x[:, :-1, :fold]
-        moved[:, 0, :fold] = 0
         moved[:, :-1, fold : 2 * fold] = x[:, 1:, fold : 2 * fold]
-        moved[:, -1, fold : 2 * fold] = 0
         return moved.flatten(0, 1)
 
 
