@@ -372,14 +372,19 @@ def evaluate(given: Scoring) -> None:
 
 @app.command()
 def convert(
-    file: Annotated[Path, Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
+    file: Annotated[Path, Argument(help="A checkpoint of ETAD, OpenTAD, TSP or an encoder.")],
     out: Annotated[Path, Argument(metavar="OUT.safetensors")],
+    encoder: Annotated[
+        str | None, Option(help="Whose weights they are, such as image:resnet18.")
+    ] = None,
 ) -> None:
     """Rewrite a published checkpoint as safetensors, without running any of its code."""
+    from etadlite.base.weights import checksum
     from etadlite.prepare.convert import convert as convert_checkpoint
 
-    for what, value in convert_checkpoint(file, out).metadata().items():
+    for what, value in convert_checkpoint(file, out, encoder).metadata().items():
         print(f"{what:<10} {value}")
+    print(f"read       {file}, SHA-256 {checksum(file)}")
     print(f"written to {out}")
 
 

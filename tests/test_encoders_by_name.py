@@ -1,6 +1,7 @@
 """Encoders by name and as objects: published numbers, the engine's rules, bad input."""
 
 import copy
+import hashlib
 import sys
 import types
 from urllib.error import URLError
@@ -24,7 +25,7 @@ from etadlite.prepare.convert import convert
 from etadlite.prepare.encoder_table import encoder_table
 from etadlite.presets import preset
 
-TORCHVISION = [name for name in ENCODERS if name not in ("tiny", "r2plus1d_34")]
+TORCHVISION = [name for name in ENCODERS if hasattr(video, name)]
 FAST = ["r3d_18", "mc3_18", "swin3d_t"]  # at small sizes
 IMAGE = ["image:resnet18", "image:mobilenet_v3_small", "image:efficientnet_b0"]
 
@@ -243,12 +244,26 @@ def test_weights_of_another_encoder_are_refused_with_their_own_names():
         load_published(encoder, other, "the file")
 
 
-def test_published_weights_by_name(monkeypatch):
+def test_published_weights_by_name(monkeypatch, tmp_path, capsys):
     net = video.r3d_18(weights=None)
     kinds = video.R3D_18_Weights
-    monkeypatch.setattr(kinds, "get_state_dict", lambda self, **options: net.state_dict())
-    encoder = build_encoder(EncoderSettings(name="r3d_18", weights="kinetics400"))
+    stored = tmp_path / "checkpoints" / "r3d_18-b3b3357e.pth"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def downloaded(self, **options):
+        assert options == {"check_hash": True, "weights_only": True}
+        stored.parent.mkdir()
+        stored.write_bytes(b"fetched")
+        return net.state_dict()
+
+    monkeypatch.setattr(kinds, "get_state_dict", downloaded)
+    settings = EncoderSettings(name="r3d_18", weights="kinetics400")
+    encoder = build_encoder(settings)
     assert torch.equal(encoder.layer4[0].conv1[0].weight, net.layer4[0].conv1[0].weight)
+    digest = hashlib.sha256(b"fetched").hexdigest()
+    assert capsys.readouterr().err == f"weights: kinetics400_v1 of r3d_18, SHA-256 {digest}\n"
+    with pytest.raises(InputError, match=f"b3b3357e.pth is damaged: its SHA-256 is {digest}, not"):
+        build_encoder(settings)
     with pytest.raises(
         InputError, match="r3d_18 has no weights imagenet; there are kinetics400_v1"
     ):
@@ -257,11 +272,12 @@ def test_published_weights_by_name(monkeypatch):
     def unreachable(self, **options):
         raise URLError("no route")
 
+    stored.unlink()
     monkeypatch.setattr(kinds, "get_state_dict", unreachable)
     with pytest.raises(
         InputError, match="cannot be fetched .*connect to the network, or give a file"
     ):
-        build_encoder(EncoderSettings(name="r3d_18", weights="kinetics400"))
+        build_encoder(settings)
 
 
 def test_efficientnet_lite0_has_imagenet_weights_from_a_package():

@@ -42,6 +42,8 @@ class StagedEncoder(nn.Module):
     pixel_scale: Tensor
     pixel_shift: Tensor
     frozen_stages: int | None = None  # after the frozen first stage; None: nothing is frozen
+    translate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    """Published weights -> the same with the names of `like`, where they differ."""
 
     def __init__(
         self,
