@@ -29,7 +29,7 @@ from etadlite.encoders.build import bare_encoder, load_published
 from etadlite.encoders.published import torchvision_digest
 
 # Names of the weights in a published file; averaged weights come first, as its own tests use them.
-_WRAPPERS = ("state_dict_ema", "state_dict", "model")
+_WRAPPERS = ("state_dict_ema", "state_dict", "model", "module")
 # family -> first parts of its names, and the prefix of a video encoder beside a detector.
 _FAMILIES = {
     "released ETAD": (
