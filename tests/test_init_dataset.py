@@ -325,7 +325,7 @@ def test_from_a_table_to_a_training_and_a_prediction(tiny, mine, tmp_path, monke
         assert not end.value.code, capsys.readouterr().err
         return capsys.readouterr().out
 
-    out = etadlite("init-dataset", folder, "--annotations", given)
+    out = etadlite("init-dataset", folder, "--annotations", given, "--encoder", "tiny")
     assert "note: 1 videos have no annotation and are left out: four" in out
     assert "3 videos (2 training, 1 validation)" in out
     assert f"etadlite train {folder / 'settings.json'}" in out
