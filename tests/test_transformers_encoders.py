@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from small_networks import SIZES, shrink
+from benchmarks.encoders import SMALL_SIZES as SIZES
+from benchmarks.encoders import small_networks
 from torch import nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
@@ -33,8 +34,9 @@ CLASSES = {
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    shrink(monkeypatch)
+def _small():
+    with small_networks():
+        yield
 
 
 def snippets(n: int, frames: int = 4, side: int = 32) -> torch.Tensor:
