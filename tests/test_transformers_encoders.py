@@ -251,34 +251,36 @@ def test_without_transformers_the_remedy_is_said(monkeypatch):
 class Hub:
     """A hub of one repository whose cache is a folder; it names files by their SHA-256."""
 
-    def __init__(self, folder, repository: str, file: str, content: bytes) -> None:
-        self.repository, self.file, self.online = repository, file, True
-        self.blob = folder / hashlib.sha256(content).hexdigest()
-        self.content, self.link = content, folder / file
+    def __init__(self, folder, repository: str, files: dict[str, bytes]) -> None:
+        self.folder, self.repository, self.files, self.online = folder, repository, files, True
+
+    def blob(self, file: str):
+        return self.folder / hashlib.sha256(self.files[file]).hexdigest()
 
     def download(self, repository: str, file: str, *, local_files_only: bool) -> str:
         assert repository == self.repository
-        if not self.link.exists() or file != self.file:
+        link = self.folder / file
+        if not link.exists():
             if local_files_only or not self.online:
                 raise huggingface_hub.errors.LocalEntryNotFoundError("cannot reach\nthe hub")
-            if file != self.file:
+            if file not in self.files:
                 raise huggingface_hub.errors.EntryNotFoundError(file)
-            self.blob.write_bytes(self.content)
-            self.link.symlink_to(self.blob)
-        return str(self.link)
+            self.blob(file).write_bytes(self.files[file])
+            link.symlink_to(self.blob(file))
+        return str(link)
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A function that makes a hub with a network of transformers; it gives both."""
 
-    def made(name: str, repository: str, file: str):
-        net = published(name)
+    def made(name: str, repository: str, file: str = "model.safetensors", **sizes):
+        net = published(name, **sizes)
         folder = tmp_path / "saved"
         net.save_pretrained(folder)
-        if file.endswith(".bin"):
-            torch.save(net.state_dict(), folder / file)
-        found = Hub(tmp_path, repository, file, (folder / file).read_bytes())
+        torch.save(net.state_dict(), folder / "pytorch_model.bin")
+        files = {each: (folder / each).read_bytes() for each in ("config.json", file)}
+        found = Hub(tmp_path, repository, files)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", found.download)
         return found, net
 
@@ -294,21 +296,28 @@ def test_weights_by_name_come_from_the_hub_once_and_their_checksum_is_said(hub, 
         found.online = online
         encoder = build_encoder(settings)
         assert torch.equal(encoder.last[0].weight, net.vivit.layernorm.weight)
-        said = f"weights: kinetics400 of vivit_b, SHA-256 {found.blob.name}\n"
+        said = f"weights: kinetics400 of vivit_b, SHA-256 {found.blob(file).name}\n"
         assert capsys.readouterr().err == said
-    found.blob.write_bytes(b"cut off")
+    found.blob(file).write_bytes(b"cut off")
     with pytest.raises(InputError, match=f"{file} is damaged: its SHA-256 is .*fetch it again"):
         build_encoder(settings)
 
 
 def test_without_a_network_or_with_an_unknown_name_weights_are_refused_in_one_sentence(hub):
-    found, _ = hub("vjepa2_l", "facebook/vjepa2-vitl-fpc16-256-ssv2", "model.safetensors")
+    found, _ = hub("vjepa2_l", "facebook/vjepa2-vitl-fpc16-256-ssv2")
     found.online = False
     words = r"the weights ssv2 of vjepa2_l cannot be fetched \(cannot reach\); connect to the"
     with pytest.raises(InputError, match=words):
         build_encoder(EncoderSettings(name="vjepa2_l", weights="ssv2"))
     with pytest.raises(InputError, match="vjepa2_l has no weights kinetics400; there are ssv2"):
         build_encoder(EncoderSettings(name="vjepa2_l", weights="kinetics400"))
+
+
+def test_weights_of_another_configuration_are_refused_though_their_shapes_fit(hub):
+    hub("vivit_b", "google/vivit-b-16x2-kinetics400", num_attention_heads=3)
+    words = "vivit-b-16x2-kinetics400 has num_attention_heads 3, but vivit_b has 2"
+    with pytest.raises(InputError, match=words):
+        build_encoder(EncoderSettings(name="vivit_b", weights="kinetics400"))
 
 
 def test_every_network_has_settings_weights_and_a_licence():

