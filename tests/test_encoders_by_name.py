@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib.util
 import sys
 import types
 from urllib.error import URLError
@@ -352,3 +353,9 @@ def test_the_table_of_encoders_has_the_published_sizes_and_costs():
         head = (ENCODERS[name].channels + 1) * 400
         assert float(lines[name][1]) == pytest.approx((meta["num_params"] - head) / 1e6, abs=0.01)
         assert float(lines[name][3]) == pytest.approx(meta["_ops"], rel=0.01)
+    if importlib.util.find_spec("transformers"):
+        # GFLOP as in the papers: VideoMAE's table of Kinetics, TimeSformer's 0.59 TFLOP of 3 views.
+        for name, gflop in (("videomae_b", 180), ("videomae_l", 597), ("timesformer_b", 590 / 3)):
+            assert float(lines[name][3]) == pytest.approx(gflop, rel=0.01)
+    assert lines["vivit_b"][-2:] == ["kinetics400", "MIT"]
+    assert lines["r3d_18"][-2:] == ["kinetics400", "BSD-3-Clause"]

@@ -20,6 +20,7 @@ from etadlite.encoders.staged import freeze
 from etadlite.encoders.transformers_video import NETWORKS
 from etadlite.model import SequentialEncoder
 from etadlite.prepare.convert import convert, read_published
+from etadlite.prepare.encoder_table import _costs
 from etadlite.presets import preset
 
 transformers = pytest.importorskip("transformers")
@@ -243,6 +244,7 @@ def test_without_transformers_the_remedy_is_said(monkeypatch):
         InputError, match=r'videomae_b needs transformers: pip install "etadlite\[hf'
     ):
         named("videomae_b")
+    assert _costs("videomae_b") == ("-", "-", "-")
 
 
 # The hub, which is not there
