@@ -125,7 +125,7 @@ def engine_proof(case: Case, snippets: int = 3) -> dict[str, float]:
     plain = torch.autograd.grad((whole.T[None] * side).sum(), trained)
     found = {}
     for keep in ("device", "nothing"):
-        engine = SequentialEncoder(encoder, 2, ratio=1.0, keep=keep)
+        engine = SequentialEncoder(encoder, snippets - 1, ratio=1.0, keep=keep)
         features = engine(frames)
         found[keep] = torch.autograd.grad((features * side).sum(), trained)
     return {
