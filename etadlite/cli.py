@@ -278,6 +278,10 @@ class NewDataset(NamedTuple):
     seed: Annotated[int, Option(min=0, help="Seed that draws the test videos.")] = 0
     tier: Annotated[str | None, Option(help="ELAN tier or VIA attribute of the labels.")] = None
     fps: Annotated[float | None, Option(min=0.1, help="Rate of times given in frames.")] = None
+    encoder: Annotated[
+        str | None, Option(help="As encoder.name; default: what suits this machine.")
+    ] = None
+    weights: Annotated[str | None, Option(help="Its weights: a file, or a name.")] = None
     skip: Annotated[bool, Option("--skip", help="Leave out what cannot be used.")] = False
     overwrite: Annotated[bool, Option("--overwrite", help="Replace old files.")] = False
     quiet: Quiet = False
@@ -287,11 +291,12 @@ class NewDataset(NamedTuple):
 @field_by_field
 def init_dataset(given: NewDataset) -> None:
     """Start a data set from your own videos and annotations: check, split, write settings."""
+    from etadlite.prepare.choose_encoder import Wish
     from etadlite.prepare.own_data import ImportOptions
     from etadlite.prepare.own_data import init_dataset as start
 
-    out = given.out or given.folder
-    options = ImportOptions(given.validation, given.tier, given.fps, given.skip)
+    out, wish = given.out or given.folder, Wish(given.encoder, given.weights)
+    options = ImportOptions(given.validation, given.tier, given.fps, given.skip, wish)
     how = {"seed": given.seed, "overwrite": given.overwrite, "progress": not given.quiet}
     start(given.folder, given.annotations, out, options, **how, log=print)
     print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
@@ -372,14 +377,19 @@ def evaluate(given: Scoring) -> None:
 
 @app.command()
 def convert(
-    file: Annotated[Path, Argument(help="A checkpoint of ETAD, OpenTAD or TSP.")],
+    file: Annotated[Path, Argument(help="A checkpoint of ETAD, OpenTAD, TSP or an encoder.")],
     out: Annotated[Path, Argument(metavar="OUT.safetensors")],
+    encoder: Annotated[
+        str | None, Option(help="Whose weights they are, such as image:resnet18.")
+    ] = None,
 ) -> None:
     """Rewrite a published checkpoint as safetensors, without running any of its code."""
+    from etadlite.base.weights import checksum
     from etadlite.prepare.convert import convert as convert_checkpoint
 
-    for what, value in convert_checkpoint(file, out).metadata().items():
+    for what, value in convert_checkpoint(file, out, encoder).metadata().items():
         print(f"{what:<10} {value}")
+    print(f"read       {file}, SHA-256 {checksum(file)}")
     print(f"written to {out}")
 
 

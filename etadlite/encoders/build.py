@@ -53,9 +53,11 @@ def bare_encoder(settings: EncoderSettings) -> StagedEncoder:
     if name.startswith("r2plus1d_"):
         return R2Plus1D(int(name[-2:]), own_planes=name == "r2plus1d_34")
     if name in ENCODERS:
-        from etadlite.encoders.torchvision_video import video_encoder  # few runs need them
+        from etadlite.encoders import torchvision_video, transformers_video  # few runs need them
 
-        return video_encoder(name)
+        if name in transformers_video.NETWORKS:
+            return transformers_video.hub_encoder(name)
+        return torchvision_video.video_encoder(name)
     if kind in ("image", "timm"):
         from etadlite.encoders.per_frame import timm_image, torchvision_image
 
@@ -79,7 +81,8 @@ def _load(encoder: StagedEncoder, settings: EncoderSettings) -> None:
     else:
         from etadlite.encoders.published import fetched
 
-        load_published(encoder, fetched(name, str(weights)), f"the weights {weights} of {name}")
+        published = fetched(name, str(weights), encoder.configuration)
+        load_published(encoder, published, f"the weights {weights} of {name}")
 
 
 def load_published(encoder: StagedEncoder, weights: Mapping[str, Tensor], source: str) -> None:
@@ -89,6 +92,8 @@ def load_published(encoder: StagedEncoder, weights: Mapping[str, Tensor], source
         InputError: keys are missing, left over or of the wrong shape.
     """
     names = encoder.published
+    if encoder.translate is not None and not encoder.state_dict().keys() & weights.keys():
+        weights = encoder.translate(weights)
     if names.keys() & weights.keys():
         ours = {ours: theirs for theirs, ours in names.items()}
         weights = {

@@ -78,7 +78,9 @@ def try_encoder(encoder: StagedEncoder, data: DataSettings, name: str) -> None:
             alone = torch.cat([encoder(snippet[None]) for snippet in frames])
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name} cannot encode snippets of {size}: {reason}") from None
+        raise InputError(
+            f"{name} cannot encode snippets of {size}: {reason}; change data.frames or data.crop"
+        ) from None
     finally:
         encoder.train(training)
     if together.shape != (2, encoder.channels):

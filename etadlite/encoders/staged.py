@@ -5,7 +5,8 @@ An encoder is a row of stages, cut into a frozen prefix and a trained suffix:
 """
 
 from collections.abc import Callable, Mapping
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,10 @@ class StagedEncoder(nn.Module):
     pixel_scale: Tensor
     pixel_shift: Tensor
     frozen_stages: int | None = None  # after the frozen first stage; None: nothing is frozen
+    translate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    """Published weights -> the same with the names of `like`, where they differ."""
+    configuration: Mapping[str, Any] = MappingProxyType({})
+    """What the configuration that is published with its weights must say."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from etadlite.encoders.staged import (
 GREY_MEAN: Pixel = (114.75, 114.75, 114.75)  # MViT's weights expect these
 GREY_STD: Pixel = (57.375, 57.375, 57.375)
 
-NAMES = tuple(name for name in ENCODERS if name not in ("tiny", "r2plus1d_34"))
+NAMES = tuple(name for name in ENCODERS if hasattr(video, name))
 
 
 def recognise(weights: Mapping[str, Tensor]) -> str | None:

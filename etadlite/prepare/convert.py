@@ -9,20 +9,27 @@ from typing import Any, NamedTuple
 from zipfile import is_zipfile
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from etadlite.base.errors import InputError
-from etadlite.base.weights import save_weights
+from etadlite.base.weights import checksum, load_weights, save_weights
 from etadlite.config import EncoderSettings
 from etadlite.detector import ETADDetector
 from etadlite.detector.stages import ReleasedStage
-from etadlite.encoders import R2Plus1D, StagedEncoder, from_tsp
+from etadlite.encoders import (
+    R2Plus1D,
+    StagedEncoder,
+    from_tsp,
+    torchvision_video,
+    transformers_video,
+)
 from etadlite.encoders.build import bare_encoder, load_published
-from etadlite.encoders.torchvision_video import recognise
+from etadlite.encoders.published import torchvision_digest
 
 # Names of the weights in a published file; averaged weights come first, as its own tests use them.
-_WRAPPERS = ("state_dict_ema", "state_dict", "model")
+_WRAPPERS = ("state_dict_ema", "state_dict", "model", "module")
 # family -> first parts of its names, and the prefix of a video encoder beside a detector.
 _FAMILIES = {
     "released ETAD": (
@@ -37,7 +44,7 @@ _FAMILIES = {
 class Published(NamedTuple):
     """The modules of a published checkpoint, in eval mode; None where it has none."""
 
-    family: str  # released ETAD, OpenTAD, TSP, or the name of torchvision's video network
+    family: str  # released ETAD, OpenTAD, TSP, or the encoder's name
     detector: ETADDetector | None
     encoder: StagedEncoder | None
 
@@ -77,33 +84,40 @@ class Published(NamedTuple):
         return nn.ModuleDict(parts)
 
 
-def read_published(path: str | Path) -> Published:
-    """Recognise a published checkpoint, written by `torch.save`, and build its modules.
+def read_published(path: str | Path, encoder: str | None = None) -> Published:
+    """Recognise a published checkpoint, of `torch.save` or safetensors, and build its modules.
 
     Recognised are the files of the code released with the paper (a detector, with or without its
-    encoder), of OpenTAD's ETAD, of TSP's R(2+1)D encoders, and of torchvision's video networks.
-    Names may start with `module.`.
+    encoder), of OpenTAD's ETAD, of TSP's R(2+1)D encoders, and of torchvision's and transformers'
+    video networks. Names may start with `module.`. Other files need the name of their `encoder`,
+    such as `image:resnet18`.
 
     Raises:
         InputError: the file is absent or broken; it holds more than weights and plain values, and
             is then not read; its family is unknown; or keys, named as in the file, are missing,
             left over or of the wrong shape.
     """
-    checkpoint = _load_without_code(Path(path))
+    path = Path(path)
+    is_safe = path.suffix == ".safetensors"
+    checkpoint = load_weights(path)[0] if is_safe else _load_without_code(path)
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
-    if (known := recognise(weights)) is not None:
-        encoder = bare_encoder(EncoderSettings(name=known))
-        load_published(encoder, weights, str(path))
-        return Published(known, None, encoder.eval())
+    known = encoder or transformers_video.recognise(weights) or torchvision_video.recognise(weights)
+    if known is not None:
+        if known in torchvision_video.NAMES:
+            checksum(path, torchvision_digest(known, path.name))
+        built = bare_encoder(_named(known))
+        load_published(built, weights, str(path))
+        return Published(known, None, built.eval())
     names = {str(name).removeprefix("module.") for name in weights}
     fits = [f for f, (starts, _) in _FAMILIES.items() if any(n.startswith(starts) for n in names)]
     if not fits:
         found = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
             f"{path} is no checkpoint of the released ETAD, of OpenTAD's ETAD, of a TSP encoder or "
-            f"of torchvision's video networks; it holds {found}"
+            f"of a video network of torchvision or transformers (it holds {found}); say whose "
+            "weights they are with --encoder, such as image:resnet18"
         )
     for name, value in weights.items():
         if not isinstance(value, Tensor):
@@ -114,7 +128,7 @@ def read_published(path: str | Path) -> Published:
         raise InputError(f"{path} ({fits[0]}): {error}") from None
 
 
-def convert(path: str | Path, out: str | Path) -> Published:
+def convert(path: str | Path, out: str | Path, encoder: str | None = None) -> Published:
     """Write a published checkpoint as safetensors; see `read_published`.
 
     `Published.module` says which names the file has; its metadata hold the family and the sizes.
@@ -124,9 +138,22 @@ def convert(path: str | Path, out: str | Path) -> Published:
     """
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: the converted file must be named *.safetensors")
-    published = read_published(path)
+    published = read_published(path, encoder)
     save_weights(out, published.module(), published.metadata())
     return published
+
+
+def _named(name: str) -> EncoderSettings:
+    """Return the settings of an encoder by its name.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    try:
+        return EncoderSettings(name=name)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f'"{name}": {reason}') from None
 
 
 def _build(family: str, weights: Mapping[str, Tensor]) -> Published:

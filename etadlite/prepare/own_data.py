@@ -23,17 +23,27 @@ from etadlite.data.video import Video, VideoInfo
 from etadlite.data.video_files import is_video, videos_in
 from etadlite.detector import valid_proposals
 from etadlite.inference.predict import UNEVEN
+from etadlite.prepare.choose_encoder import TINY, Wish, choose
 from etadlite.prepare.importers import ImportedAction, read_rows
-from etadlite.presets import e2e_stickfigures
 from etadlite.stickfigures.classes import FPS
 
 SUBSETS = {"train": "training", "training": "training"} | dict.fromkeys(
     ("val", "valid", "validation", "test", "testing"), "validation"
 )
-FEWEST_SNIPPETS, MOST_SNIPPETS = 64, 256
-STEPS = 600  # of a training of e2e_stickfigures
-PROPOSALS = 400  # per video in such a training
+PROPOSALS = 400  # per video in a training of e2e_stickfigures
 MOST_EPOCHS = 100
+
+
+class Rules(NamedTuple):
+    """Rules of thumb for an encoder, which this project found with its presets."""
+
+    fewest: int  # snippets
+    most: int
+    steps: int  # of a training
+
+
+STUDENTS = Wish(TINY)  # quick to train, as notebook 07 needs it
+OF_TINY, OF_OTHERS = Rules(64, 256, 600), Rules(32, 128, 240)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class ImportOptions:
     tier: str | None = None  # see `read_rows`
     fps: float | None = None  # frame rate of times in frames; None: each video's own
     skip: bool = False  # leave out what cannot be used, instead of refusing it
+    encoder: Wish = STUDENTS  # Wish(): chosen by what this machine can do
 
 
 class OwnVideo(NamedTuple):
@@ -116,7 +127,7 @@ def init_dataset(
         )
     for note in notes:
         log(f"note: {note}")
-    settings, reasons = settings_for(folder, videos, targets[0])
+    settings, reasons = settings_for(folder, videos, targets[0], options.encoder)
     write_json(targets[0], {"version": "etadlite 1", "database": _database(videos)})
     write_json(targets[1], settings.model_dump(mode="json"))
     for line in ["", *_summary(videos), "", *reasons]:
@@ -125,24 +136,43 @@ def init_dataset(
 
 
 def settings_for(
-    folder: Path, videos: Mapping[str, OwnVideo], annotations: Path
+    folder: Path, videos: Mapping[str, OwnVideo], annotations: Path, encoder: Wish
 ) -> tuple[Settings, list[str]]:
-    """Return `e2e_stickfigures` fitted to a data set by this project's rules of thumb, and why."""
-    base = e2e_stickfigures()
+    """Return settings fitted to a data set by this project's rules of thumb, and why.
+
+    Raises:
+        InputError: the encoder that is wished for cannot be used.
+    """
+    training = sum(video.subset == "training" for video in videos.values())
+    reasons: list[str] = []
+
+    def fit(base: Settings) -> Settings:
+        fitted, reasons[:] = _fitted(base, folder, videos, annotations)
+        return fitted
+
+    settings, why = choose(fit, encoder, training)
+    return settings, [why, *reasons]
+
+
+def _fitted(
+    base: Settings, folder: Path, videos: Mapping[str, OwnVideo], annotations: Path
+) -> tuple[Settings, list[str]]:
+    """Return settings of an encoder fitted to a data set, and why."""
+    rules = OF_TINY if base.encoder.name == TINY else OF_OTHERS
     infos = [video.info for video in videos.values()]
     actions = [(action, video) for video in videos.values() for action in video.actions]
     longest = max(info.duration for info in infos)
     short = float(np.percentile([action.end - action.start for action, _ in actions], 10))
     wanted = 2 * longest / short
-    snippets = min(max(2 ** ceil(log2(wanted)), FEWEST_SNIPPETS), MOST_SNIPPETS)
+    snippets = min(max(2 ** ceil(log2(wanted)), rules.fewest), rules.most)
     share = max((action.end - action.start) / video.info.duration for action, video in actions)
     span = min(ceil(1.25 * share * snippets), snippets)
     proposals = len(valid_proposals(snippets, span))
     rate = statistics.median(info.fps for info in infos)
-    step = max(1, round(rate / FPS))
+    step = max(1, round(base.data.frame_step * rate / FPS))
     training = sum(video.subset == "training" for video in videos.values())
     steps = ceil(training / base.training.batch_size)
-    epochs = min(max(ceil(STEPS / steps), base.training.epochs), MOST_EPOCHS)
+    epochs = min(max(ceil(rules.steps / steps), base.training.epochs), MOST_EPOCHS)
     settings = base.changed(
         {
             "name": re.sub(r"[^\w-]+", "_", folder.resolve().name) or "own",
@@ -151,6 +181,7 @@ def settings_for(
             "data.cache": annotations.resolve().parent / "frames",
             "data.snippets": snippets,
             "data.frame_step": step,
+            "data.flip": False,
             "detector.classes": tuple(sorted({action.label for action, _ in actions})),
             "detector.max_duration": span,
             "sampling.proposal_ratio": round(min(1.0, PROPOSALS / proposals), 4),
@@ -159,19 +190,22 @@ def settings_for(
         }
     )
     cached = snippets * base.data.frames * 3 * np.prod(base.data.decode_size) / 2**20
+    seen = f"{rate:.3g} frames per second / {FPS} that the encoder has seen"
+    if base.data.frame_step > 1:
+        seen = f"{base.data.frame_step} x {rate:.3g} frames per second / {FPS}"
     lines = [
         f"data.snippets {snippets}: two for every {short:.2g} s (nine of ten actions are longer) "
         f"in {longest:.0f} s (the longest video) are {wanted:.0f}; the next power of two from "
-        f"{FEWEST_SNIPPETS} to {MOST_SNIPPETS}",
-        f"data.frame_step {step}: {rate:.3g} frames per second / {FPS} that the encoder has seen",
+        f"{rules.fewest} to {rules.most}",
+        f"data.frame_step {step}: {seen}",
         f"detector.max_duration {span}: the longest action fills {share:.0%} of its video; "
         "a quarter more, in cells",
-        f"training.epochs {epochs}: about {STEPS} steps with {steps} per epoch, from "
+        f"training.epochs {epochs}: about {rules.steps} steps with {steps} per epoch, from "
         f"{base.training.epochs} to {MOST_EPOCHS} epochs",
         f"data.cache: decoded frames, {cached:.1f} MiB per video",
         "data.flip false: left and right may distinguish classes; data.flip=true if not",
     ]
-    if wanted > 1.5 * MOST_SNIPPETS:
+    if wanted > 1.5 * rules.most:
         lines.append(
             "the videos are long for such short actions: cut them into pieces, or train with "
             "windows (data.window_stride=4 data.cache=null)"
