@@ -1,6 +1,7 @@
 """The machine: where to compute, in which precision, and how much memory was needed."""
 
 import sys
+from contextlib import suppress
 
 import torch
 
@@ -36,6 +37,27 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # PyTorch's CPU allocator raises a plain RuntimeError, which only its name tells apart.
     return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Refuse what needs more bytes than are free here, before they are asked for.
+
+    Raises:
+        InputError: the sentence "`what` of 37.2 GiB, and 10.1 GiB are free".
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, max(0, limit - psutil.Process().memory_info().vms))
+    if needed > free:
+        raise InputError(
+            f"{what} of {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free"
+        )
 
 
 def peak_memory_bytes() -> int:
