@@ -187,12 +187,14 @@ class FeatureDataset(AnnotatedVideos):
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
         first = self.find(video.name) or feature_file(self.folder, video.name)
-        path, cells = feature_file(self.folder, first.stem, view), self.settings.snippets
+        path, cells = first, self.settings.snippets
+        if view:
+            path = feature_file(self.folder, first.stem, view, first.suffix)
         if window is None:
             features = read_features(path, self.channels)
             return features if features.shape[1] == cells else resize_features(features, cells)
         stride = self.settings.window_stride
-        stored = open_features(path, self.channels, on_disk=True)
+        stored = open_features(path, self.channels)
         expected = -(-video.frames // stride)
         # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
         if abs(len(stored) - expected) > max(16, expected / 3):

@@ -161,7 +161,7 @@ def examine_features(
     def examine(path: Path) -> tuple[str, CheckedFile]:
         file = _as_found(path)
         try:
-            array = open_features(path, how["channels"], on_disk=True)
+            array = open_features(path, how["channels"])
             if how["deep"]:
                 as_features(array, path)
         except InputError as error:
