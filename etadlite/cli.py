@@ -311,7 +311,8 @@ def runs(
     found = find_runs(roots or [Path("runs")])
     print(runs_table(found))
     if picture is not None:
-        print(f"curves: {draw_run_curves(curve_names(found), picture)}")
+        whole = [run for run in found if not run.problem]
+        print(f"curves: {draw_run_curves(curve_names(whole), picture)}")
 
 
 class Scoring(NamedTuple):

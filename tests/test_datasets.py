@@ -181,7 +181,6 @@ def save_archive(path):
         (lambda path: path.write_bytes(b""), "no readable NumPy file"),
         (lambda path: path.write_text("features"), "no readable NumPy file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "no readable NumPy file"),
-        (lambda path: path.unlink(), "there is no such feature file"),
     ],
 )
 def test_a_bad_feature_file_is_refused_by_name(folder, write, message):
@@ -190,6 +189,13 @@ def test_a_bad_feature_file_is_refused_by_name(folder, write, message):
     with pytest.raises(InputError, match=rf"a\.npy.*{message}") as error:
         data[0]
     assert "\n" not in str(error.value)
+
+
+def test_a_feature_file_that_is_gone_is_named(folder):
+    data = feature_data(folder)
+    (folder / "features" / "a.npy").unlink()
+    with pytest.raises(InputError, match="features: the file of a is gone"):
+        data[0]
 
 
 def test_whole_numbers_and_halves_are_features_too(folder):

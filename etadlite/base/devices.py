@@ -43,7 +43,7 @@ def require_memory(needed: int, what: str) -> None:
     """Refuse what needs more bytes than are free here, before they are asked for.
 
     Raises:
-        InputError: the sentence "`what` of 37.2 GiB, and 10.1 GiB are free".
+        InputError: "`what` of 37.2 GiB, but 10.1 GiB of memory are free; ...".
     """
     import psutil
 
@@ -56,7 +56,8 @@ def require_memory(needed: int, what: str) -> None:
             free = min(free, max(0, limit - psutil.Process().memory_info().vms))
     if needed > free:
         raise InputError(
-            f"{what} of {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free"
+            f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "
+            "make it smaller, or use a machine with more"
         )
 
 

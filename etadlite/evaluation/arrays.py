@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -117,7 +118,7 @@ def read_predictions(
     try:
         flat = [item for items in results.values() for item in items]
         segments, scores, labels = _columns(flat, with_labels)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         _refuse_malformed(name, results, with_labels)
     counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
@@ -158,7 +159,7 @@ def as_numbers(values: Sequence[float]) -> NDArray[np.float64]:
     """Return a sequence of numbers as an array; anything else becomes an empty one."""
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.zeros(0)
     return array if array.ndim == 1 else np.zeros(0)
 
@@ -219,7 +220,7 @@ def _blocked_names(blocked: Names) -> frozenset[str]:
         return frozenset(read_names(Path(blocked)))
     names = list(blocked)
     if isinstance(blocked, Mapping) or not _are_texts(names):
-        raise InputError(f"blocked is {blocked!r}, not a list of video names.")
+        raise InputError(f"blocked is {short(blocked)}, not a list of video names.")
     return frozenset(names)
 
 
@@ -251,10 +252,10 @@ def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) 
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:
                 _columns([item], with_labels)
-            except (KeyError, TypeError, ValueError, IndexError):
+            except (LookupError, TypeError, ValueError, OverflowError):
                 raise InputError(
-                    f"{name}: video {video!r}, prediction {number} is malformed: {item!r}; it needs"
-                    " a segment of two numbers, start before end, a score and a label."
+                    f"{name}: video {video!r}, prediction {number} is malformed: {short(item)};"
+                    " it needs a segment of two numbers, start before end, a score and a label."
                 ) from None
     raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 

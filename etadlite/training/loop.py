@@ -24,7 +24,7 @@ from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
 from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
-from etadlite.model.system import System
+from etadlite.model.system import System, require_room
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
@@ -120,6 +120,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     """
     device = resolve_device(settings.device)
     with distributed.raise_together():
+        require_room(settings)
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from torch.utils.tensorboard import SummaryWriter
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import parse_json, read_text
 
 
 class Recorder:
@@ -42,12 +43,18 @@ class Recorder:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read the records of a run.
+    """Read the records of a run; a last line without an end is still being written, and left out.
 
     Raises:
-        InputError: the folder is no run directory.
+        InputError: the folder is no run directory, or a record is broken.
     """
     path = folder / "metrics.jsonl"
     if not path.exists():
         raise InputError(f"{folder} is no run directory: it has no metrics.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    records = []
+    for number, line in enumerate(read_text(path, "record of a run").split("\n")[:-1], 1):
+        record = parse_json(line, f"{path}, line {number},", "record of a run", "delete this line")
+        if not isinstance(record, dict):
+            raise InputError(f"{path}, line {number}, is no record of a run; delete this line")
+        records.append(record)
+    return records
