@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer import Argument, Option
 
-from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.files import disk_is_full
+from etadlite.base.errors import InputError, StoppedError, printable
+from etadlite.base.files import disk_is_full, parse_json
 from etadlite.presets import PRESETS
 from etadlite.presets import preset as preset_of
 
@@ -34,6 +34,11 @@ Out = Annotated[Path, Option(help="Folder for everything.")]
 Picture = Annotated[Path | None, Option(metavar="PICTURE.png", help="Draw a picture.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
 Size = Annotated[str, Option(help="smoke, laptop or large.")]
+
+
+def say(text: str, **options: Any) -> None:
+    """Print a text in which no name steers the terminal."""
+    print(printable(text), **options)
 
 
 def field_by_field(verb: Callable[[Any], None]) -> Callable[..., None]:
@@ -65,7 +70,7 @@ def demo(
 
     options = {"size": size, "seeds": range(seeds), "progress": not quiet}
     reports = run_demo(out, assignments=changes or (), **options)
-    print(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
+    say(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
 
 
 @app.command()
@@ -90,7 +95,7 @@ def ablate(
     options["ratios"] = read_numbers(ratios, "--ratios") if ratios else ()
     options["strategies"] = strategies.split(",") if strategies else ()
     reports = run_ablation(what, out, assignments=changes or (), **options)
-    print(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
+    say(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
 
 
 @app.command()
@@ -103,7 +108,7 @@ def make_data(
     """Generate the stick-figure videos and their annotations."""
     from etadlite.stickfigures.dataset import make_dataset
 
-    print(make_dataset(root, size, seed, progress=not quiet))
+    say(str(make_dataset(root, size, seed, progress=not quiet)))
 
 
 @app.command()
@@ -123,7 +128,7 @@ def check_data(
     else:
         settings = preset_of(what, changes or ())
     checked = check(settings, deep=deep, workers=workers, progress=not quiet)
-    print(checked.as_text())
+    say(checked.as_text())
     if not checked.sound:
         raise typer.Exit(1)
 
@@ -147,7 +152,7 @@ def extract(
 
     settings, rate = preset_of(preset, changes or ()), {"stride": stride, "fps": fps}
     written, folder = extract_to_files(settings, out, **rate, progress=not quiet)
-    print(f"{written} feature files written to {folder}")
+    say(f"{written} feature files written to {folder}")
 
 
 @app.command()
@@ -174,20 +179,20 @@ def train(
         known = last_run_folder(out, settings.name) if resume == "last" else resume
         chosen = Path(known) if known else new_run_folder(out, settings.name)
         if not quiet:
-            print(f"run: {chosen}", file=sys.stderr)
+            say(f"run: {chosen}", file=sys.stderr)
         return chosen
 
     with distributed.process_group(settings.device, settings.training.patience_minutes):
         report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
     if report is None:
         return
-    print(results_table({settings.name: [report]}))
-    print(
+    say(results_table({settings.name: [report]}))
+    say(
         f"{report.videos_per_second:.3g} videos a second, {report.waiting_share:.1%} of the time "
         f"waiting for them\nrun: {report.folder}"
     )
     if report.skipped_steps or report.unreadable_videos:
-        print(
+        say(
             f"{report.skipped_steps} steps were skipped because they were not finite, "
             f"{report.unreadable_videos} videos are unreadable: see metrics.jsonl and "
             "failed_videos.json there"
@@ -213,13 +218,13 @@ def plan(
     settings = with_chunk_size(preset_of(preset, changes or ()))
     planned = plan_of(settings)
     measured = measure_step(settings).rows if run else None
-    print(memory_table(planned, measured))
+    say(memory_table(planned, measured))
     if picture is not None:
         bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
-        print(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
+        say(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
     if memory is not None:
         budget = settings.changed({"training.memory": memory}).training.memory
-        print(advice(settings, budget))
+        say(advice(settings, budget))
 
 
 @app.command()
@@ -244,8 +249,8 @@ def test(
     if precision is None:
         return
     for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
-        print(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
-    print(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
+        say(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
+    say(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
 
 
 @app.command()
@@ -262,8 +267,8 @@ def predict(
     from etadlite.runs.predictions import predict_videos
 
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
-    predict_videos(videos, checkpoint, out, **options, log=print)
-    print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
+    predict_videos(videos, checkpoint, out, **options, log=say)
+    say(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
 
 
 class NewDataset(NamedTuple):
@@ -293,10 +298,10 @@ def init_dataset(given: NewDataset) -> None:
     out = given.out or given.folder
     options = ImportOptions(given.validation, given.tier, given.fps, given.skip)
     how = {"seed": given.seed, "overwrite": given.overwrite, "progress": not given.quiet}
-    start(given.folder, given.annotations, out, options, **how, log=print)
-    print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
-    print(f"next:    etadlite train {out / 'settings.json'}")
-    print("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
+    start(given.folder, given.annotations, out, options, **how, log=say)
+    say(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
+    say(f"next:    etadlite train {out / 'settings.json'}")
+    say("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
 
 
 @app.command()
@@ -309,10 +314,10 @@ def runs(
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
     found = find_runs(roots or [Path("runs")])
-    print(runs_table(found))
+    say(runs_table(found))
     if picture is not None:
         whole = [run for run in found if not run.problem]
-        print(f"curves: {draw_run_curves(curve_names(whole), picture)}")
+        say(f"curves: {draw_run_curves(curve_names(whole), picture)}")
 
 
 class Scoring(NamedTuple):
@@ -360,15 +365,15 @@ def evaluate(given: Scoring) -> None:
         found = breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=given.predictions.name), given.breakdown)
     if given.as_json:
-        print(json.dumps(scores))
+        say(json.dumps(scores))
         return
     for threshold, value in zip(scores["tiou"], scores["mAP"], strict=True):
-        print(f"mAP@{threshold:.2f}  {100 * value:6.2f}")
-    print(f"average   {100 * precision.average:6.2f}")
+        say(f"mAP@{threshold:.2f}  {100 * value:6.2f}")
+    say(f"average   {100 * precision.average:6.2f}")
     for amount, value in scores.get("average_recall", {}).items():
-        print(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
+        say(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
     if given.breakdown is not None:
-        print(f"breakdown: {given.breakdown}")
+        say(f"breakdown: {given.breakdown}")
 
 
 @app.command()
@@ -380,8 +385,8 @@ def convert(
     from etadlite.prepare.convert import convert as convert_checkpoint
 
     for what, value in convert_checkpoint(file, out).metadata().items():
-        print(f"{what:<10} {value}")
-    print(f"written to {out}")
+        say(f"{what:<10} {value}")
+    say(f"written to {out}")
 
 
 @app.command(
@@ -405,10 +410,10 @@ def notebook(
     try:
         done = run_notebook(name, pairs, out=out, cell_limit=cell_limit, record=record)
     except NotebookFailedError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        say(f"failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     for what, path in done._asdict().items():
-        print(f"{what:<9} {path}")
+        say(f"{what:<9} {path}")
 
 
 @app.command()
@@ -416,7 +421,7 @@ def encoders() -> None:
     """List the video encoders by name: their size and cost, what they expect, their weights."""
     from etadlite.prepare.encoder_table import encoder_table
 
-    print(encoder_table())
+    say(encoder_table())
 
 
 @app.command()
@@ -426,15 +431,15 @@ def doctor() -> None:
 
     findings = list(examine(Path.cwd()))
     for finding in findings:
-        print(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
+        say(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
     if any(finding.remedy for finding in findings):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command; an error that the user can correct is one sentence and exit code 2."""
-    say = cache(lambda text: print(text, file=sys.stderr))  # each warning once
-    warnings.showwarning = lambda message, *rest: say(f"warning: {message}")
+    once = cache(lambda text: say(text, file=sys.stderr))  # each warning once
+    warnings.showwarning = lambda message, *rest: once(f"warning: {message}")
     code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:
         app()
@@ -454,7 +459,7 @@ def main() -> None:
     else:
         return
     if speaks:
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        say(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -482,8 +487,8 @@ def _pairs(words: list[str]) -> dict[str, Any]:
             raise InputError(f'"{" ".join(words)}" is not understood; write -p KEY VALUE')
         _, key, text, *words = words
         try:
-            pairs[key] = json.loads(text)
-        except json.JSONDecodeError:
+            pairs[key] = parse_json(text, key)
+        except InputError:
             pairs[key] = text
     return pairs
 

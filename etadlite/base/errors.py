@@ -1,7 +1,9 @@
 """Errors that the command reports in one sentence."""
 
 import difflib
+import errno
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,20 @@ def damage_named(what: str, remedy: str) -> Iterator[None]:
             reason = repr(error)
         reason = reason.strip().splitlines()[0]
         raise InputError(f"{what} ({reason}); {remedy}") from error
+
+
+@contextmanager
+def never_fatal(what: str) -> Iterator[None]:
+    """Warn and go on if `what`, which only shows results, fails; a full disk has its own error."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = printable((str(error) or repr(error)).strip().splitlines()[0])
+        warnings.warn(f"{what} could not be made: {reason}", stacklevel=3)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -5,10 +5,13 @@ import json
 import os
 import re
 import shutil
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from etadlite.base.errors import InputError
@@ -123,6 +126,46 @@ def _whole_number(digits: str) -> int:
     if len(digits) > 20:
         raise ValueError(f"{digits[:9]}... is a number of {len(digits)} digits")
     return int(digits)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise an `OSError` that names the folder if nothing can be written there, or it made there."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+@contextmanager
+def used_alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from using a folder meanwhile; a process that is killed keeps nothing.
+
+    Raises:
+        InputError: another process uses the folder; it is named.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / "in_use.txt").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                raise InputError(
+                    f"{folder} is in use by {file.read().strip() or 'another process'}; wait until "
+                    "it has ended, or choose another folder"
+                ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            Path(file.name).unlink(missing_ok=True)
 
 
 def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:

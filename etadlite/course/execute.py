@@ -13,7 +13,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import read_json, written_whole
 from etadlite.course import build
 from etadlite.course.notebook import known
@@ -60,6 +60,13 @@ def run_notebook(
     defaults = {parameter: ast.literal_eval(item["default"]) for parameter, item in found.items()}
     for parameter in parameters:
         known("parameter", parameter, defaults)
+        value, usual = parameters[parameter], defaults[parameter]
+        is_text = isinstance(value, str) or parameter == "interactive"  # true, false or "auto"
+        if isinstance(usual, str) and not is_text:
+            raise InputError(
+                f"{parameter} is {value!r}, but it must be a text: write it in quotes, such as "
+                f"-p {parameter} '\"{value}\"'"
+            )
     if out is not None:
         if "out_dir" in parameters:
             raise InputError("give --out or the parameter out_dir, not both")
@@ -92,8 +99,8 @@ def run_notebook(
         cells = nbformat.read(done.notebook, as_version=4).cells
         failed = (c.id for c in cells if c.cell_type == "code" and not build.executed_well(c))
         raise NotebookFailedError(f"{name}, cell {next(failed, 'unknown')}: {what}") from None
-    exporter = HTMLExporter(template_name="classic")  # shows the pictures' alternative texts
-    with written_whole(done.page) as draft:
+    with never_fatal("the page"), written_whole(done.page) as draft:
+        exporter = HTMLExporter(template_name="classic")  # shows the pictures' alternative texts
         draft.write_text(exporter.from_filename(str(done.notebook))[0], encoding="utf-8")
     if not done.metrics.exists():
         raise NotebookFailedError(f"{name} wrote no metrics.json into its out_dir")

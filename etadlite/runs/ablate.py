@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.config import Settings
 from etadlite.prepare.doctor import examine
@@ -90,7 +90,8 @@ def _write(what: str, reports: Reports, out: Path, machine: dict[str, str]) -> N
         for run in found
     ]
     write_json(out / f"{what}.json", {"machine": machine, "runs": runs})
-    save(draw_ablation(reports, title=f"Sampled {what}"), out / f"{what}.png")
+    with never_fatal("the picture"):
+        save(draw_ablation(reports, title=f"Sampled {what}"), out / f"{what}.png")
 
 
 def _name(strategy: str, ratio: float) -> str:

@@ -13,8 +13,8 @@ from itertools import count
 from pathlib import Path
 
 from etadlite.base import distributed
-from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.files import disk_is_full, read_json, write_json, written_whole
+from etadlite.base.errors import InputError, StoppedError, never_fatal
+from etadlite.base.files import disk_is_full, read_json, used_alone, write_json, written_whole
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.testing import EpochTests
@@ -66,32 +66,34 @@ def run_training(
     if not distributed.is_first():
         run(training, data, after_epoch=tests, folder=place)
         return None
-    _make_ready(place, settings, keep=training.progress.records if state else None)
-    # 4. The training, with a test after the last epoch at least.
-    try:
-        with Recorder(place, training.progress.steps) as recorder:
-            log = recorder.log
-            run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
-    except StoppedError:
-        if failed := training.progress.failed:
-            with suppress(OSError):
-                write_json(place / "failed_videos.json", {"training": failed})
-        raise
-    except InputError:
-        if place is not folder and not training.progress.steps:  # it never began
-            shutil.rmtree(place)
-        raise
-    # 5. Predictions, pictures and report.
-    try:
-        return _finish(training, tests, place)
-    except OSError as error:
-        if not disk_is_full(error):
+    place.mkdir(parents=True, exist_ok=True)
+    with used_alone(place):
+        _make_ready(place, settings, keep=training.progress.records if state else None)
+        # 4. The training, with a test after the last epoch at least.
+        try:
+            with Recorder(place, training.progress.steps) as recorder:
+                log = recorder.log
+                run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
+        except StoppedError:
+            if failed := training.progress.failed:
+                with suppress(OSError):
+                    write_json(place / "failed_videos.json", {"training": failed})
             raise
-        raise StoppedError(
-            f"the disk of {error.filename or place} is full; the training is complete, and "
-            f"{place} goes on from its last test",
-            folder=place,
-        ) from error
+        except InputError:
+            if place is not folder and not training.progress.steps:  # it never began
+                shutil.rmtree(place)
+            raise
+        # 5. Predictions, pictures and report.
+        try:
+            return _finish(training, tests, place)
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            raise StoppedError(
+                f"the disk of {error.filename or place} is full; the training is complete, and "
+                f"{place} goes on from its last test",
+                folder=place,
+            ) from error
 
 
 def finished(settings: Settings, folder: Path) -> bool:
@@ -139,7 +141,6 @@ def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
 
 def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
     """Make a run directory for a new training, or go back to its first `keep` records."""
-    folder.mkdir(parents=True, exist_ok=True)
     for draft in folder.glob("*.part.*"):  # of a process that was killed
         draft.unlink()
     (folder / "report.json").unlink(missing_ok=True)
@@ -163,8 +164,9 @@ def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
     if any(unreadable.values()):
         write_json(folder / "failed_videos.json", unreadable)
     write_json(folder / "predictions.json", tests.predictions)
-    draw_run_curves({training.settings.name: folder}, pictures / "curves.png")
-    draw_test_videos(training.settings, {"detected": tests.predictions}, pictures)
+    with never_fatal("the pictures"):
+        draw_run_curves({training.settings.name: folder}, pictures / "curves.png")
+        draw_test_videos(training.settings, {"detected": tests.predictions}, pictures)
     report = RunReport(
         folder,
         tuple(tests.precision.tiou.tolist()),

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from etadlite.training.report import RunReport
-from etadlite.viz.style import COLOURS, legend_outside, tidy
+from etadlite.viz.style import COLOURS, legend_outside, plain, tidy
 
 Records = Sequence[Mapping[str, Any]]
 Reports = Mapping[tuple[str, float], Sequence[RunReport]]  # (strategy, ratio) -> one per seed
@@ -53,7 +53,7 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
         tidy(axis, "both")
         if axis.get_legend_handles_labels()[1]:
             axis.legend(frameon=False)
-    return figure
+    return plain(figure)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def draw_ablation(reports: Reports, *, title: str = "") -> Figure:
     seeds = max(map(len, reports.values()))
     note = f"mean and deviation of {seeds} seeds" if seeds > 1 else "one seed"
     figure.suptitle(f"{title}: {note}" if title else note)
-    return figure
+    return plain(figure)
 
 
 def _draw(
