@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from etadlite.base.errors import InputError, StoppedError, printable
-from etadlite.base.files import disk_is_full, parse_json
+from etadlite.base.files import disk_is_full
 from etadlite.presets import PRESETS
 from etadlite.presets import preset as preset_of
 
@@ -404,9 +403,9 @@ def notebook(
 
     Each -p KEY VALUE sets one of its parameters, such as -p profile smoke.
     """
-    from etadlite.course.execute import NotebookFailedError, run_notebook
+    from etadlite.course.execute import NotebookFailedError, parameters_in, run_notebook
 
-    pairs = _pairs(context.args)
+    pairs = parameters_in(context.args)
     try:
         done = run_notebook(name, pairs, out=out, cell_limit=cell_limit, record=record)
     except NotebookFailedError as error:
@@ -448,7 +447,9 @@ def main() -> None:
     except StoppedError as error:
         message, code, speaks = str(error), error.code, speaks or error.everywhere
         if error.folder is not None:
-            message += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
+            from etadlite.runs.resuming import resuming
+
+            message += f"\ncontinue with: {resuming(sys.argv[1:], error.folder)}"
     except OSError as error:
         full = disk_is_full(error)
         if error.filename is None and not full:
@@ -477,36 +478,3 @@ def read_numbers(text: str, option: str) -> list[float]:
         pass
     example = "START:STOP:STEP (0.5:0.95:0.05) or a list with commas (0.3,0.5)"
     raise InputError(f'{option} is "{text}"; give {example}')
-
-
-def _pairs(words: list[str]) -> dict[str, Any]:
-    """Read `-p KEY VALUE ...`; values are JSON or plain text."""
-    pairs: dict[str, Any] = {}
-    while words:
-        if words[0] != "-p" or len(words) < 3:
-            raise InputError(f'"{" ".join(words)}" is not understood; write -p KEY VALUE')
-        _, key, text, *words = words
-        try:
-            pairs[key] = parse_json(text, key)
-        except InputError:
-            pairs[key] = text
-    return pairs
-
-
-def _resuming(arguments: list[str], folder: Path) -> str:
-    """Return the command that continues a run which these arguments began or resumed."""
-    if arguments[0] != "train":  # demo and ablate keep finished runs
-        return shlex.join(["etadlite", *arguments])
-    kept, rest = [], iter(arguments)
-    for argument in rest:
-        if argument == "--resume":
-            next(rest, None)
-        elif not argument.startswith("--resume="):
-            kept.append(argument)
-    start = ["etadlite"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
-        each = os.environ.get("LOCAL_WORLD_SIZE", "1")
-        start = ["torchrun", f"--nnodes={nodes}"] if nodes != "1" else ["torchrun"]
-        start += [f"--nproc_per_node={each}", "-m", "etadlite"]
-    return shlex.join([*start, *kept, "--resume", str(folder)])

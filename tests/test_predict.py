@@ -12,7 +12,7 @@ import torch
 
 from etadlite.base.errors import InputError
 from etadlite.data.video import Video, VideoWarning, read_frames
-from etadlite.data.video_files import videos_in
+from etadlite.data.video_folders import videos_in
 from etadlite.inference.detect import predict_batches
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import load_checkpoint, save_checkpoint

@@ -1,7 +1,6 @@
 """The machine: where to compute, in which precision, and how much memory was needed."""
 
 import sys
-from contextlib import suppress
 
 import torch
 
@@ -48,12 +47,6 @@ def require_memory(needed: int, what: str) -> None:
     import psutil
 
     free = psutil.virtual_memory().available
-    with suppress(ImportError):  # not on Windows
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, max(0, limit - psutil.Process().memory_info().vms))
     if needed > free:
         raise InputError(
             f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "

@@ -5,13 +5,10 @@ import json
 import os
 import re
 import shutil
-import socket
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from etadlite.base.errors import InputError
@@ -108,7 +105,7 @@ def parse_json(
             f"this {what} cannot be used: {remedy}"
         ) from None
     except RecursionError:
-        raise InputError(f"{source} is nested too deep for a {what}; {remedy}") from None
+        raise InputError(f"{source} is nested too deep to be used as {what}; {remedy}") from None
     except ValueError as error:
         raise InputError(f"{source} cannot be used as {what}: {error}; {remedy}") from None
 
@@ -126,61 +123,3 @@ def _whole_number(digits: str) -> int:
     if len(digits) > 20:
         raise ValueError(f"{digits[:9]}... is a number of {len(digits)} digits")
     return int(digits)
-
-
-def require_writable(folder: Path) -> None:
-    """Raise an `OSError` that names the folder if nothing can be written there, or it made there."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        TemporaryFile(dir=there).close()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder)) from error
-
-
-@contextmanager
-def used_alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from using a folder meanwhile; a process that is killed keeps nothing.
-
-    Raises:
-        InputError: another process uses the folder; it is named.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / "in_use.txt").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                file.seek(0)
-                raise InputError(
-                    f"{folder} is in use by {file.read().strip() or 'another process'}; wait until "
-                    "it has ended, or choose another folder"
-                ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-
-
-def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
-    """Reserve a folder, made where it is missing, for files of one kind; messages call them `what`.
-
-    `manifest`, as JSON takes it, is what the files depend on: `manifest.json` keeps it.
-
-    Raises:
-        InputError: the folder holds files that depend on something else.
-    """
-    path = folder / "manifest.json"
-    if not path.exists():
-        write_json(path, manifest)
-    elif read_json(path, "manifest") != manifest:
-        raise InputError(
-            f"{folder} holds {what} made with other settings (see {path}); choose another folder, "
-            "or delete this one"
-        )

@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from etadlite.base.errors import InputError, never_fatal
-from etadlite.base.files import read_json, written_whole
+from etadlite.base.files import parse_json, read_json, written_whole
 from etadlite.course import build
 from etadlite.course.notebook import known
 
@@ -31,6 +31,20 @@ class Executed(NamedTuple):
 
 class NotebookFailedError(RuntimeError):
     """A cell failed: the message names the notebook, the cell and the error."""
+
+
+def parameters_in(words: list[str]) -> dict[str, Any]:
+    """Read `-p KEY VALUE ...`; values are JSON or plain text."""
+    pairs: dict[str, Any] = {}
+    while words:
+        if words[0] != "-p" or len(words) < 3:
+            raise InputError(f'"{" ".join(words)}" is not understood; write -p KEY VALUE')
+        _, key, text, *words = words
+        try:
+            pairs[key] = parse_json(text, key)
+        except InputError:
+            pairs[key] = text
+    return pairs
 
 
 def run_notebook(

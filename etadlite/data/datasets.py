@@ -24,8 +24,7 @@ from etadlite.data.features import (
     read_features,
     resize_features,
 )
-from etadlite.data.manifest import broken_files
-from etadlite.data.split import read_split, without_missing
+from etadlite.data.split import manifest_file, read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
@@ -109,7 +108,11 @@ class AnnotatedVideos(Dataset):
         self.training = training
         self.folder = settings.videos if channels is None else settings.features
         videos = read_split(settings, training=training, classes=classes)
-        broken = broken_files(self.folder, channels)  # as `etadlite check-data` found them
+        broken: dict[str, str] = {}
+        if manifest_file(self.folder).exists():
+            from etadlite.data.manifest import broken_files  # once `etadlite check-data` was run
+
+            broken = broken_files(self.folder, channels)
         paths = {video.name: self.find(video.name) for video in videos}
         missing = {
             name: broken[path.name] if path else ""

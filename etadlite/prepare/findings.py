@@ -17,7 +17,8 @@ from etadlite.data.annotations import read_annotations
 from etadlite.data.features import FEATURE_SUFFIXES, feature_files
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
-from etadlite.data.video_files import USUAL, is_video, video_files, why_no_video
+from etadlite.data.video_files import USUAL, is_video, video_files
+from etadlite.data.video_folders import why_no_video
 
 SHOWN = 3  # items of a finding that are printed
 # A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.

@@ -21,7 +21,8 @@ from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.data.annotations import TOLERANCE, Action
 from etadlite.data.video import Video, VideoInfo
-from etadlite.data.video_files import is_video, videos_in
+from etadlite.data.video_files import is_video
+from etadlite.data.video_folders import videos_in
 from etadlite.detector import valid_proposals
 from etadlite.inference.predict import UNEVEN
 from etadlite.prepare.importers import ImportedAction, read_rows

@@ -12,7 +12,7 @@ from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.report import RunReport, report_record, results_table
-from etadlite.viz.curves import Reports, draw_ablation
+from etadlite.viz.ablation import Reports, draw_ablation
 from etadlite.viz.style import save
 
 ALL = "all"  # the strategy at ratio 1, where there is nothing to choose

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError, never_fatal
-from etadlite.base.files import require_writable, write_json, written_whole
+from etadlite.base.files import write_json, written_whole
+from etadlite.base.folders import require_writable
 from etadlite.base.names import spreadsheet_safe
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning
-from etadlite.data.video_files import videos_in
+from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from etadlite.base import distributed
 from etadlite.base.errors import InputError, StoppedError, never_fatal
-from etadlite.base.files import disk_is_full, read_json, used_alone, write_json, written_whole
+from etadlite.base.files import disk_is_full, read_json, write_json, written_whole
+from etadlite.base.folders import used_alone
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.testing import EpochTests

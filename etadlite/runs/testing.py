@@ -7,14 +7,14 @@ from typing import Any
 from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory, resolve_device
 from etadlite.base.errors import InputError, StoppedError, never_fatal
-from etadlite.base.files import require_writable, write_json
+from etadlite.base.files import write_json
+from etadlite.base.folders import require_writable
 from etadlite.config import Settings
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.datasets import AnnotatedVideos
 from etadlite.data.split import read_split
 from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.evaluation.arrays import read_ground_truth
-from etadlite.inference.classifiers import classes_of_videos
 from etadlite.inference.detect import predict_batches
 from etadlite.model.system import System
 from etadlite.runs.pictures import draw_test_videos
@@ -113,6 +113,10 @@ def video_classes(
     settings: Settings, data: AnnotatedVideos
 ) -> dict[str, list[tuple[str, float]]] | None:
     """Return the classes of a data set's videos, see `classes_of_videos`."""
+    if settings.inference.classifier is None:
+        return None
+    from etadlite.inference.classifiers import classes_of_videos  # few runs need it
+
     return classes_of_videos(settings.inference, [video.name for video in data.videos])
 
 

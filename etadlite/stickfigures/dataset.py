@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import claim_folder, write_json, written_whole
+from etadlite.base.files import write_json, written_whole
+from etadlite.base.folders import claim_folder
 from etadlite.stickfigures.classes import CLASSES, FPS
 from etadlite.stickfigures.motion import Motion, plan_clip, plan_video
 from etadlite.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
