@@ -327,6 +327,7 @@ class Scoring(NamedTuple):
     subset: Annotated[str, Option(help="For example validation.")]
     tiou: Annotated[str, Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05"
     blocked: Annotated[Path | None, Option(help="JSON list of videos to leave out.")] = None
+    duplicates: Annotated[str, Option(help="keep (official rule) or drop (OpenTAD's).")] = "keep"
     proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None
     breakdown: Picture = None
     lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180"
@@ -344,7 +345,10 @@ def evaluate(given: Scoring) -> None:
 
     files = (given.ground_truth, given.predictions)
     tiou = read_numbers(given.tiou, "--tiou")
+    if given.duplicates not in ("keep", "drop"):
+        raise InputError(f'--duplicates is "{given.duplicates}"; give keep or drop')
     chosen = {"subset": given.subset, "tiou": tiou, "blocked": given.blocked or ()}
+    chosen["duplicates"] = given.duplicates
     precision = mean_average_precision(*files, **chosen)
     scores = {"subset": given.subset, "tiou": precision.tiou.tolist()}
     scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}

@@ -283,6 +283,8 @@ class InferenceSettings(Section):
         tuple(round(0.5 + 0.05 * i, 2) for i in range(10)), min_length=1
     )
     """Thresholds of mAP."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Actions that are annotated twice: `keep`, as the official evaluation; `drop`, as OpenTAD."""
 
 
 class Settings(Section):

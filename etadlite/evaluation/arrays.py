@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
 from etadlite.data.annotations import (
     NOT_A_CLASS,
+    Action,
     VideoAnnotation,
     labels_of,
     read_annotations,
@@ -26,6 +27,8 @@ from etadlite.data.annotations import (
 
 Source = str | Path | Mapping[str, Any]
 Names = Iterable[str] | str | Path
+Duplicates = Literal["keep", "drop"]  # the official rule, and OpenTAD's
+TWINS = 1e-3  # seconds by which two instances may differ that OpenTAD takes for the same
 
 
 class PredictionWarning(UserWarning):
@@ -60,11 +63,15 @@ class Predictions(NamedTuple):
         return Predictions(*(column[chosen] for column in self))
 
 
-def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:
+def read_ground_truth(
+    source: Source, subset: str, blocked: Names = (), duplicates: Duplicates = "keep"
+) -> GroundTruth:
     """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
     An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
-    nothing matches it. `blocked` videos are left out.
+    nothing matches it. So are instances that occur twice, unless `duplicates` is "drop": this is
+    OpenTAD's rule, after ActionFormer. It drops the later one of two of a class in a video whose
+    starts and ends differ by at most 1 ms, and those of no length. `blocked` videos are left out.
 
     Raises:
         InputError: the file is unreadable, an entry is malformed, a segment of any subset is
@@ -73,7 +80,8 @@ def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> Groun
     left_out = _blocked_names(blocked)
     annotations = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
     videos = [v for v in annotations.values() if v.subset == subset and v.name not in left_out]
-    actions = [(n, action) for n, video in enumerate(videos) for action in video.actions]
+    chosen = _without_twins if duplicates == "drop" else iter
+    actions = [(n, action) for n, video in enumerate(videos) for action in chosen(video.actions)]
     name = "the given annotations" if isinstance(source, Mapping) else str(source)
     if not actions:
         known = ", ".join(sorted({video.subset for video in annotations.values()}))
@@ -93,6 +101,17 @@ def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> Groun
         np.array([n for n, _ in actions], dtype=np.int64),
         np.array([labels[action.label] for _, action in actions], dtype=np.int64),
     )
+
+
+def _without_twins(actions: Iterable[Action]) -> list[Action]:
+    kept: list[Action] = []
+    for start, end, label in actions:
+        twins = (
+            abs(start - a) <= TWINS and abs(end - b) <= TWINS for a, b, c in kept if c == label
+        )
+        if end > start and not any(twins):
+            kept.append(Action(start, end, label))
+    return kept
 
 
 def read_predictions(

@@ -60,8 +60,8 @@ class EpochTests:
             self.data = open_split(settings, training=False)
             video_classes(settings, self.data)
             # A test without any action could not be scored after the training.
-            data = settings.data
-            read_ground_truth(data.annotations, data.test_subset, data.blocked)
+            data, duplicates = settings.data, settings.inference.duplicates
+            read_ground_truth(data.annotations, data.test_subset, data.blocked, duplicates)
 
     def __call__(self, system: System, epoch: int) -> dict[str, Any] | None:
         """Return the record of the test after an epoch; None if no test is due."""
@@ -131,6 +131,7 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
     else:
         predictions = of_annotated_classes(predictions, truth)
     options = {"subset": data.test_subset, "tiou": settings.inference.tiou}
+    options["duplicates"] = settings.inference.duplicates
     return mean_average_precision(truth, predictions, **options, blocked=data.blocked)
 
 
