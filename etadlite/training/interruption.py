@@ -37,6 +37,10 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        if hasattr(signal, "SIGCHLD"):
+            # A signal to the whole group ends the loading processes too, and PyTorch would raise an
+            # error for that in the middle of a step.
+            self._before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._nothing_to_lose:

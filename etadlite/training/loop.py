@@ -226,11 +226,13 @@ def _next_batches(
     at, order = training.progress, batches.batch_sampler
     assert isinstance(order, TrainingOrder)
     order.epoch, order.first_step = at.epoch, at.step
-    remaining = iter(batches)
+    remaining: Iterator[Batch] | None = None
     for _ in range(at.step, len(batches)):
         batch, lost = collate([]), ""
         try:
-            batch = next(remaining)
+            if not interruption.received:
+                remaining = remaining or iter(batches)
+                batch = next(remaining)
         except InputError as error:
             lost = str(error)
         except (OSError, RuntimeError):
