@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etadlite.base import distributed
 from etadlite.base.errors import InputError, StoppedError, never_fatal
-from etadlite.base.files import disk_is_full, read_json, write_json, written_whole
+from etadlite.base.files import disk_is_full, read_json, read_text, write_json, written_whole
 from etadlite.base.folders import used_alone
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
@@ -37,7 +37,8 @@ def run_training(
     `folder` is the run directory, or a function that makes it, which is called once data and
     settings are known to be usable. `resume` continues the run in the folder. Its settings must be
     the same, except those that say where things lie and how they are computed. A finished run is
-    only reported; a run without a state begins anew.
+    only reported; a run without a state begins anew. Without `resume`, a folder with a state of
+    exactly these settings is gone on with, and any other begins anew.
 
     Raises:
         InputError: the data or the settings cannot be used, or the folder holds another run.
@@ -45,7 +46,7 @@ def run_training(
     """
     # 1. The run to resume.
     state = None
-    if resume:
+    if resume or (isinstance(folder, Path) and _stopped(settings, folder)):
         folder = _run_to_resume(folder, settings)
         if (folder / "report.json").exists():
             return read_report(folder) if distributed.is_first() else None
@@ -99,9 +100,18 @@ def run_training(
 
 def finished(settings: Settings, folder: Path) -> bool:
     """Return True if the folder holds a finished run of exactly these settings."""
-    config = folder / "config.json"
-    whole = (folder / "report.json").exists() and config.exists()
-    return whole and read_json(config, "settings file of a run") == settings.model_dump(mode="json")
+    return (folder / "report.json").exists() and _has_settings(settings, folder)
+
+
+def _stopped(settings: Settings, folder: Path) -> bool:
+    """Return True if the folder holds a run of exactly these settings that can go on."""
+    state = (folder / STATE).exists() and not (folder / "report.json").exists()
+    return state and _has_settings(settings, folder)
+
+
+def _has_settings(settings: Settings, folder: Path) -> bool:
+    path, wanted = folder / "config.json", settings.model_dump(mode="json")
+    return path.exists() and read_json(path, "settings file of a run") == wanted
 
 
 def new_run_folder(root: Path, name: str) -> Path:
@@ -151,7 +161,7 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         write_json(folder / "config.json", settings.model_dump(mode="json"))
     else:
-        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = read_text(folder / "metrics.jsonl", "record of a run").splitlines(keepends=True)
         with written_whole(folder / "metrics.jsonl") as draft:
             draft.write_text("".join(lines[:keep]))
 
