@@ -247,7 +247,9 @@ def _next_batches(
             # A signal may have ended the loading processes, too; or none of them answers.
             if not interruption.received and time.monotonic() - asked < batches.timeout:
                 raise
-            lost = _given_up(batches) if not interruption.received else ""
+            if not interruption.received:
+                interruption.let_processes_end()
+                lost = _given_up(batches)
         new = {name: why for name, why in batch.failed.items() if name not in at.failed}
         signal, some_lost, some_new = distributed.all_reduce_max(
             interruption.received, bool(lost), bool(new)
