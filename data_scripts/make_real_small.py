@@ -33,7 +33,8 @@ from make_rehearsal import usual_segments
 from tqdm import tqdm
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import claim_folder, write_json
+from etadlite.base.files import write_json
+from etadlite.base.folders import claim_folder
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_files import is_video

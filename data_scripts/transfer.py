@@ -221,6 +221,8 @@ def unpack(archive: Path, folder: Path, suffix: str = ".npy") -> int:
             target = folder / name
             if target.exists() and target.stat().st_size == size:
                 continue
+            folder.mkdir(parents=True, exist_ok=True)
+            _require_room(target, size)
             with written_whole(target) as draft, draft.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:

@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer import Argument, Option
 
-from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.errors import InputError, StoppedError, printable
 from etadlite.base.files import disk_is_full
 from etadlite.presets import PRESETS
 from etadlite.presets import preset as preset_of
@@ -34,6 +33,11 @@ Out = Annotated[Path, Option(help="Folder for everything.")]
 Picture = Annotated[Path | None, Option(metavar="PICTURE.png", help="Draw a picture.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
 Size = Annotated[str, Option(help="smoke, laptop or large.")]
+
+
+def say(text: str, **options: Any) -> None:
+    """Print a text in which no name steers the terminal."""
+    print(printable(text), **options)
 
 
 def field_by_field(verb: Callable[[Any], None]) -> Callable[..., None]:
@@ -65,7 +69,7 @@ def demo(
 
     options = {"size": size, "seeds": range(seeds), "progress": not quiet}
     reports = run_demo(out, assignments=changes or (), **options)
-    print(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
+    say(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
 
 
 @app.command()
@@ -90,7 +94,7 @@ def ablate(
     options["ratios"] = read_numbers(ratios, "--ratios") if ratios else ()
     options["strategies"] = strategies.split(",") if strategies else ()
     reports = run_ablation(what, out, assignments=changes or (), **options)
-    print(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
+    say(f"\n{ablation_table(reports)}\n\npicture: {out / what}.png")
 
 
 @app.command()
@@ -103,7 +107,7 @@ def make_data(
     """Generate the stick-figure videos and their annotations."""
     from etadlite.stickfigures.dataset import make_dataset
 
-    print(make_dataset(root, size, seed, progress=not quiet))
+    say(str(make_dataset(root, size, seed, progress=not quiet)))
 
 
 @app.command()
@@ -123,7 +127,7 @@ def check_data(
     else:
         settings = preset_of(what, changes or ())
     checked = check(settings, deep=deep, workers=workers, progress=not quiet)
-    print(checked.as_text())
+    say(checked.as_text())
     if not checked.sound:
         raise typer.Exit(1)
 
@@ -147,7 +151,7 @@ def extract(
 
     settings, rate = preset_of(preset, changes or ()), {"stride": stride, "fps": fps}
     written, folder = extract_to_files(settings, out, **rate, progress=not quiet)
-    print(f"{written} feature files written to {folder}")
+    say(f"{written} feature files written to {folder}")
 
 
 @app.command()
@@ -174,20 +178,20 @@ def train(
         known = last_run_folder(out, settings.name) if resume == "last" else resume
         chosen = Path(known) if known else new_run_folder(out, settings.name)
         if not quiet:
-            print(f"run: {chosen}", file=sys.stderr)
+            say(f"run: {chosen}", file=sys.stderr)
         return chosen
 
     with distributed.process_group(settings.device, settings.training.patience_minutes):
         report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
     if report is None:
         return
-    print(results_table({settings.name: [report]}))
-    print(
+    say(results_table({settings.name: [report]}))
+    say(
         f"{report.videos_per_second:.3g} videos a second, {report.waiting_share:.1%} of the time "
         f"waiting for them\nrun: {report.folder}"
     )
     if report.skipped_steps or report.unreadable_videos:
-        print(
+        say(
             f"{report.skipped_steps} steps were skipped because they were not finite, "
             f"{report.unreadable_videos} videos are unreadable: see metrics.jsonl and "
             "failed_videos.json there"
@@ -213,13 +217,13 @@ def plan(
     settings = with_chunk_size(preset_of(preset, changes or ()))
     planned = plan_of(settings)
     measured = measure_step(settings).rows if run else None
-    print(memory_table(planned, measured))
+    say(memory_table(planned, measured))
     if picture is not None:
         bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
-        print(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
+        say(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
     if memory is not None:
         budget = settings.changed({"training.memory": memory}).training.memory
-        print(advice(settings, budget))
+        say(advice(settings, budget))
 
 
 @app.command()
@@ -244,8 +248,8 @@ def test(
     if precision is None:
         return
     for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
-        print(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
-    print(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
+        say(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
+    say(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
 
 
 @app.command()
@@ -262,8 +266,8 @@ def predict(
     from etadlite.runs.predictions import predict_videos
 
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
-    predict_videos(videos, checkpoint, out, **options, log=print)
-    print(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
+    predict_videos(videos, checkpoint, out, **options, log=say)
+    say(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
 
 
 class NewDataset(NamedTuple):
@@ -298,10 +302,10 @@ def init_dataset(given: NewDataset) -> None:
     out, wish = given.out or given.folder, Wish(given.encoder, given.weights)
     options = ImportOptions(given.validation, given.tier, given.fps, given.skip, wish)
     how = {"seed": given.seed, "overwrite": given.overwrite, "progress": not given.quiet}
-    start(given.folder, given.annotations, out, options, **how, log=print)
-    print(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
-    print(f"next:    etadlite train {out / 'settings.json'}")
-    print("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
+    start(given.folder, given.annotations, out, options, **how, log=say)
+    say(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
+    say(f"next:    etadlite train {out / 'settings.json'}")
+    say("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
 
 
 @app.command()
@@ -314,9 +318,10 @@ def runs(
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
     found = find_runs(roots or [Path("runs")])
-    print(runs_table(found))
+    say(runs_table(found))
     if picture is not None:
-        print(f"curves: {draw_run_curves(curve_names(found), picture)}")
+        whole = [run for run in found if not run.problem]
+        say(f"curves: {draw_run_curves(curve_names(whole), picture)}")
 
 
 class Scoring(NamedTuple):
@@ -327,6 +332,7 @@ class Scoring(NamedTuple):
     subset: Annotated[str, Option(help="For example validation.")]
     tiou: Annotated[str, Option(help="START:STOP:STEP or a list.")] = "0.5:0.95:0.05"
     blocked: Annotated[Path | None, Option(help="JSON list of videos to leave out.")] = None
+    duplicates: Annotated[str, Option(help="keep (official rule) or drop (OpenTAD's).")] = "keep"
     proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None
     breakdown: Picture = None
     lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180"
@@ -344,7 +350,10 @@ def evaluate(given: Scoring) -> None:
 
     files = (given.ground_truth, given.predictions)
     tiou = read_numbers(given.tiou, "--tiou")
+    if given.duplicates not in ("keep", "drop"):
+        raise InputError(f'--duplicates is "{given.duplicates}"; give keep or drop')
     chosen = {"subset": given.subset, "tiou": tiou, "blocked": given.blocked or ()}
+    chosen["duplicates"] = given.duplicates
     precision = mean_average_precision(*files, **chosen)
     scores = {"subset": given.subset, "tiou": precision.tiou.tolist()}
     scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
@@ -364,15 +373,15 @@ def evaluate(given: Scoring) -> None:
         found = breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=given.predictions.name), given.breakdown)
     if given.as_json:
-        print(json.dumps(scores))
+        say(json.dumps(scores))
         return
     for threshold, value in zip(scores["tiou"], scores["mAP"], strict=True):
-        print(f"mAP@{threshold:.2f}  {100 * value:6.2f}")
-    print(f"average   {100 * precision.average:6.2f}")
+        say(f"mAP@{threshold:.2f}  {100 * value:6.2f}")
+    say(f"average   {100 * precision.average:6.2f}")
     for amount, value in scores.get("average_recall", {}).items():
-        print(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
+        say(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
     if given.breakdown is not None:
-        print(f"breakdown: {given.breakdown}")
+        say(f"breakdown: {given.breakdown}")
 
 
 @app.command()
@@ -388,9 +397,9 @@ def convert(
     from etadlite.prepare.convert import convert as convert_checkpoint
 
     for what, value in convert_checkpoint(file, out, encoder).metadata().items():
-        print(f"{what:<10} {value}")
-    print(f"read       {file}, SHA-256 {checksum(file)}")
-    print(f"written to {out}")
+        say(f"{what:<10} {value}")
+    say(f"read       {file}, SHA-256 {checksum(file)}")
+    say(f"written to {out}")
 
 
 @app.command(
@@ -408,16 +417,16 @@ def notebook(
 
     Each -p KEY VALUE sets one of its parameters, such as -p profile smoke.
     """
-    from etadlite.course.execute import NotebookFailedError, run_notebook
+    from etadlite.course.execute import NotebookFailedError, parameters_in, run_notebook
 
-    pairs = _pairs(context.args)
+    pairs = parameters_in(context.args)
     try:
         done = run_notebook(name, pairs, out=out, cell_limit=cell_limit, record=record)
     except NotebookFailedError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        say(f"failed: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     for what, path in done._asdict().items():
-        print(f"{what:<9} {path}")
+        say(f"{what:<9} {path}")
 
 
 @app.command()
@@ -425,7 +434,7 @@ def encoders() -> None:
     """List the video encoders by name: their size and cost, what they expect, their weights."""
     from etadlite.prepare.encoder_table import encoder_table
 
-    print(encoder_table())
+    say(encoder_table())
 
 
 @app.command()
@@ -435,15 +444,15 @@ def doctor() -> None:
 
     findings = list(examine(Path.cwd()))
     for finding in findings:
-        print(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
+        say(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
     if any(finding.remedy for finding in findings):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command; an error that the user can correct is one sentence and exit code 2."""
-    say = cache(lambda text: print(text, file=sys.stderr))  # each warning once
-    warnings.showwarning = lambda message, *rest: say(f"warning: {message}")
+    once = cache(lambda text: say(text, file=sys.stderr))  # each warning once
+    warnings.showwarning = lambda message, *rest: once(f"warning: {message}")
     code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:
         app()
@@ -452,7 +461,9 @@ def main() -> None:
     except StoppedError as error:
         message, code, speaks = str(error), error.code, speaks or error.everywhere
         if error.folder is not None:
-            message += f"\ncontinue with: {_resuming(sys.argv[1:], error.folder)}"
+            from etadlite.runs.resuming import resuming
+
+            message += f"\ncontinue with: {resuming(sys.argv[1:], error.folder)}"
     except OSError as error:
         full = disk_is_full(error)
         if error.filename is None and not full:
@@ -463,7 +474,7 @@ def main() -> None:
     else:
         return
     if speaks:
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        say(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -481,36 +492,3 @@ def read_numbers(text: str, option: str) -> list[float]:
         pass
     example = "START:STOP:STEP (0.5:0.95:0.05) or a list with commas (0.3,0.5)"
     raise InputError(f'{option} is "{text}"; give {example}')
-
-
-def _pairs(words: list[str]) -> dict[str, Any]:
-    """Read `-p KEY VALUE ...`; values are JSON or plain text."""
-    pairs: dict[str, Any] = {}
-    while words:
-        if words[0] != "-p" or len(words) < 3:
-            raise InputError(f'"{" ".join(words)}" is not understood; write -p KEY VALUE')
-        _, key, text, *words = words
-        try:
-            pairs[key] = json.loads(text)
-        except json.JSONDecodeError:
-            pairs[key] = text
-    return pairs
-
-
-def _resuming(arguments: list[str], folder: Path) -> str:
-    """Return the command that continues a run which these arguments began or resumed."""
-    if arguments[0] != "train":  # demo and ablate keep finished runs
-        return shlex.join(["etadlite", *arguments])
-    kept, rest = [], iter(arguments)
-    for argument in rest:
-        if argument == "--resume":
-            next(rest, None)
-        elif not argument.startswith("--resume="):
-            kept.append(argument)
-    start = ["etadlite"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
-        each = os.environ.get("LOCAL_WORLD_SIZE", "1")
-        start = ["torchrun", f"--nnodes={nodes}"] if nodes != "1" else ["torchrun"]
-        start += [f"--nproc_per_node={each}", "-m", "etadlite"]
-    return shlex.join([*start, *kept, "--resume", str(folder)])

@@ -1,13 +1,15 @@
 """Settings: one tree, checked when it is made, frozen afterwards."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as short
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ByteSize, Field, ValidationError, ValidationInfo, field_validator
 
 from etadlite.base.errors import InputError, did_you_mean, nearest
+from etadlite.base.files import parse_json
+from etadlite.base.names import inside
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -287,6 +289,8 @@ class InferenceSettings(Section):
         tuple(round(0.5 + 0.05 * i, 2) for i in range(10)), min_length=1
     )
     """Thresholds of mAP."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Actions that are annotated twice: `keep`, as the official evaluation; `drop`, as OpenTAD."""
 
 
 class Settings(Section):
@@ -304,6 +308,12 @@ class Settings(Section):
     losses: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _name_stays_inside(cls, name: str) -> str:
+        inside(Path("the folder of its runs"), name)
+        return name
 
     def changed(self, changes: Sequence[str] | Mapping[str, Any]) -> "Settings":
         """Return checked settings in which some values differ.
@@ -332,10 +342,7 @@ def read_settings(tree: Any, source: str) -> Settings:
         InputError: it names `source`, the setting and what is wrong with it.
     """
     if isinstance(tree, str):
-        try:
-            tree = json.loads(tree)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source} holds settings that are no JSON: {error}") from None
+        tree = parse_json(tree, f"{source}: its text of settings", "settings")
     if not isinstance(tree, Mapping):
         raise InputError(f"{source} is no JSON object of settings")
     try:
@@ -344,8 +351,9 @@ def read_settings(tree: Any, source: str) -> Settings:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         reason = first["msg"].removeprefix("Value error, ")
+        reason = f"{reason[0].lower()}{reason[1:]}"
         raise InputError(
-            f"{source}: {name} = {first['input']!r} does not fit: {reason[0].lower()}{reason[1:]}"
+            f"{source}: {name} = {short(first['input'])} does not fit: {reason}"
         ) from None
 
 
@@ -363,8 +371,8 @@ def _parsed(assignment: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f'"{assignment}" is no assignment; write section.key=value')
     try:
-        return name, json.loads(text)
-    except json.JSONDecodeError:
+        return name, parse_json(text, name)
+    except InputError:
         return name, text
 
 

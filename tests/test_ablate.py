@@ -12,7 +12,7 @@ from etadlite.base.errors import StoppedError
 from etadlite.base.files import write_json
 from etadlite.runs import ablate, demo
 from etadlite.training.report import RunReport, report_record
-from etadlite.viz.curves import draw_ablation
+from etadlite.viz.ablation import draw_ablation
 
 
 @pytest.fixture

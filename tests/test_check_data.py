@@ -12,7 +12,8 @@ from test_data_scripts import film
 from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.data.datasets import open_dataset
-from etadlite.data.manifest import broken_files, manifest_file, read_manifest
+from etadlite.data.manifest import broken_files, read_manifest
+from etadlite.data.split import manifest_file
 from etadlite.prepare import check as module
 from etadlite.prepare import findings
 from etadlite.prepare.check import check_data, folder_settings

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,7 +182,6 @@ def save_archive(path):
         (lambda path: path.write_bytes(b""), "no readable NumPy file"),
         (lambda path: path.write_text("features"), "no readable NumPy file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "no readable NumPy file"),
-        (lambda path: path.unlink(), "there is no such feature file"),
     ],
 )
 def test_a_bad_feature_file_is_refused_by_name(folder, write, message):
@@ -190,6 +190,13 @@ def test_a_bad_feature_file_is_refused_by_name(folder, write, message):
     with pytest.raises(InputError, match=rf"a\.npy.*{message}") as error:
         data[0]
     assert "\n" not in str(error.value)
+
+
+def test_a_feature_file_that_is_gone_is_named(folder):
+    data = feature_data(folder)
+    (folder / "features" / "a.npy").unlink()
+    with pytest.raises(InputError, match="features: the file of a is gone"):
+        data[0]
 
 
 def test_whole_numbers_and_halves_are_features_too(folder):
@@ -248,6 +255,51 @@ def test_the_cache_holds_what_was_decoded_and_spares_the_decoder(tiny, tmp_path,
     assert [path.name for path in files] == ["training_00001.npy"]
     monkeypatch.setattr(datasets, "decode_snippets", None)
     assert torch.equal(cached.decode(cached.videos[1]), expected)
+
+
+def write_other_shape(path):
+    with path.open("rb") as file:
+        origin = file.read()[np.load(path).nbytes + 128 :]
+    np.save(path, np.zeros((3, 3, 1, 26, 26), np.uint8))
+    with path.open("ab") as file:
+        file.write(origin)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: path.write_bytes(path.read_bytes()[:-200]),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.save(path, np.load(path)),  # as an earlier version wrote it
+        write_other_shape,
+    ],
+)
+def test_a_file_of_the_cache_that_does_not_fit_is_made_again(tiny, tmp_path, damage):
+    data = video_data(tiny, f"data.cache={tmp_path}")
+    expected = data.decode(data.videos[0])
+    (path,) = tmp_path.rglob("*.npy")
+    whole = path.read_bytes()
+    damage(path)
+    assert torch.equal(data.decode(data.videos[0]), expected)
+    assert path.read_bytes() == whole
+
+
+def test_a_video_that_is_replaced_is_decoded_anew(tiny, tmp_path):
+    videos = shutil.copytree(tiny.data / "videos", tmp_path / "videos")
+    data = video_data(tiny, f"data.cache={tmp_path / 'frames'}", f"data.videos={videos}")
+    before = data.decode(data.videos[0])
+    shutil.copy(videos / "training_00001.mp4", videos / "training_00000.mp4")
+    after = data.decode(data.videos[0])
+    assert not torch.equal(after, before)
+    assert torch.equal(after, data.decode(data.videos[1]))
+
+
+def test_a_name_writes_nothing_outside_of_the_cache(tiny, tmp_path):
+    data = video_data(tiny, f"data.cache={tmp_path / 'a' / 'b'}")
+    outside = replace(data.videos[0], name="../../x")
+    with pytest.raises(InputError, match="is no name of a file in"):
+        data.decode(outside)
 
 
 @pytest.mark.parametrize("change", ["data.frames=4", "data.snippets=8", "data.frame_step=2"])

@@ -233,7 +233,7 @@ def test_an_annotation_that_refers_to_itself_has_no_times(tmp_path):
         "<ANNOTATION_VALUE>yes</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER>"
     )
     (row,) = read_rows(eaf(tmp_path / "x.eaf", "a", ACTIONS[:2], second=circle), "gloss")
-    assert "is no time" in row.problem
+    assert "is not aligned in ELAN" in row.problem
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_annotation_that_refers_to_itself_has_no_times(tmp_path):
         (
             "a.csv",
             "# CSV_HEADER = metadata_id\n# ATTRIBUTE = {\n1\n",
-            "a.csv does not follow its format",
+            "a.csv is not JSON",
         ),
         ("a.csv", "# CSV_HEADER\n1\n", "a.csv does not follow its format"),
         (

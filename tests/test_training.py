@@ -371,7 +371,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, tiny):
     with pytest.raises(InputError, match="weights but no settings: it is no checkpoint"):
         checkpoint_settings(tmp_path / "bare.safetensors")
     save_weights(tmp_path / "old.safetensors", torch.nn.Linear(1, 1), {"settings": "{"})
-    with pytest.raises(InputError, match=r"old\.safetensors holds settings that are no JSON"):
+    with pytest.raises(InputError, match=r"old\.safetensors: its text of settings is not JSON"):
         checkpoint_settings(tmp_path / "old.safetensors")
     save_weights(tmp_path / "odd.safetensors", torch.nn.Linear(1, 1), {"settings": "[1]"})
     with pytest.raises(InputError, match=r"odd\.safetensors"):

@@ -38,6 +38,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
 
 
+def require_memory(needed: int, what: str) -> None:
+    """Refuse what needs more bytes than are free here, before they are asked for.
+
+    Raises:
+        InputError: "`what` of 37.2 GiB, but 10.1 GiB of memory are free; ...".
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "
+            "make it smaller, or use a machine with more"
+        )
+
+
 def peak_memory_bytes() -> int:
     """Return the largest resident size of this process; 0 where the system does not report it."""
     try:

@@ -1,8 +1,20 @@
 """Errors that the command reports in one sentence."""
 
 import difflib
-from collections.abc import Iterable
+import errno
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+# Characters that steer a terminal or turn the direction of writing, and halves of characters.
+_STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a text in which characters that steer a terminal are written as escapes."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class InputError(ValueError):
@@ -12,7 +24,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, *sentence: str, everywhere: bool = False) -> None:
-        super().__init__(*sentence)
+        super().__init__(*map(printable, sentence))
         self.everywhere = everywhere  # every process reports it, because each has its own cause
 
 
@@ -22,10 +34,45 @@ class StoppedError(Exception):
     def __init__(
         self, sentence: str, code: int = 1, folder: Path | None = None, *, everywhere: bool = False
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(printable(sentence))
         self.code = code  # exit code of the command; 128 + the number of a signal
         self.folder = folder  # run directory to resume; None if nothing was written
         self.everywhere = everywhere  # every process reports it, because the first may be gone
+
+
+@contextmanager
+def damage_named(what: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a file does to its reader into an `InputError`: "`what` (reason); `remedy`".
+
+    Readers raise nearly anything at broken files: errors of lookup, type and number, or their own.
+    A lack of memory is left as it is; readers that refuse a size raise an error of their own.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if type(error) is MemoryError:
+            raise
+        reason = getattr(error, "strerror", "") or str(error)
+        if isinstance(error, LookupError) or not reason:  # it says little without its name
+            reason = repr(error)
+        reason = reason.strip().splitlines()[0]
+        raise InputError(f"{what} ({reason}); {remedy}") from error
+
+
+@contextmanager
+def never_fatal(what: str) -> Iterator[None]:
+    """Warn and go on if `what`, which only shows results, fails; a full disk has its own error."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = printable((str(error) or repr(error)).strip().splitlines()[0])
+        warnings.warn(f"{what} could not be made: {reason}", stacklevel=3)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def is_draft(name: str) -> bool:
+    """Return True for a draft of `written_whole` or an unfinished download."""
+    return name.endswith(".part") or re.search(r"\.\d+\.part\.\w+$", name) is not None
+
+
 def disk_is_full(error: OSError) -> bool:
     """Return True if a disk, or this user's share of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -50,38 +57,69 @@ def write_json(path: Path, content: Any) -> None:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> Any:
-    """Read a JSON file; `what` it should be and the `remedy` if it cannot be read are for messages.
+def read_text(path: Path, what: str, remedy: str = "copy or make it again") -> str:
+    """Read a text file; `what` it should be and the `remedy` if it cannot be read are for messages.
 
     Raises:
-        InputError: the file is missing, unreadable or not JSON.
+        InputError: the file is missing or unreadable, or its encoding is another; see `decoded`.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return decoded(path.read_bytes(), path)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such {what}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; "
-            f"this {what} cannot be used: {remedy}"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise InputError(f"{path} cannot be read as {what}: {error}; {remedy}") from None
 
 
-def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:
-    """Reserve a folder, made where it is missing, for files of one kind; messages call them `what`.
-
-    `manifest`, as JSON takes it, is what the files depend on: `manifest.json` keeps it.
+def decoded(content: bytes, source: Path | str) -> str:
+    """Return text that is in UTF-8, or in the UTF-16 or UTF-32 that its first bytes show.
 
     Raises:
-        InputError: the folder holds files that depend on something else.
+        InputError: it is in neither of them.
     """
-    path = folder / "manifest.json"
-    if not path.exists():
-        write_json(path, manifest)
-    elif read_json(path, "manifest") != manifest:
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError:
+        raise InputError(f"{source} is not in UTF-8 or UTF-16; save it again as UTF-8") from None
+
+
+def read_json(path: Path, what: str, remedy: str = "copy or make it again") -> Any:
+    """Read a JSON file, see `read_text` and `parse_json`."""
+    return parse_json(read_text(path, what, remedy), path, what, remedy)
+
+
+def parse_json(
+    text: str, source: Path | str, what: str = "text", remedy: str = "correct it"
+) -> Any:
+    """Read JSON as it can be used without loss; messages name its `source`.
+
+    Raises:
+        InputError: it is not JSON, is nested too deep, a key stands twice in one object, or a whole
+            number has more than 20 digits.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins, parse_int=_whole_number)
+    except json.JSONDecodeError as error:
         raise InputError(
-            f"{folder} holds {what} made with other settings (see {path}); choose another folder, "
-            "or delete this one"
-        )
+            f"{source} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}; "
+            f"this {what} cannot be used: {remedy}"
+        ) from None
+    except RecursionError:
+        raise InputError(f"{source} is nested too deep to be used as {what}; {remedy}") from None
+    except ValueError as error:
+        raise InputError(f"{source} cannot be used as {what}: {error}; {remedy}") from None
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dict, of which none may be lost."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        ((twin, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f'"{twin}" stands twice, so that one of both would be lost; join them')
+    return content
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"{digits[:9]}... is a number of {len(digits)} digits")
+    return int(digits)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from etadlite.base.errors import printable
+
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Return rows as a table with a line under the first; its first `left` columns align left."""
+    rows = [[printable(cell) for cell in cells] for cells in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -8,7 +8,7 @@ import safetensors
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import written_whole
 
 
@@ -28,14 +28,12 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such weights file; check the path")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            state_dict = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            return state_dict, file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"{path} is not a complete safetensors file ({error}); fetch or convert it again"
-        ) from error
+    with (
+        damage_named(f"{path} is not a complete safetensors file", "fetch or convert it again"),
+        safetensors.safe_open(path, framework="pt") as file,
+    ):
+        state_dict = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        return state_dict, file.metadata() or {}
 
 
 def checksum(path: Path, begins: str = "") -> str:

@@ -28,6 +28,7 @@ from etadlite.config import Settings, flat
 from etadlite.presets import placed, preset
 from etadlite.stickfigures.dataset import SIZES
 from etadlite.training.recorder import read_metrics
+from etadlite.training.state import STATE
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
@@ -107,10 +108,10 @@ class Run:
         """Show the progress of a training that writes its metrics to `folder` meanwhile.
 
         In a browser its curves are drawn again every few seconds, else a line per epoch is printed.
-        With `resume`, existing metrics belong to the same training and are kept.
+        With `resume`, or beside a state, existing metrics belong to the same training and are kept.
         """
         metrics, done = folder / "metrics.jsonl", threading.Event()
-        if not resume:
+        if not (resume or (folder / STATE).exists()):
             metrics.unlink(missing_ok=True)
         show = _live_curves(name) if self.interactive else _epoch_lines(name, epochs)
 

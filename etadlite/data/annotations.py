@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
@@ -153,7 +154,7 @@ def _action(item: Any, place: str) -> Action:
         raise InputError(f'{place} ({label}): "segment" must be [start, end] in seconds')
     start, end = _number(segment[0]), _number(segment[1])
     if not (isfinite(start) and isfinite(end)):
-        raise InputError(f"{place} ({label}): the segment {list(segment)} holds no two numbers")
+        raise InputError(f"{place} ({label}): the segment {short(segment)} holds no two numbers")
     if start < 0:
         raise InputError(f"{place} ({label}) starts before the video, at {start} s")
     if end < start:
@@ -179,5 +180,5 @@ def _number(value: Any) -> float:
     """Read a number, also one written as text; NaN if it is none."""
     try:
         return nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return nan

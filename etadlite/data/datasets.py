@@ -1,5 +1,6 @@
 """Annotated videos as a detector sees them: snippets or features, and actions in cells."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torchvision.transforms import v2
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
+from etadlite.base.names import inside
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
 from etadlite.data.features import (
@@ -22,8 +24,7 @@ from etadlite.data.features import (
     read_features,
     resize_features,
 )
-from etadlite.data.manifest import broken_files
-from etadlite.data.split import read_split, without_missing
+from etadlite.data.split import manifest_file, read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
@@ -107,7 +108,11 @@ class AnnotatedVideos(Dataset):
         self.training = training
         self.folder = settings.videos if channels is None else settings.features
         videos = read_split(settings, training=training, classes=classes)
-        broken = broken_files(self.folder, channels)  # as `etadlite check-data` found them
+        broken: dict[str, str] = {}
+        if manifest_file(self.folder).exists():
+            from etadlite.data.manifest import broken_files  # once `etadlite check-data` was run
+
+            broken = broken_files(self.folder, channels)
         paths = {video.name: self.find(video.name) for video in videos}
         missing = {
             name: broken[path.name] if path else ""
@@ -125,6 +130,12 @@ class AnnotatedVideos(Dataset):
     def find(self, name: str) -> Path | None:
         """Return the file of a video; None if there is none."""
         return (video_file if self.channels is None else find_features)(self.folder, name)
+
+    def file_of(self, video: VideoAnnotation) -> Path:
+        """Return the file of a video that had one when the data set was opened."""
+        if path := self.find(video.name):
+            return path
+        raise InputError(f"{self.folder}: the file of {video.name} is gone; get it again")
 
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         """Return the detector's input for a video or for a window of it."""
@@ -186,13 +197,14 @@ class FeatureDataset(AnnotatedVideos):
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
-        first = self.find(video.name) or feature_file(self.folder, video.name)
-        path, cells = feature_file(self.folder, first.stem, view), self.settings.snippets
+        path, cells = self.file_of(video), self.settings.snippets
+        if view:
+            path = feature_file(self.folder, path.stem, view, path.suffix)
         if window is None:
             features = read_features(path, self.channels)
             return features if features.shape[1] == cells else resize_features(features, cells)
         stride = self.settings.window_stride
-        stored = open_features(path, self.channels, on_disk=True)
+        stored = open_features(path, self.channels)
         expected = -(-video.frames // stride)
         # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
         if abs(len(stored) - expected) > max(16, expected / 3):
@@ -214,7 +226,7 @@ class VideoDataset(AnnotatedVideos):
     def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
         if window is None:
             return self.cut(self.decode(video))
-        file = Video(self.find(video.name))
+        file = Video(self.file_of(video))
         duration = file.info.duration
         if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
             raise InputError(
@@ -232,18 +244,39 @@ class VideoDataset(AnnotatedVideos):
 
     def decode(self, video: VideoAnnotation) -> Tensor:
         """Return the snippets of a video at the decoding size, from the cache if there is one."""
-        path, settings = self.find(video.name), self.settings
+        path, settings = self.file_of(video), self.settings
         if settings.cache is None:
             return decode_snippets(Video(path), settings)
         size = "x".join(map(str, settings.decode_size))
         place = f"{settings.snippets}x{settings.frames}x{settings.frame_step}_{size}"
         place += "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
         place += "" if settings.resize == "decoder" else f"_{settings.resize}"
-        cached = settings.cache / place / f"{video.name}.npy"
-        if not cached.exists():
+        cached, state = inside(settings.cache / place, f"{video.name}.npy"), path.stat()
+        # A file of the cache ends with what it was made from.
+        origin = f"frames of {state.st_size} bytes changed at {state.st_mtime_ns} ns".encode()
+        shape = (settings.snippets, 3, settings.frames, *settings.decode_size)
+        frames = _cached(cached, origin, shape)
+        if frames is None:
+            frames = decode_snippets(Video(path), settings).numpy()
             with written_whole(cached) as draft:
-                np.save(draft, decode_snippets(Video(path), settings).numpy())
-        return torch.from_numpy(np.load(cached))
+                np.save(draft, frames)
+                with draft.open("ab") as file:
+                    file.write(origin)
+        return torch.from_numpy(frames)
+
+
+def _cached(path: Path, origin: bytes, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the frames of a cache file; None if it is absent, broken, or of something else."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(origin), os.SEEK_END)
+            fits = file.read() == origin
+            file.seek(0)
+            frames = np.load(file) if fits else None
+    except Exception:  # whatever is wrong with it, it is made again
+        return None
+    right = frames is not None and (frames.shape, frames.dtype) == (shape, np.uint8)
+    return frames if right else None
 
 
 def centre_crop(frames: Tensor, side: int) -> Tensor:

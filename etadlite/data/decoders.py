@@ -116,7 +116,7 @@ def decode(
     decoded are left out.
     """
     count, before = 0, -1
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for key, last in _runs(timeline, wanted):

@@ -1,4 +1,4 @@
-"""Feature files: one NumPy array [T, C] per video."""
+"""Feature files: one array [T, C] per video, as NumPy or HDF5."""
 
 from pathlib import Path
 
@@ -7,23 +7,36 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import written_whole
+from etadlite.base.names import inside
+from etadlite.data.video_files import files_named, only_file
 
 
 class FeatureShapeError(InputError):
     """A feature file has another shape than [T, C]."""
 
 
-def feature_file(folder: Path, name: str, view: int = 0) -> Path:
+FEATURE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
+
+
+def feature_file(folder: Path, name: str, view: int = 0, suffix: str = ".npy") -> Path:
     """Return the path of a video's features; further views are augmented versions of the video."""
-    return folder / (f"{name}.{view}.npy" if view else f"{name}.npy")
+    return inside(folder, f"{name}.{view}{suffix}" if view else f"{name}{suffix}")
+
+
+def feature_files(folder: Path, name: str) -> list[Path]:
+    """Return the feature files of a video that has a name; see `files_named`."""
+    return [path for path in files_named(folder, name) if path.suffix.lower() in FEATURE_SUFFIXES]
 
 
 def find_features(folder: Path, name: str) -> Path | None:
-    """Return a video's file, NAME.npy or with ActivityNet's prefix v_NAME.npy; None if absent."""
-    paths = (feature_file(folder, known) for known in (name, f"v_{name}"))
-    return next((path for path in paths if path.exists()), None)
+    """Return the only feature file of a video, see `feature_files`; None if there is none.
+
+    Raises:
+        InputError: there are two, or the name leads out of the folder.
+    """
+    return only_file(feature_files(folder, name), name)
 
 
 def write_features(path: Path, features: Tensor) -> None:
@@ -32,19 +45,23 @@ def write_features(path: Path, features: Tensor) -> None:
         np.save(draft, features.T.contiguous().cpu().numpy())
 
 
-def open_features(path: Path, channels: int, *, on_disk: bool = False) -> np.ndarray:
-    """Open a feature file [T, C] without a check of its values; `on_disk`: read rows when used.
+def open_features(path: Path, channels: int) -> np.ndarray:
+    """Open a feature file [T, C] without a check of its values; rows of .npy are read when used.
 
     Raises:
         InputError: the file is absent or broken.
         FeatureShapeError: it is not two-dimensional, is empty, or has another width.
     """
-    try:
-        array = np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such feature file; extract the features") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is no readable NumPy file: {error}; extract it again") from None
+    if not path.exists():
+        raise InputError(f"{path}: there is no such feature file; extract the features")
+    with damage_named(f"{path} is no readable NumPy file", "extract it again"):
+        if path.suffix.lower() == ".npy":
+            # Mapped, the file is compared with its header before memory is asked for.
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            from etadlite.data.feature_archives import read_archive  # few data sets have them
+
+            array = read_archive(path)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
@@ -76,9 +93,15 @@ def resize_features(features: Tensor, cells: int) -> Tensor:
     """Resample features [C, T] of any length to `cells` cells, as published for ActivityNet.
 
     The rule is RoIAlign over the whole feature. As in the released code, features and length pass
-    through half precision; this makes the result the same on every device.
+    through half precision; this makes the result the same on every device. Where they do not fit
+    into it, because a value or the length is beyond 65,504, they keep their precision.
     """
-    box = torch.tensor([[0, 0, 0, 1, features.shape[1]]], dtype=torch.half).double()
-    exact = features.half().double()[None, :, :, None]
-    pooled = roi_align(exact, box, (cells, 1), aligned=True)
+    box = torch.tensor([[0, 0, 0, 1, features.shape[1]]], dtype=torch.float64)
+    exact, box = (_through_half(values).double() for values in (features, box))
+    pooled = roi_align(exact[None, :, :, None], box, (cells, 1), aligned=True)
     return pooled[0, :, :, 0].to(features.dtype)
+
+
+def _through_half(values: Tensor) -> Tensor:
+    rounded = values.half()
+    return rounded if torch.isfinite(rounded).all() else values

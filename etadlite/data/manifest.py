@@ -7,6 +7,7 @@ from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, write_json
+from etadlite.data.split import manifest_file
 
 VERSION = 1
 REMEDY = "delete it and run check-data again"
@@ -34,11 +35,6 @@ class CheckedFile:
         except OSError:
             return False
         return (found.st_size, found.st_mtime_ns) == (self.bytes, self.modified)
-
-
-def manifest_file(folder: Path) -> Path:
-    """Return the path of a folder's manifest, which is beside the folder."""
-    return folder.with_name(f"{folder.name}.manifest.json")
 
 
 def write_manifest(

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     state = path.stat()
     if state.st_size == 0:
         raise InputError(f"{path} is empty; copy or download the video again")
-    return _scan(path, state.st_size, state.st_mtime_ns)
+    with damage_named(f"{path} cannot be read as a video", "copy or download it again"):
+        return _scan(path, state.st_size, state.st_mtime_ns)
 
 
 def packets_of(
@@ -75,7 +76,7 @@ def packets_of(
 def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     """Scan a file that has this size and this time of its last change."""
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except FFmpegError as error:
         raise InputError(
             f"{path} cannot be read as a video ({error.strerror}); it may be cut off or no video"
@@ -86,6 +87,8 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
                 raise InputError(f"{path} holds no pictures, only sound or text")
             raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise InputError(f"{path} has a codec that is unknown here; convert it to H.264")
         packets, hidden = [], 0
         for packet in packets_of(container, stream):
             if packet.size and packet.is_discard:  # the container says not to show it

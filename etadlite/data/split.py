@@ -37,6 +37,11 @@ def read_split(
     return videos
 
 
+def manifest_file(folder: Path) -> Path:
+    """Return the path of a folder's manifest, which is beside the folder."""
+    return folder.with_name(f"{folder.name}.manifest.json")
+
+
 def without_missing(
     videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
 ) -> list[VideoAnnotation]:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import torch
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.data.decoders import (
     Resize,
     UnfitDecoderError,
@@ -141,7 +141,8 @@ class Video:
                 return put(decord_pictures(*where))
             except UnfitDecoderError:
                 pass
-        put(pyav_pictures(*where, resize))
+        with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
+            put(pyav_pictures(*where, resize))
 
 
 def probe(path: Path | str) -> VideoInfo:

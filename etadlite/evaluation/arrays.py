@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from reprlib import repr as short
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
 from etadlite.data.annotations import (
     NOT_A_CLASS,
+    Action,
     VideoAnnotation,
     labels_of,
     read_annotations,
@@ -25,6 +27,8 @@ from etadlite.data.annotations import (
 
 Source = str | Path | Mapping[str, Any]
 Names = Iterable[str] | str | Path
+Duplicates = Literal["keep", "drop"]  # the official rule, and OpenTAD's
+TWINS = 1e-3  # seconds by which two instances may differ that OpenTAD takes for the same
 
 
 class PredictionWarning(UserWarning):
@@ -59,11 +63,15 @@ class Predictions(NamedTuple):
         return Predictions(*(column[chosen] for column in self))
 
 
-def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> GroundTruth:
+def read_ground_truth(
+    source: Source, subset: str, blocked: Names = (), duplicates: Duplicates = "keep"
+) -> GroundTruth:
     """Read the annotations of one subset, without instances labelled `Ambiguous`.
 
     An instance of no length is kept (ActivityNet-1.3 has some); as in the official evaluation,
-    nothing matches it. `blocked` videos are left out.
+    nothing matches it. So are instances that occur twice, unless `duplicates` is "drop": this is
+    OpenTAD's rule, after ActionFormer. It drops the later one of two of a class in a video whose
+    starts and ends differ by at most 1 ms, and those of no length. `blocked` videos are left out.
 
     Raises:
         InputError: the file is unreadable, an entry is malformed, a segment of any subset is
@@ -72,7 +80,8 @@ def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> Groun
     left_out = _blocked_names(blocked)
     annotations = read_annotations(source, ignore=NOT_A_CLASS, as_published=True)
     videos = [v for v in annotations.values() if v.subset == subset and v.name not in left_out]
-    actions = [(n, action) for n, video in enumerate(videos) for action in video.actions]
+    chosen = _without_twins if duplicates == "drop" else iter
+    actions = [(n, action) for n, video in enumerate(videos) for action in chosen(video.actions)]
     name = "the given annotations" if isinstance(source, Mapping) else str(source)
     if not actions:
         known = ", ".join(sorted({video.subset for video in annotations.values()}))
@@ -92,6 +101,17 @@ def read_ground_truth(source: Source, subset: str, blocked: Names = ()) -> Groun
         np.array([n for n, _ in actions], dtype=np.int64),
         np.array([labels[action.label] for _, action in actions], dtype=np.int64),
     )
+
+
+def _without_twins(actions: Iterable[Action]) -> list[Action]:
+    kept: list[Action] = []
+    for start, end, label in actions:
+        twins = (
+            abs(start - a) <= TWINS and abs(end - b) <= TWINS for a, b, c in kept if c == label
+        )
+        if end > start and not any(twins):
+            kept.append(Action(start, end, label))
+    return kept
 
 
 def read_predictions(
@@ -117,7 +137,7 @@ def read_predictions(
     try:
         flat = [item for items in results.values() for item in items]
         segments, scores, labels = _columns(flat, with_labels)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         _refuse_malformed(name, results, with_labels)
     counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
@@ -158,7 +178,7 @@ def as_numbers(values: Sequence[float]) -> NDArray[np.float64]:
     """Return a sequence of numbers as an array; anything else becomes an empty one."""
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.zeros(0)
     return array if array.ndim == 1 else np.zeros(0)
 
@@ -219,7 +239,7 @@ def _blocked_names(blocked: Names) -> frozenset[str]:
         return frozenset(read_names(Path(blocked)))
     names = list(blocked)
     if isinstance(blocked, Mapping) or not _are_texts(names):
-        raise InputError(f"blocked is {blocked!r}, not a list of video names.")
+        raise InputError(f"blocked is {short(blocked)}, not a list of video names.")
     return frozenset(names)
 
 
@@ -251,10 +271,10 @@ def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) 
         for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
             try:
                 _columns([item], with_labels)
-            except (KeyError, TypeError, ValueError, IndexError):
+            except (LookupError, TypeError, ValueError, OverflowError):
                 raise InputError(
-                    f"{name}: video {video!r}, prediction {number} is malformed: {item!r}; it needs"
-                    " a segment of two numbers, start before end, a score and a label."
+                    f"{name}: video {video!r}, prediction {number} is malformed: {short(item)};"
+                    " it needs a segment of two numbers, start before end, a score and a label."
                 ) from None
     raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etadlite.evaluation.arrays import (
+    Duplicates,
     GroundTruth,
     Names,
     Predictions,
@@ -45,6 +46,7 @@ def mean_average_precision(
     subset: str,  # for example "validation"
     tiou: Sequence[float],  # thresholds above 0 and up to 1
     blocked: Names = (),  # videos to leave out on both sides, or the path of a JSON list of them
+    duplicates: Duplicates = "keep",  # see `read_ground_truth`
 ) -> AveragePrecision:
     """Compute interpolated mean average precision over the classes of the ground truth.
 
@@ -64,7 +66,7 @@ def mean_average_precision(
         PredictionWarning: predictions of no length, which count as false positives.
     """
     thresholds = check_tiou(tiou)
-    truth = read_ground_truth(ground_truth, subset, blocked)
+    truth = read_ground_truth(ground_truth, subset, blocked, duplicates)
     ranked = rank_by_class(read_predictions(predictions, truth))
     holder = match_predictions(truth, ranked, thresholds)
     per_class = precision_of(truth.label, ranked.label, holder, len(truth.labels))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from etadlite.base.errors import InputError
 from etadlite.evaluation.arrays import (
+    Duplicates,
     Names,
     Source,
     as_numbers,
@@ -46,6 +47,7 @@ def breakdown(
     tiou: Sequence[float],
     edges: Sequence[float] = (30.0, 60.0, 120.0, 180.0),  # four ascending lengths in seconds
     blocked: Names = (),
+    duplicates: Duplicates = "keep",  # see `read_ground_truth`
 ) -> Breakdown:
     """Compute average precision and recall by class and by length of the action.
 
@@ -63,7 +65,7 @@ def breakdown(
     thresholds, bounds = check_tiou(tiou), as_numbers(edges)
     if bounds.shape != (4,) or not (np.diff(bounds) > 0).all():
         raise InputError(f"edges are {edges!r}; give four ascending lengths in seconds.")
-    truth = read_ground_truth(ground_truth, subset, blocked)
+    truth = read_ground_truth(ground_truth, subset, blocked, duplicates)
     ranked = rank_by_class(read_predictions(predictions, truth))
     holder = match_predictions(truth, ranked, thresholds)
     n_classes = len(truth.labels)

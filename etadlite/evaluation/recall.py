@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from etadlite.base.errors import InputError
 from etadlite.evaluation.arrays import (
+    Duplicates,
     Names,
     Source,
     as_published,
@@ -40,6 +41,7 @@ def average_recall(
     tiou: Sequence[float],
     proposals: Sequence[int] = (1, 5, 10, 100),  # the numbers AN, each at least 1
     blocked: Names = (),
+    duplicates: Duplicates = "keep",  # see `read_ground_truth`
 ) -> AverageRecall:
     """Compute average recall at AN proposals per video, AR@AN, without regard to labels.
 
@@ -57,7 +59,7 @@ def average_recall(
     amounts = np.asarray(proposals)
     if amounts.ndim != 1 or not amounts.size or amounts.dtype.kind not in "iu" or amounts.min() < 1:
         raise InputError(f"proposals is {proposals!r}; give one or more whole numbers above 0.")
-    truth = read_ground_truth(ground_truth, subset, blocked)
+    truth = read_ground_truth(ground_truth, subset, blocked, duplicates)
     ranked = read_predictions(predictions, truth, with_labels=False)
     ranked = ranked.rows(np.lexsort((-ranked.scores, ranked.video)))
     rank = np.arange(len(ranked.video)) - np.searchsorted(ranked.video, ranked.video)

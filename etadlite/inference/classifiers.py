@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import read_json
+from etadlite.base.names import Names
 from etadlite.config import InferenceSettings
 
 _NUMBERS = (7, 9, 12, 21, 22, 23, 24, 26, 31, 33, 36, 40, 45, 51, 68, 79, 85, 92, 93, 97)
@@ -29,7 +30,7 @@ class LabelScores:
     They are given as video name -> scores, with the `labels` in the order of the scores, or as a
     JSON file ``{"results": {video: scores}, "class": names}``, such as CUHK's
     (`cuhk_val_simp_share.json`, `cuhk_val_simp_7.json`, which BMN and G-TAD distribute). A name
-    with ActivityNet's prefix "v_" is found without it too, as these files need.
+    is found in any form, such as without ActivityNet's prefix "v_", as these files need.
 
     Raises:
         InputError: the file cannot be read or has another structure.
@@ -41,7 +42,7 @@ class LabelScores:
         if isinstance(scores, str | Path):
             self.source = str(scores)
             scores, labels = _read_scores(Path(scores))
-        self.scores, self.labels = scores, list(labels)
+        self.scores, self.labels, self._names = scores, list(labels), Names(scores)
 
     def top(self, video: str, k: int) -> list[tuple[str, float]]:
         """Return the k best classes of a video with their scores, best first.
@@ -58,12 +59,13 @@ class LabelScores:
         return [(self.labels[i], float(scores[i])) for i in order]
 
     def _of(self, video: str) -> NDArray[np.float64]:
-        name = video if video in self.scores else video.removeprefix("v_")
-        if name not in self.scores:
-            raise InputError(f"{self.source}: no scores for video {video!r}; add them.")
+        names = [video] if video in self.scores else self._names.like(video)
+        if len(names) != 1:
+            found = " and ".join(names) or "none"
+            raise InputError(f"{self.source}: no scores for video {video!r} ({found}); add them.")
         try:
-            values = np.asarray(self.scores[name], dtype=np.float64)
-        except (TypeError, ValueError):
+            values = np.asarray(self.scores[names[0]], dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
             values = np.zeros(0)
         if values.shape != (len(self.labels),) or not np.isfinite(values).all():
             raise InputError(
@@ -84,10 +86,8 @@ class UntrimmedNet(LabelScores):
     """
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            rows = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: cannot be read as .npy ({error}); check the path.") from None
+        with damage_named(f"{path}: cannot be read as .npy", "check the path."):
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
         fits = isinstance(rows, np.ndarray) and rows.shape[1:] == (UCF101_CLASSES,)
         if not fits or rows.dtype.kind != "f" or not np.isfinite(rows).all():
             raise InputError(f"{path}: not finite scores [videos, {UCF101_CLASSES}]; check it.")

@@ -13,7 +13,6 @@ from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.data.timegrid import TimeGrid
 from etadlite.detector import DetectorOutput
-from etadlite.inference.merge import merge_windows
 from etadlite.inference.postprocess import fuse_classes, score_segments
 from etadlite.model.system import System
 
@@ -121,6 +120,8 @@ def predict_batches(
         name, reason = next(iter(unreadable.items()))
         raise InputError(f"none of the {len(unreadable)} test videos can be read; {name}: {reason}")
     if settings.data.window_stride is not None:
+        from etadlite.inference.merge import merge_windows  # few runs need it
+
         results = {
             name: merge_windows(detections, durations[name], settings.inference)
             for name, detections in results.items()

@@ -17,7 +17,6 @@ from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.windows import windows_of
 from etadlite.inference.detect import detections_of
-from etadlite.inference.merge import merge_windows
 from etadlite.model.system import System
 
 UNEVEN = 0.1  # seconds off an even rate that frames may lie; containers round times to hundredths
@@ -51,6 +50,8 @@ def predict(video: Path | Video, system: System, settings: Settings) -> list[dic
     for frames, grid in _inputs(video, settings.data):
         found += detections_of(system(frames[None]), [grid], settings)[0]
     if settings.data.window_stride is not None:
+        from etadlite.inference.merge import merge_windows  # few runs need it
+
         found = merge_windows(found, video.info.duration, settings.inference)
     if video.unevenness <= UNEVEN:
         return found

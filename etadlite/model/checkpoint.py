@@ -6,7 +6,7 @@ from typing import Any
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly, load_weights, save_weights
 from etadlite.config import Settings, flat, read_settings
-from etadlite.model.system import System
+from etadlite.model.system import System, require_room
 
 
 def save_checkpoint(path: Path, system: System, settings: Settings) -> None:
@@ -45,6 +45,7 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
         ]
         if different:
             raise InputError(f"{path} is a checkpoint of another config: {'; '.join(different)}")
+    require_room(settings)
     system = System(settings, pretrained=False)
     load_exactly(system, weights, str(path))
     return system

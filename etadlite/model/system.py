@@ -1,13 +1,14 @@
 """The system: an encoder, unless features are given, and a detector."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.devices import use_bf16
+from etadlite.base.devices import require_memory, use_bf16
 from etadlite.base.draws import Draws
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.config import Settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
 from etadlite.encoders.build import build_encoder
@@ -32,18 +33,8 @@ class System(nn.Module):
         self.encoder = None  # where features are given; else a `SequentialEncoder`
         if settings.data.features is None:
             self.encoder = _sequential_encoder(settings, pretrained=pretrained)
-        detector = settings.detector
-        self.detector = ETADDetector(
-            detector.in_channels,
-            width=detector.width,
-            layout=detector.layout,
-            roi_size=detector.roi_size,
-            hidden=detector.hidden,
-            head=detector.head,
-            num_stages=len(settings.losses.stage_positive_iou),
-            num_classes=len(detector.classes),
-        )
-        proposals = valid_proposals(settings.data.snippets, detector.max_duration)
+        self.detector = _detector(settings)
+        proposals = valid_proposals(settings.data.snippets, settings.detector.max_duration)
         self.register_buffer("proposals", proposals, persistent=False)
 
     def features(
@@ -80,6 +71,38 @@ class System(nn.Module):
         bf16 = self.detector_precision == "bf16"
         with torch.autocast(features.device.type, torch.bfloat16, enabled=bf16):
             return self.detector(features, proposals)
+
+
+def require_room(settings: Settings) -> None:
+    """Refuse a system of which memory cannot hold weights, proposals and the input of one video.
+
+    Raises:
+        InputError: it names the settings, and the memory that they need at least.
+    """
+    data, detector = settings.data, settings.detector
+    with damage_named("the detector cannot be built", "make it smaller"), torch.device("meta"):
+        weights = sum(value.numel() for value in _detector(settings).parameters())
+    snippet = 4 * detector.in_channels + 24 * detector.max_duration  # features, map of proposals
+    if data.features is None:
+        snippet += 3 * data.frames * prod(data.decode_size)
+    sizes = f"data.snippets={data.snippets}, data.frames={data.frames}, data.decode_size="
+    sizes += f"{list(data.decode_size)}, detector.max_duration={detector.max_duration} and "
+    sizes += f"detector.width={detector.width} need memory"
+    require_memory(4 * weights + data.snippets * snippet, sizes)
+
+
+def _detector(settings: Settings) -> ETADDetector:
+    detector = settings.detector
+    return ETADDetector(
+        detector.in_channels,
+        width=detector.width,
+        layout=detector.layout,
+        roi_size=detector.roi_size,
+        hidden=detector.hidden,
+        head=detector.head,
+        num_stages=len(settings.losses.stage_positive_iou),
+        num_classes=len(detector.classes),
+    )
 
 
 def _sequential_encoder(settings: Settings, *, pretrained: bool) -> SequentialEncoder:

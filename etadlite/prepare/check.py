@@ -15,7 +15,8 @@ from tqdm import tqdm
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
 from etadlite.data.features import FeatureShapeError, as_features, open_features
-from etadlite.data.manifest import CheckedFile, manifest_file, read_manifest, write_manifest
+from etadlite.data.manifest import CheckedFile, read_manifest, write_manifest
+from etadlite.data.split import manifest_file
 from etadlite.data.video import Video
 from etadlite.prepare.findings import SHOWN, DataFolder, Finding, find_all
 from etadlite.prepare.isolated import in_processes
@@ -161,7 +162,7 @@ def examine_features(
     def examine(path: Path) -> tuple[str, CheckedFile]:
         file = _as_found(path)
         try:
-            array = open_features(path, how["channels"], on_disk=True)
+            array = open_features(path, how["channels"])
             if how["deep"]:
                 as_features(array, path)
         except InputError as error:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
-from zipfile import is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from etadlite.base.devices import require_memory
 from etadlite.base.errors import InputError
 from etadlite.base.weights import checksum, load_weights, save_weights
 from etadlite.config import EncoderSettings
@@ -103,6 +104,7 @@ def read_published(path: str | Path, encoder: str | None = None) -> Published:
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
+    _refuse_inflation(Path(path), weights)
     known = encoder or transformers_video.recognise(weights) or torchvision_video.recognise(weights)
     if known is not None:
         if known in torchvision_video.NAMES:
@@ -170,12 +172,28 @@ def _build(family: str, weights: Mapping[str, Tensor]) -> Published:
     return Published(family, detector, from_tsp(beside, prefix=parallel + prefix))
 
 
+def _refuse_inflation(path: Path, weights: Mapping[str, Any]) -> None:
+    """Refuse weights that need more memory than their file can hold, before a model is built."""
+    tensors = [value for value in weights.values() if isinstance(value, Tensor)]
+    asked, held = sum(t.numel() * t.element_size() for t in tensors), path.stat().st_size
+    if asked > 2 * held:  # weights that several names share stand once in the file
+        raise InputError(
+            f"{path} has {held:,} bytes, but its weights ask for {asked / 2**30:,.1f} GiB of "
+            "memory; fetch it again from where it was published"
+        )
+
+
 def _load_without_code(path: Path) -> Mapping[str, Any]:
     """Return the outer mapping of a file of `torch.save`."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; check the path")
     remedy = 'save {"state_dict": its weights} alone where it comes from, and convert that file'
     try:
+        if is_zipfile(path):
+            with ZipFile(path) as packed:
+                unpacked = sum(entry.file_size for entry in packed.infolist())
+            if unpacked > 2 * path.stat().st_size:  # `torch.save` does not compress
+                require_memory(unpacked, f"{path} unpacks to weights")
         # TSP's files hold the arguments of their training in a namespace, which is harmless.
         with safe_globals([argparse.Namespace]):
             try:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from etadlite.base.devices import resolve_device
 from etadlite.base.distributed import local_device, torchrun_rank
 from etadlite.base.errors import InputError
-from etadlite.base.files import claim_folder
+from etadlite.base.folders import claim_folder
 from etadlite.base.weights import fingerprint
 from etadlite.config import DataSettings, Settings
 from etadlite.data.datasets import VideoDataset, centre_crop
@@ -23,7 +23,7 @@ from etadlite.data.features import feature_file, write_features
 from etadlite.data.loading import Readable, collate_readable, raise_errors
 from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video
-from etadlite.data.video_files import videos_in
+from etadlite.data.video_folders import videos_in
 from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks
 

@@ -5,16 +5,20 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from etadlite.base.errors import InputError, nearest
+from etadlite.base.files import is_draft
+from etadlite.base.names import Names, loosest
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
-from etadlite.data.features import find_features
+from etadlite.data.features import FEATURE_SUFFIXES, feature_files
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
-from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
+from etadlite.data.video_files import USUAL, is_video, video_files
+from etadlite.data.video_folders import why_no_video
 
 SHOWN = 3  # items of a finding that are printed
 # A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
@@ -68,21 +72,27 @@ class DataFolder:
                 f"{folder}: there is no such folder; get the data, or correct its name"
             )
         self.folder, self.is_features = folder, data.features is not None
-        self.suffixes = (".npy",) if self.is_features else VIDEO_SUFFIXES
+        self.suffixes = FEATURE_SUFFIXES if self.is_features else tuple(USUAL)
         self.protocol = PROTOCOLS.get(settings.name)
         splits = {"training": True, "test": False}
         self.splits = {name: read_split(data, training=flag) for name, flag in splits.items()}
         self.videos = {video.name: video for split in self.splits.values() for video in split}
-        find = find_features if self.is_features else video_file
-        # name of a video of a split -> its file
-        self.paths = {name: path for name in self.videos if (path := find(folder, name))}
+        find = feature_files if self.is_features else video_files
+        # name of a video of a split -> its file; the first if there are two
+        self.paths = {name: files[0] for name in self.videos if (files := find(folder, name))}
         self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
-        finished = (name for name in self.names if not is_draft(name))
-        self.present = [name for name in finished if name.lower().endswith(self.suffixes)]
+        finished = [name for name in self.names if not is_draft(name) and name[0] != "."]
+        self.present = [name for name in finished if self.is_of_its_kind(name)]
+        self.others = sorted(set(finished) - set(self.present))
         self.used = {path.name for path in self.paths.values()}  # by annotated videos
         if self.is_features:  # further views lie beside the first
             stems = {path.stem for path in self.paths.values()}
             self.used |= {name for name in self.present if without_view(name) in stems}
+
+    def is_of_its_kind(self, name: str) -> bool:
+        """Return True if a file of the folder holds features, or is a video."""
+        named_so = name.lower().endswith(self.suffixes)
+        return named_so or not (self.is_features or not is_video(self.folder / name))
 
 
 def find_all(
@@ -184,12 +194,12 @@ def broken_files(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
 def wrong_names(data: DataFolder) -> Iterator[Finding]:
     """Find files without an annotated video; some may belong to a video without a file."""
     annotations, as_published = data.settings.annotations, data.settings.as_published
-    known = read_annotations(annotations, as_published=as_published).keys()  # of all subsets
+    known = Names(read_annotations(annotations, as_published=as_published))  # of all subsets
     by_key = {_key(name): name for name in data.videos.keys() - data.paths.keys()}
     near, far = [], []
     for name in data.present:
         stem = without_view(name)
-        if name in data.used or known & {stem, stem.removeprefix("v_")}:
+        if name in data.used or known.like(stem):
             continue
         meant = by_key.get(_key(name))
         if meant is None and len(near) + len(far) < SHOWN:  # slow, so only if it is printed
@@ -200,6 +210,10 @@ def wrong_names(data: DataFolder) -> Iterator[Finding]:
             far.append(name)
     yield Finding("files of another name", near, "rename them to NAME + suffix")
     yield Finding("files nobody annotated", far, "they are not used", problem=False)
+    if data.is_features:
+        return
+    why = [f"{name}: {why_no_video(data.folder / name)}" for name in data.others]
+    yield Finding("files that are no videos", why, "they are not used", problem=False)
 
 
 def half_converted(data: DataFolder, files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
@@ -264,10 +278,10 @@ def compare_lengths(
 
 def double_files(data: DataFolder) -> Finding:
     """Find videos that have two files."""
-    by_stem = defaultdict(list)
+    by_name = defaultdict(list)
     for name in data.present:
-        by_stem[name.rpartition(".")[0]].append(name)
-    files = [by_stem.get(name, []) + by_stem.get(f"v_{name}", []) for name in data.videos]
+        by_name[loosest(Path(name).stem)].append(name)
+    files = (by_name[loosest(name)] for name in data.videos)
     double = [" and ".join(names) for names in files if len(names) > 1]
     remedy = "keep one of each, so that it is clear which one is read"
     return Finding("videos with two files", double, remedy)
@@ -297,17 +311,12 @@ def equal_files(data: DataFolder, files: Mapping[str, CheckedFile]) -> Finding:
     return Finding("equal files under several names", items, remedy, problem=False)
 
 
-def is_draft(name: str) -> bool:
-    """Return True for a draft of `written_whole` or an unfinished download."""
-    return name.endswith(".part") or re.search(r"\.\d+\.part\.\w+$", name) is not None
-
-
 def without_view(name: str) -> str:
     """Return the video's name in a file's name, without suffix and number of the view."""
-    return re.sub(r"\.\d+$", "", name.rpartition(".")[0])
+    return re.sub(r"\.\d+$", "", Path(name).stem)
 
 
 def _key(name: str) -> str:
     """Return a name without prefix, suffixes, upper case and separators, which are mixed up."""
-    bare = re.sub(r"(\.(npy|mp4|mkv|webm|avi|mov|\d+))+$", "", name).removeprefix("v_")
-    return re.sub(r"[^a-z0-9]", "", bare.casefold())
+    bare = re.sub(r"(\.(np[yz]|h5|hdf5|mp4|mkv|webm|avi|mov|\d+))+$", "", name)
+    return re.sub(r"[\W_]", "", bare.removeprefix("v_").casefold())

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from etadlite.base.errors import InputError
+from etadlite.base.processes import end_with_parent
 
 START_SECONDS = 600.0  # time limit for the start of a process, which is slow on a busy machine
 
@@ -85,6 +86,7 @@ class _Worker:
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     """Answer every item that comes through the pipe; runs in the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+    end_with_parent()
     while True:
         try:
             item = connection.recv()

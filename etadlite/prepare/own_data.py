@@ -5,7 +5,7 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, log2
 from pathlib import Path
@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
+from etadlite.base.names import Names
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.data.annotations import TOLERANCE, Action
 from etadlite.data.video import Video, VideoInfo
-from etadlite.data.video_files import is_video, videos_in
+from etadlite.data.video_files import is_video
+from etadlite.data.video_folders import videos_in
 from etadlite.detector import valid_proposals
 from etadlite.inference.predict import UNEVEN
 from etadlite.prepare.choose_encoder import TINY, Wish, choose
@@ -102,6 +104,7 @@ def init_dataset(
     is_below = below.is_dir() and not any(map(is_video, folder.iterdir()))
     files = videos_in(below if is_below else folder)
     rows = [row for path in annotations for row in read_rows(path, options.tier)]
+    rows = _of_files(rows, files)
     opened, broken = _open_all(files, progress)
     found, wrong = _usable(rows, files, opened, options.fps)
     problems = broken + wrong
@@ -120,6 +123,11 @@ def init_dataset(
     subsets = given or split_videos(classes, options.validation, seed)
     videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
     notes = [*_repetitions(found, actions), *_notes(videos, files)]
+    if options.fps is None and any(row.in_frames for row in rows):
+        notes.append(
+            "times in frames are read at each video's own rate; if they were counted at another, "
+            "such as Label Studio's frameRate (24 unless it is set), give it with --fps"
+        )
     if not given and any(row.subset for row in rows if row.video in actions):
         notes.append(
             "the subsets of the annotations are not used: they do not put every video into either "
@@ -258,6 +266,22 @@ def _open_all(files: Mapping[str, Path], progress: bool) -> tuple[dict[str, Vide
         except InputError as error:
             problems.append(str(error))
     return opened, problems
+
+
+def _of_files(rows: Sequence[ImportedAction], files: Mapping[str, Path]) -> list[ImportedAction]:
+    """Return the rows with the names that their videos have among the files, in whatever form."""
+    names = {path.name: name for name, path in files.items()} | {name: name for name in files}
+    known, found = Names(names), []
+    for row in rows:
+        like = known.like(row.video) or known.like(row.also)
+        meant = sorted({names[name] for name in like})
+        if len(meant) == 1:
+            row = replace(row, video=meant[0])  # noqa: PLW2901
+        elif meant:
+            problem = f'"{row.video}" may be {" or ".join(meant)}; rename one of them'
+            row = replace(row, problem=row.problem or problem)  # noqa: PLW2901
+        found.append(row)
+    return found
 
 
 def _usable(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.config import Settings
 from etadlite.prepare.doctor import examine
@@ -12,7 +12,7 @@ from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.report import RunReport, report_record, results_table
-from etadlite.viz.curves import Reports, draw_ablation
+from etadlite.viz.ablation import Reports, draw_ablation
 from etadlite.viz.style import save
 
 ALL = "all"  # the strategy at ratio 1, where there is nothing to choose
@@ -90,7 +90,8 @@ def _write(what: str, reports: Reports, out: Path, machine: dict[str, str]) -> N
         for run in found
     ]
     write_json(out / f"{what}.json", {"machine": machine, "runs": runs})
-    save(draw_ablation(reports, title=f"Sampled {what}"), out / f"{what}.png")
+    with never_fatal("the picture"):
+        save(draw_ablation(reports, title=f"Sampled {what}"), out / f"{what}.png")
 
 
 def _name(strategy: str, ratio: float) -> str:

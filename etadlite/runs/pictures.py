@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from etadlite.base.names import inside
 from etadlite.config import DataSettings, Settings
 from etadlite.data.split import read_split
 from etadlite.data.video import Video
@@ -46,7 +47,7 @@ def draw_test_videos(
             title=f"test video {video.name}",
             labels=settings.detector.classes,
         )
-        paths.append(save(figure, folder / f"timeline_{video.name}.png"))
+        paths.append(save(figure, inside(folder, f"timeline_{video.name}.png")))
     return paths
 
 

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from av.error import FFmpegError
 from tqdm import tqdm
 
 from etadlite.base.devices import resolve_device
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
+from etadlite.base.folders import require_writable
+from etadlite.base.names import spreadsheet_safe
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning
-from etadlite.data.video_files import videos_in
+from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment
@@ -54,6 +55,7 @@ def predict_videos(
         raise InputError(f"{out} is the folder of the videos: choose another --out for the results")
     settings = checkpoint_settings(checkpoint)
     system = load_checkpoint(checkpoint, settings).to(resolve_device(device))
+    require_writable(out)
     trained = None if settings.data.window_stride else longest_trained(settings)
     found: dict[str, Detections] = {}
     failed: dict[Path, str] = {}
@@ -64,14 +66,15 @@ def predict_videos(
                 video = Video(path)
                 _warn_of_length(video, trained, settings.data.snippets)
                 kept = [d for d in predict(video, system, settings) if d["score"] >= threshold]
-                _draw(video, kept, out, settings.detector.classes, annotate=annotate)
-            except (InputError, FFmpegError) as error:
+            except InputError as error:
                 failed[path] = str(error)
                 if len(files) > 1:
                     bar.clear()
                     print(f"error: {error}", file=sys.stderr)
             else:
                 found[path.stem] = kept
+                with never_fatal(f"the pictures of {path.name}"):
+                    _draw(video, kept, out, settings.detector.classes, annotate=annotate)
                 bar.clear()
                 log(_in_words(path, kept))
     finally:
@@ -106,7 +109,8 @@ def _write_csv(path: Path, found: dict[str, Detections]) -> None:
         for name, detections in found.items():
             for item in detections:
                 times = [f"{time:.3f}" for time in item["segment"]]
-                rows.writerow([name, *times, item["label"], f"{item['score']:.4f}"])
+                safe, label = spreadsheet_safe(name), spreadsheet_safe(item["label"])
+                rows.writerow([safe, *times, label, f"{item['score']:.4f}"])
 
 
 def _draw(

@@ -13,8 +13,9 @@ from itertools import count
 from pathlib import Path
 
 from etadlite.base import distributed
-from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.files import disk_is_full, read_json, write_json, written_whole
+from etadlite.base.errors import InputError, StoppedError, never_fatal
+from etadlite.base.files import disk_is_full, read_json, read_text, write_json, written_whole
+from etadlite.base.folders import used_alone
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.testing import EpochTests
@@ -36,7 +37,8 @@ def run_training(
     `folder` is the run directory, or a function that makes it, which is called once data and
     settings are known to be usable. `resume` continues the run in the folder. Its settings must be
     the same, except those that say where things lie and how they are computed. A finished run is
-    only reported; a run without a state begins anew.
+    only reported; a run without a state begins anew. Without `resume`, a folder with a state of
+    exactly these settings is gone on with, and any other begins anew.
 
     Raises:
         InputError: the data or the settings cannot be used, or the folder holds another run.
@@ -44,7 +46,7 @@ def run_training(
     """
     # 1. The run to resume.
     state = None
-    if resume:
+    if resume or (isinstance(folder, Path) and _stopped(settings, folder)):
         folder = _run_to_resume(folder, settings)
         if (folder / "report.json").exists():
             return read_report(folder) if distributed.is_first() else None
@@ -66,39 +68,50 @@ def run_training(
     if not distributed.is_first():
         run(training, data, after_epoch=tests, folder=place)
         return None
-    _make_ready(place, settings, keep=training.progress.records if state else None)
-    # 4. The training, with a test after the last epoch at least.
-    try:
-        with Recorder(place, training.progress.steps) as recorder:
-            log = recorder.log
-            run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
-    except StoppedError:
-        if failed := training.progress.failed:
-            with suppress(OSError):
-                write_json(place / "failed_videos.json", {"training": failed})
-        raise
-    except InputError:
-        if place is not folder and not training.progress.steps:  # it never began
-            shutil.rmtree(place)
-        raise
-    # 5. Predictions, pictures and report.
-    try:
-        return _finish(training, tests, place)
-    except OSError as error:
-        if not disk_is_full(error):
+    place.mkdir(parents=True, exist_ok=True)
+    with used_alone(place):
+        _make_ready(place, settings, keep=training.progress.records if state else None)
+        # 4. The training, with a test after the last epoch at least.
+        try:
+            with Recorder(place, training.progress.steps) as recorder:
+                log = recorder.log
+                run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
+        except StoppedError:
+            if failed := training.progress.failed:
+                with suppress(OSError):
+                    write_json(place / "failed_videos.json", {"training": failed})
             raise
-        raise StoppedError(
-            f"the disk of {error.filename or place} is full; the training is complete, and "
-            f"{place} goes on from its last test",
-            folder=place,
-        ) from error
+        except InputError:
+            if place is not folder and not training.progress.steps:  # it never began
+                shutil.rmtree(place)
+            raise
+        # 5. Predictions, pictures and report.
+        try:
+            return _finish(training, tests, place)
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            raise StoppedError(
+                f"the disk of {error.filename or place} is full; the training is complete, and "
+                f"{place} goes on from its last test",
+                folder=place,
+            ) from error
 
 
 def finished(settings: Settings, folder: Path) -> bool:
     """Return True if the folder holds a finished run of exactly these settings."""
-    config = folder / "config.json"
-    whole = (folder / "report.json").exists() and config.exists()
-    return whole and read_json(config, "settings file of a run") == settings.model_dump(mode="json")
+    return (folder / "report.json").exists() and _has_settings(settings, folder)
+
+
+def _stopped(settings: Settings, folder: Path) -> bool:
+    """Return True if the folder holds a run of exactly these settings that can go on."""
+    state = (folder / STATE).exists() and not (folder / "report.json").exists()
+    return state and _has_settings(settings, folder)
+
+
+def _has_settings(settings: Settings, folder: Path) -> bool:
+    path, wanted = folder / "config.json", settings.model_dump(mode="json")
+    return path.exists() and read_json(path, "settings file of a run") == wanted
 
 
 def new_run_folder(root: Path, name: str) -> Path:
@@ -139,7 +152,6 @@ def _explain_memory(settings: Settings, chunks: Sequence[int]) -> str:
 
 def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
     """Make a run directory for a new training, or go back to its first `keep` records."""
-    folder.mkdir(parents=True, exist_ok=True)
     for draft in folder.glob("*.part.*"):  # of a process that was killed
         draft.unlink()
     (folder / "report.json").unlink(missing_ok=True)
@@ -149,7 +161,7 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         write_json(folder / "config.json", settings.model_dump(mode="json"))
     else:
-        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = read_text(folder / "metrics.jsonl", "record of a run").splitlines(keepends=True)
         with written_whole(folder / "metrics.jsonl") as draft:
             draft.write_text("".join(lines[:keep]))
 
@@ -163,8 +175,9 @@ def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
     if any(unreadable.values()):
         write_json(folder / "failed_videos.json", unreadable)
     write_json(folder / "predictions.json", tests.predictions)
-    draw_run_curves({training.settings.name: folder}, pictures / "curves.png")
-    draw_test_videos(training.settings, {"detected": tests.predictions}, pictures)
+    with never_fatal("the pictures"):
+        draw_run_curves({training.settings.name: folder}, pictures / "curves.png")
+        draw_test_videos(training.settings, {"detected": tests.predictions}, pictures)
     report = RunReport(
         folder,
         tuple(tests.precision.tiou.tolist()),

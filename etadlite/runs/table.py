@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 from etadlite.config import flat
@@ -28,10 +28,13 @@ class RunLine:
     settings: Mapping[str, Any]  # section.key -> value
     records: Sequence[Mapping[str, Any]]  # of metrics.jsonl
     report: RunReport | None  # None until the run is finished
+    problem: str = ""  # why its files cannot be read; empty if they can
 
     @property
     def state(self) -> str:
         """Say whether the run is finished, or how far it is."""
+        if self.problem:
+            return "broken"
         if self.report is not None:
             return "finished"
         epoch = max((record.get("epoch", 0) for record in self.records), default=0)
@@ -47,7 +50,10 @@ class RunLine:
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunLine]:
-    """Find all runs in and below the folders, by path; raise `InputError` if a folder has none."""
+    """Find all runs in and below the folders, by path; raise `InputError` if a folder has none.
+
+    A run whose files are broken has a `problem`.
+    """
     folders: dict[Path, None] = {}
     for root in roots:
         if not root.is_dir():
@@ -79,7 +85,7 @@ def runs_table(runs: Sequence[RunLine]) -> str:
             memory = f"{run.report.peak_activation_bytes / 2**20:.1f} MiB"
             costs = (f"{seconds:.3f}", f"{seconds * steps / 60:.1f}", memory)
         score = "" if run.average is None else f"{100 * run.average:.1f}"
-        changes = " ".join(_changes(run.settings, alike))
+        changes = run.problem or " ".join(_changes(run.settings, alike))
         rows.append((str(run.folder), run.state, score, *costs, changes))
     width = max(len(row[-1]) for row in rows)  # the last column is aligned to the left as well
     return aligned([(*row[:-1], row[-1].ljust(width)) for row in rows], left=2)
@@ -106,8 +112,14 @@ def _changes(settings: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) ->
 
 def _read(folder: Path) -> RunLine:
     config = folder / "config.json"
-    settings = read_json(config, "settings file of a run", "delete that run or copy it again")
-    if not isinstance(settings, dict):
-        raise InputError(f"{config} holds no JSON object; delete that run or copy it again")
-    report = read_report(folder) if (folder / "report.json").exists() else None
-    return RunLine(folder, flat(settings), read_metrics(folder), report)
+    try:
+        settings = read_json(config, "settings file of a run", "delete that run or copy it again")
+        if not isinstance(settings, dict):
+            raise InputError(f"{config} holds no JSON object; delete that run or copy it again")
+        report = read_report(folder) if (folder / "report.json").exists() else None
+        run = RunLine(folder, flat(settings), read_metrics(folder), report)
+        with damage_named(f"{folder} holds records of another form", "delete that run"):
+            runs_table([run])
+    except InputError as error:
+        return RunLine(folder, {}, (), None, str(error))
+    return run

@@ -6,14 +6,15 @@ from typing import Any
 
 from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory, resolve_device
-from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.errors import InputError, StoppedError, never_fatal
 from etadlite.base.files import write_json
+from etadlite.base.folders import require_writable
 from etadlite.config import Settings
 from etadlite.data.annotations import labels_of, read_annotations
 from etadlite.data.datasets import AnnotatedVideos
 from etadlite.data.split import read_split
 from etadlite.evaluation import AveragePrecision, mean_average_precision
-from etadlite.inference.classifiers import classes_of_videos
+from etadlite.evaluation.arrays import read_ground_truth
 from etadlite.inference.detect import predict_batches
 from etadlite.model.system import System
 from etadlite.runs.pictures import draw_test_videos
@@ -58,6 +59,9 @@ class EpochTests:
         with distributed.raise_together():
             self.data = open_split(settings, training=False)
             video_classes(settings, self.data)
+            # A test without any action could not be scored after the training.
+            data, duplicates = settings.data, settings.inference.duplicates
+            read_ground_truth(data.annotations, data.test_subset, data.blocked, duplicates)
 
     def __call__(self, system: System, epoch: int) -> dict[str, Any] | None:
         """Return the record of the test after an epoch; None if no test is due."""
@@ -93,12 +97,15 @@ def run_test(
     In all processes except the first, nothing is written and the result is None.
     """
     system.to(resolve_device(settings.device))
+    if distributed.is_first():
+        require_writable(folder)
     tested = test_system(system, settings, open_split(settings, training=False), progress=progress)
     if tested is None:
         return None
     predictions, precision = tested
     write_json(folder / "predictions.json", predictions)
-    draw_test_videos(settings, {"detected": predictions}, folder / "pictures")
+    with never_fatal("the pictures"):
+        draw_test_videos(settings, {"detected": predictions}, folder / "pictures")
     return precision
 
 
@@ -106,6 +113,10 @@ def video_classes(
     settings: Settings, data: AnnotatedVideos
 ) -> dict[str, list[tuple[str, float]]] | None:
     """Return the classes of a data set's videos, see `classes_of_videos`."""
+    if settings.inference.classifier is None:
+        return None
+    from etadlite.inference.classifiers import classes_of_videos  # few runs need it
+
     return classes_of_videos(settings.inference, [video.name for video in data.videos])
 
 
@@ -120,6 +131,7 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
     else:
         predictions = of_annotated_classes(predictions, truth)
     options = {"subset": data.test_subset, "tiou": settings.inference.tiou}
+    options["duplicates"] = settings.inference.duplicates
     return mean_average_precision(truth, predictions, **options, blocked=data.blocked)
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from etadlite.base.draws import Draws
 from etadlite.base.segments import tiou
-from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
-from etadlite.sampling.farthest import farthest_points
 
 IOU_BINS = 5  # of equal width in `iou_balanced_proposals`
 CANDIDATES = 2  # random candidates per pick in `farthest_proposals` and `kdpp_proposals`
@@ -96,6 +94,8 @@ def farthest_proposals(context: ProposalContext, count: int) -> Tensor:
     The distance is Euclidean in the centre and the logarithm of the length, both scaled to their
     range over the map, so that long and short proposals are covered alike.
     """
+    from etadlite.sampling.farthest import farthest_points  # few runs need it
+
     candidates = _some(context, min(CANDIDATES * count, len(context.proposals)))
     points = _points(context.proposals)[candidates].mT.contiguous()  # [B, 2, M]
     picked = farthest_points(points, torch.zeros_like(candidates[:, 0]), count)
@@ -109,6 +109,8 @@ def kdpp_proposals(context: ProposalContext, count: int) -> Tensor:
     are put into groups of neighbours, and an exact k-DPP picks an equal share of each group. The
     distance is that of `farthest_proposals`, and the similarity that of `kdpp_snippets`.
     """
+    from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp  # few runs need it
+
     size = min(CANDIDATES * count, len(context.proposals))
     candidates = _some(context, size)
     batch, groups = len(candidates), -(-size // GROUP)

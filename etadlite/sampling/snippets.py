@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from etadlite.base.draws import Draws
-from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp
-from etadlite.sampling.farthest import farthest_points
 
 LABEL_SHARE = 0.75  # of the picks, which a label strategy draws from its preferred snippets
 BOUNDARY_REACH = 1.5  # cells from a snippet to its boundary; as in the detector's targets
@@ -81,12 +79,16 @@ def block_snippets(context: SnippetContext, count: int) -> Tensor:
 
 def farthest_snippets(context: SnippetContext, count: int) -> Tensor:
     """Pick by farthest-point sampling on the features, from a random first snippet."""
+    from etadlite.sampling.farthest import farthest_points  # few runs need it
+
     first = (context.draws.rand() * context.snippets).long()
     return farthest_points(_finite(context.features), first, count).sort(dim=1).values
 
 
 def kdpp_snippets(context: SnippetContext, count: int) -> Tensor:
     """Pick by a k-DPP on the features: similar snippets are seldom picked together."""
+    from etadlite.sampling.dpp import gaussian_similarity, sample_kdpp  # few runs need it
+
     similarity = gaussian_similarity(_finite(context.features).mT)
     counts = torch.full((len(similarity),), count, device=similarity.device)
     picked = sample_kdpp(similarity, counts, context.draws.rand(2, context.snippets))

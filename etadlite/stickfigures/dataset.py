@@ -15,7 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import claim_folder, write_json, written_whole
+from etadlite.base.files import write_json, written_whole
+from etadlite.base.folders import claim_folder
+from etadlite.base.processes import end_with_parent
 from etadlite.stickfigures.classes import CLASSES, FPS
 from etadlite.stickfigures.motion import Motion, plan_clip, plan_video
 from etadlite.stickfigures.scene import STUDIO, TARGET, SceneSettings, render
@@ -130,7 +132,8 @@ def make_dataset(
         return annotations
     workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn) if workers > 1 else None
+    options = {"mp_context": spawn, "initializer": end_with_parent}
+    pool = ProcessPoolExecutor(workers, **options) if workers > 1 else None
     write = partial(_write_one, folder, seed=seed, size=size, scene=scene)
     with pool or nullcontext():
         written = pool.map(write, missing) if pool else map(write, missing)

@@ -37,10 +37,19 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        self.let_processes_end()  # a signal to the whole group ends those that load videos, too
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._nothing_to_lose:
             raise stopped_by(number)
+
+    def let_processes_end(self) -> None:
+        """Keep PyTorch from raising an error, perhaps within a step, when loading ones end.
+
+        It still finds out where it waits for them.
+        """
+        if self._before and hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

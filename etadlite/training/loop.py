@@ -21,10 +21,16 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
+from etadlite.data.loading import (
+    Readable,
+    TrainingOrder,
+    collate_readable,
+    raise_errors,
+    require_shared_memory,
+)
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
-from etadlite.model.system import System
+from etadlite.model.system import System, require_room
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
@@ -71,6 +77,7 @@ def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> Data
         collate_fn=collate_readable,
         num_workers=settings.data.workers,
         persistent_workers=training and settings.data.workers > 0,
+        timeout=60 * settings.training.patience_minutes if settings.data.workers else 0,
     )
 
 
@@ -120,6 +127,8 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     """
     device = resolve_device(settings.device)
     with distributed.raise_together():
+        require_room(settings)
+        require_shared_memory(settings.data, settings.training.batch_size)
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:
@@ -225,16 +234,22 @@ def _next_batches(
     at, order = training.progress, batches.batch_sampler
     assert isinstance(order, TrainingOrder)
     order.epoch, order.first_step = at.epoch, at.step
-    remaining = iter(batches)
+    remaining: Iterator[Batch] | None = None
     for _ in range(at.step, len(batches)):
-        batch, lost = collate([]), ""
+        batch, lost, asked = collate([]), "", time.monotonic()
         try:
-            batch = next(remaining)
+            if not interruption.received:
+                remaining = remaining or iter(batches)
+                batch = next(remaining)
         except InputError as error:
             lost = str(error)
         except (OSError, RuntimeError):
-            if not interruption.received:  # a signal may have ended the loading processes, too
+            # A signal may have ended the loading processes, too; or none of them answers.
+            if not interruption.received and time.monotonic() - asked < batches.timeout:
                 raise
+            if not interruption.received:
+                interruption.let_processes_end()
+                lost = _given_up(batches)
         new = {name: why for name, why in batch.failed.items() if name not in at.failed}
         signal, some_lost, some_new = distributed.all_reduce_max(
             interruption.received, bool(lost), bool(new)
@@ -255,6 +270,16 @@ def _next_batches(
                 f"than training.max_unreadable allows: {names}; {name}: {reason}",
             )
         yield batch
+
+
+def _given_up(batches: DataLoader) -> str:
+    """End the processes that load videos, and return what is wrong with them."""
+    for process in _LOADING:
+        process.kill()  # one that was stopped would not end otherwise
+    return (
+        f"the processes that load videos have not answered for {batches.timeout / 60:g} minutes; "
+        "set data.workers=0, or training.patience_minutes higher if the disk is that slow"
+    )
 
 
 def _too_many(training: Training, data: AnnotatedVideos) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.errors import damage_named
 from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 
@@ -40,10 +41,13 @@ def read_report(folder: Path) -> RunReport:
     Raises:
         InputError: the folder has no readable report.
     """
-    record = read_json(folder / "report.json", "report of a run")
-    scores = record.pop("mAP")
-    average = record.pop("average_mAP")
-    return RunReport(folder, tuple(map(float, scores)), tuple(scores.values()), average, **record)
+    path, remedy = folder / "report.json", "delete it, and resume the run"
+    record = read_json(path, "report of a run", remedy)
+    with damage_named(f"{path} is no report of a run", remedy):
+        scores = record.pop("mAP")
+        average = record.pop("average_mAP")
+        tiou, per_tiou = tuple(map(float, scores)), tuple(map(float, scores.values()))
+        return RunReport(folder, tiou, per_tiou, float(average), **record)
 
 
 def results_table(reports: Mapping[str, Sequence[RunReport]]) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from etadlite.evaluation.error_analysis import Breakdown
-from etadlite.viz.style import COLOURS, legend_outside, tidy
+from etadlite.viz.style import COLOURS, legend_outside, plain, tidy
 
 PRECISION, RECALL = COLOURS[0], COLOURS[1]
 ROWS = 50  # classes per column
@@ -33,7 +33,7 @@ def draw_breakdown(breakdown: Breakdown, edges: Sequence[float], *, title: str =
     legend_outside(figure, "lower center", handles=handles[::-1], labels=names[::-1], ncols=2)
     thresholds = f"mean over tIoU {breakdown.tiou.min():g} to {breakdown.tiou.max():g}"
     figure.suptitle(f"{title}\n{thresholds}" if title else thresholds, parse_math=False)
-    return figure
+    return plain(figure)
 
 
 def _percent(values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from etadlite.memory.measurement import StepMemory
-from etadlite.viz.style import COLOURS, legend_outside, tidy
+from etadlite.viz.style import COLOURS, legend_outside, plain, tidy
 
 
 def draw_memory(bars: Mapping[str, StepMemory], *, title: str = "") -> Figure:
@@ -28,4 +28,4 @@ def draw_memory(bars: Mapping[str, StepMemory], *, title: str = "") -> Figure:
     axis.margins(x=0.15, y=0.08)
     tidy(axis)
     legend_outside(figure, "right center", reverse=True)
-    return figure
+    return plain(figure)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from etadlite.base.files import written_whole
@@ -35,6 +36,13 @@ def tidy(
 def legend_outside(figure: Figure, place: str, **options: Any) -> None:
     """Put the legend of a figure beside its axes; `place` is such as "lower center"."""
     figure.legend(loc=f"outside {place}", frameon=False, **options)
+
+
+def plain(figure: Figure) -> Figure:
+    """Return a figure whose texts are shown as they are written: $ begins no formula in a name."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> Path:

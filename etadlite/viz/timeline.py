@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from etadlite.base.files import written_whole
 from etadlite.data.video import Video
-from etadlite.viz.style import colours_of, legend_outside, tidy
+from etadlite.viz.style import colours_of, legend_outside, plain, tidy
 
 Segments = Sequence[Mapping[str, Any]]
 TICK = Fraction(1, 90_000)  # MPEG's clock; every frame keeps its own time
@@ -51,7 +51,7 @@ def draw_timeline(
         legend_outside(figure, "lower center", handles=bars, ncols=6, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    return figure
+    return plain(figure)
 
 
 def draw_rows(
@@ -74,7 +74,7 @@ def draw_rows(
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         tidy(axis, "x", hidden=("top", "right", "left"))
     figure.axes[-1].set_xlabel("time (s)")
-    return figure
+    return plain(figure)
 
 
 def best(segments: Segments, top: int) -> list[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.memory.plan import plan
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext, snippet_count
-from etadlite.viz.style import COLOURS, colours_of, legend_outside, pixels, png, tidy
+from etadlite.viz.style import COLOURS, colours_of, legend_outside, pixels, plain, png, tidy
 from etadlite.viz.timeline import Segments, best, caption, draw_rows
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Explorer:
             texts = [f"{name}: {shown(value)}" for name, value in example.items() if name in titled]
             axis.set_title(", ".join(texts), fontsize=9, parse_math=False)
             axis.set_anchor("N")
-        return figure
+        return plain(figure)
 
     def live(self) -> "ipywidgets.Widget":
         """Return the controls above the picture, which is drawn again when one is moved."""
@@ -121,7 +121,7 @@ def player(
         picture.set_title(f"{time:.1f} s   {',  '.join(now[:6]) or 'nothing'}", fontsize=10)
         for axis in axes:
             axis.axvline(time, color="black", linewidth=1.5)
-        return figure
+        return plain(figure)
 
     offered = list(frames)
     highest = max((item["score"] for item in detections), default=1.0)
@@ -175,7 +175,7 @@ def sampler_explorer(
             axis.set_ylabel("norm of the gradient")
         axis.set_title(f"{len(picked)} of {snippets} snippets", fontsize=10)
         tidy(axis)
-        return figure
+        return plain(figure)
 
     controls = {"strategy": names, "ratio": [0.1, 0.2, 0.3, 0.5, 0.75], "seed": list(range(10))}
     examples = [{"strategy": name, "ratio": 0.3, "seed": 0} for name in names]
@@ -225,7 +225,7 @@ def memory_dial(
         axis.set_xlabel("memory of a training step (MiB)")
         tidy(axis, hidden=("top", "right", "left"))
         legend_outside(figure, "lower center", ncols=4, fontsize=8)
-        return figure
+        return plain(figure)
 
     sizes = {"batch (videos)": batches, "N (snippets)": snippets, "chunk (snippets)": chunks}
     controls = sizes | {"ratio": (0.1, 0.3, 0.5, 1.0), "precision": ("fp32", "bf16")}

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from math import isfinite, isnan, nan
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
 
 from etadlite.base.errors import InputError
-from etadlite.data.video_files import VIDEO_SUFFIXES
+from etadlite.data.video_files import USUAL
 
-# The names that a column of a table or a key of a list may have, in upper or lower case.
+# The names that a column of a table or a key of a list may have, see `_bare`.
 COLUMNS = {
     "video": ("video", "file", "filename", "file_name", "name", "video_id", "video_name"),
     "start": ("start", "start_s", "t_start", "start_time", "begin", "onset", "from"),
@@ -21,6 +22,14 @@ COLUMNS = {
     "label": ("label", "class", "action", "category", "activity"),
     "subset": ("subset", "split"),
 }
+
+
+def _bare(name: str) -> str:
+    """Return a column's name without case, spaces, underscores and other signs."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+_ALIASES = frozenset(_bare(alias) for aliases in COLUMNS.values() for alias in aliases)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class ImportedAction:
     in_frames: bool = False  # start and end count frames
     subset: str = ""  # the split that the file gives, such as "training"
     problem: str = ""  # why this is no annotation, in words; empty if it is one
+    also: str = ""  # another name that the video may have
 
 
 def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
@@ -53,17 +63,26 @@ def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
         key = keys[1] if isnan(end) else keys[0]
         text = str(fields.get(key) or "").strip()
         problem = f'{key} "{text}" is no time: write seconds, mm:ss or hh:mm:ss'
-    return ImportedAction(where, video, start, end, label, in_frames, subset, problem)
+    also = fields.get("also", "")
+    return ImportedAction(where, video, start, end, label, in_frames, subset, problem, also)
 
 
 def columns_in(names: Iterable[str]) -> dict[str, str] | None:
-    """Return the keys of `COLUMNS` with their names in a file; None if a needed one is absent."""
-    written = {name.strip().lower(): name for name in names if name}
+    """Return the keys of `COLUMNS` with their names in a file; None if a needed one is absent.
+
+    Raises:
+        InputError: two names differ only in case, spaces or signs.
+    """
+    written: dict[str, str] = {}
+    for name in filter(None, names):
+        other = written.setdefault(_bare(name), name)
+        if other is not name and _bare(name) in _ALIASES:
+            raise InputError(f'the columns "{other}" and "{name}" have the same name; rename one')
     columns = {
-        key: written[alias]
+        key: written[_bare(alias)]
         for key, aliases in COLUMNS.items()
         for alias in reversed(aliases)
-        if alias in written
+        if _bare(alias) in written
     }
     timed = {"start", "end"} <= columns.keys() or {"start_frame", "end_frame"} <= columns.keys()
     return columns if timed and {"video", "label"} <= columns.keys() else None
@@ -97,7 +116,26 @@ def seconds_of(text: Any) -> float:
 
 
 def plain_name(written: str) -> str:
-    """Return a video's name without its folder or address and without its suffix."""
-    name = PurePosixPath(unquote(str(written)).replace("\\", "/")).name.strip()
+    """Return a video's name without its folder or address and without its suffix.
+
+    Escapes such as %20 are kept, since a file may be called so; only those of an address are none.
+    """
+    text = str(written)
+    if "://" in text or "?d=" in text:
+        address = urlsplit(text)  # Label Studio gives a file on its own disk as ?d=PATH
+        text = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+    name = PurePosixPath(text.replace("\\", "/")).name.strip()
     suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in VIDEO_SUFFIXES else name
+    return name[: -len(suffix)] if suffix.lower() in USUAL else name
+
+
+def parse_xml(path: Path, content: bytes, what: str) -> ElementTree.Element:
+    """Parse XML in the encoding that it names; Expat limits entities and fetches nothing.
+
+    Raises:
+        InputError: it cannot be read as `what`.
+    """
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path} cannot be read as {what}: {error}") from None

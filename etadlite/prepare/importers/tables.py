@@ -1,19 +1,22 @@
-"""Tables in CSV, TSV and JSON, and ActivityNet's JSON; VIA's files are recognised by their form."""
+"""Tables in CSV, TSV and JSON, and ActivityNet's JSON; other programs' files are recognised."""
 
 import csv
-import json
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import decoded, parse_json
+from etadlite.base.names import from_spreadsheet
+from etadlite.prepare.importers.label_studio import is_label_studio, read_label_studio
 from etadlite.prepare.importers.rows import ImportedAction, columns_in, imported_action, plain_name
 from etadlite.prepare.importers.via import read_via_csv, read_via_project
 
 
-def read_csv(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
+def read_csv(path: Path, content: bytes, tier: str | None) -> list[ImportedAction]:
     """Read a table whose first line names its columns; a tier is chosen only in VIA's export."""
-    lines = text.splitlines()
+    lines = io.StringIO(decoded(content, path), newline=None).read().split("\n")
     if any(line.startswith("# CSV_HEADER") for line in lines[:20]):
         return read_via_csv(path, lines, tier)
     head = lines[0] if lines else ""
@@ -27,17 +30,16 @@ def read_csv(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
     rows = []
     for line in table:
         if any(isinstance(value, str) and value.strip() for value in line.values()):
-            fields = {key: line[name] for key, name in columns.items()}
+            fields = {key: from_spreadsheet(line[name] or "") for key, name in columns.items()}
             rows.append(imported_action(f"{path}, line {table.line_num}", fields))
     return rows
 
 
-def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedAction]:
-    """Read a JSON file of one of three structures; a tier is chosen only in VIA's."""
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error.msg} in line {error.lineno}") from None
+def read_json_file(path: Path, raw: bytes, tier: str | None) -> list[ImportedAction]:
+    """Read a JSON file of one of four structures; see `read_rows` for the tier."""
+    content = parse_json(decoded(raw, path), path, "annotation file")
+    if is_label_studio(content):
+        return read_label_studio(path, content, tier)
     if isinstance(content, Mapping) and isinstance(content.get("database"), Mapping):
         return list(_from_activitynet(path, content["database"]))
     if isinstance(content, Mapping) and {"metadata", "view", "file"} <= content.keys():
@@ -46,7 +48,7 @@ def read_json_file(path: Path, text: str, tier: str | None) -> list[ImportedActi
         return list(_from_list(path, content))
     raise InputError(
         f'{path} is no known annotation file: give ActivityNet\'s structure with a "database", a '
-        "list of {video, start, end, label}, or a VIA project"
+        "list of {video, start, end, label}, a VIA project, or an export of Label Studio"
     )
 
 

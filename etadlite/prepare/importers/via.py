@@ -4,13 +4,13 @@ A temporal segment has two times; a still picture has one and is left out.
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import parse_json
 from etadlite.prepare.importers.rows import ImportedAction, choose_tier, imported_action
 
 # Where it stands in the file, its video, its times, and attribute number -> value.
@@ -32,7 +32,7 @@ def read_via_project(
 def read_via_csv(path: Path, lines: Sequence[str], tier: str | None) -> list[ImportedAction]:
     """Read the CSV export, whose comments name the columns and the attributes."""
     notes = dict(line[2:].split(" = ", 1) for line in lines if re.match(r"# \w+ = ", line))
-    attributes = json.loads(notes.get("ATTRIBUTE") or notes.get("ATTRIBUTES", "{}"))
+    attributes = parse_json(notes.get("ATTRIBUTE") or notes.get("ATTRIBUTES", "{}"), path)
     names = [name.strip() for name in notes["CSV_HEADER"].split(",")]
     places = [number for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
     table = csv.reader(lines[number - 1] for number in places)
@@ -41,13 +41,13 @@ def read_via_csv(path: Path, lines: Sequence[str], tier: str | None) -> list[Imp
         line = dict(zip(names, cells, strict=False))
         where = f"{path}, line {number}"
         try:
-            files, values = json.loads(line["file_list"]), json.loads(line["metadata"])
+            files, values = (parse_json(line[key], where) for key in ("file_list", "metadata"))
             if "temporal_coordinates" in line:
-                times = json.loads(line["temporal_coordinates"])
+                times = parse_json(line["temporal_coordinates"], where)
             else:
                 keys = ("temporal_segment_start", "temporal_segment_end")
                 times = [line[key] for key in keys if line[key]]
-        except (KeyError, json.JSONDecodeError) as error:
+        except KeyError as error:
             raise InputError(f"{where} is no line of VIA's export: {error}") from None
         segments.append((where, files[0], times, values))
     return _actions(path, segments, attributes, tier)
@@ -68,8 +68,15 @@ def _actions(
     options = attributes.get(chosen, {}).get("options", {})  # a choice is stored by its number
     actions = []
     for where, video, (start, end), values in temporal:
-        value = str(values.get(chosen, ""))
-        label = "" if value == "_DEFAULT" else options.get(value, value)
-        fields = {"video": video, "start": start, "end": end, "label": label}
-        actions.append(imported_action(where, fields))
+        for label in _labels(str(values.get(chosen, "")), options):
+            fields = {"video": video, "start": start, "end": end, "label": label}
+            actions.append(imported_action(where, fields))
     return actions
+
+
+def _labels(value: str, options: Mapping[str, str]) -> list[str]:
+    """Return the labels that a value stands for: several where boxes were checked."""
+    numbers = [part.strip() for part in value.split(",")]
+    if value not in options and options.keys() >= set(numbers):
+        return [options[number] for number in numbers]
+    return ["" if value == "_DEFAULT" else options.get(value, value)]
