@@ -210,7 +210,8 @@ def test_a_clip_with_a_corrupted_packet_loses_only_that_frame(shared):
     path = shared / "realdata/videos/corrupted.mp4"
     assert Video(path).info.frames == 50
     assert [index for index, _ in Video(path)] == [*range(30), *range(31, 50)]
-    with pytest.warns(VideoWarning, match="1 of 50 frames cannot be decoded; the nearest"):
+    words = "1 of 50 frames cannot be decoded; the nearest .*; 1 of 50 frames are marked as corrupt"
+    with pytest.warns(VideoWarning, match=words):
         frames = read_frames(path, np.arange(50), (36, 64))
     assert torch.equal(frames[30], frames[29])
     assert not torch.equal(frames[31], frames[30])
@@ -291,7 +292,7 @@ def test_what_is_no_video_is_refused(tmp_path, reader):
         "folder.mp4": "there is no such video file",
         "empty.mp4": "is empty",
         "text.mp4": "cannot be read as a video",
-        "audio.mp4": "holds no pictures",
+        "audio.mp4": "holds no pictures that move",
         "one.mp4": "has 1 frame .* at least two",
     }
     for name, message in words.items():

@@ -293,7 +293,7 @@ def decode_window(
     """
     starts = window.first_frame + np.arange(settings.snippets)[:, None] * settings.window_stride
     counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]
-    wanted = counted.clip(0, frames - 1) * video.info.frames // frames
+    wanted = video.counted(counted.clip(0, frames - 1), frames / video.info.duration)
     unique, places = np.unique(wanted, return_inverse=True)
     once = video.frames(unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]

@@ -8,6 +8,7 @@ counting, so that a damaged frame costs that frame and shifts no other.
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from etadlite.base.errors import InputError
-from etadlite.data.packets import KeyFrame, Timeline, packets_of
+from etadlite.data.packets import KeyFrame, Packets, Timeline, open_video
 
 Resize = Literal["decoder", "after"]
 
@@ -47,10 +48,10 @@ def pyav_pictures(
         InputError: fewer than two of the frames can be decoded.
 
     Warns:
-        VideoWarning: frames are replaced.
+        VideoWarning: frames are replaced, or the decoder marks them as corrupt.
     """
     picture = partial(_picture, VideoReformatter(), size, resize)
-    number, decoded, replaced, before = 0, 0, 0, None
+    number, decoded, replaced, corrupt, before = 0, 0, 0, 0, None
     for index, frame in decode(path, timeline, wanted):
         while number < len(wanted) and wanted[number] <= index:
             nearest = frame
@@ -58,6 +59,7 @@ def pyav_pictures(
                 replaced += 1
                 if before and wanted[number] - before[0] <= index - wanted[number]:
                     nearest = before[1]
+            corrupt += nearest.is_corrupt
             yield picture(nearest)
             number += 1
         before = index, frame
@@ -70,13 +72,17 @@ def pyav_pictures(
     for _ in wanted[number:]:
         yield picture(before[1])
         replaced += 1
+    said = damage(replaced, corrupt, len(wanted))
     if replaced:
-        warnings.warn(
-            f"{path}: {replaced} of {len(wanted)} frames cannot be decoded; "
-            "the nearest that can stand in for them",
-            VideoWarning,
-            stacklevel=5,
-        )
+        said[0] += "; the nearest that can stand in for them"
+    if said:
+        warnings.warn(f"{path}: {'; '.join(said)}", VideoWarning, stacklevel=5)
+
+
+def damage(lost: int, corrupt: int, frames: int) -> list[str]:
+    """Say in words how many of some frames are lost, and how many the decoder doubts."""
+    counts = {"cannot be decoded": lost, "are marked as corrupt by the decoder": corrupt}
+    return [f"{count} of {frames} frames {what}" for what, count in counts.items() if count]
 
 
 def decord_pictures(
@@ -95,7 +101,7 @@ def decord_pictures(
         import decord
 
         reader = decord.VideoReader(str(path), width=size[1], height=size[0], num_threads=1)
-        if timeline.times is None or len(reader) != len(timeline.times):
+        if timeline.ticks is None or len(reader) != len(timeline.ticks):
             raise UnfitDecoderError
         for start in range(0, len(wanted), 16):
             yield from reader.get_batch(wanted[start : start + 16]).asnumpy()
@@ -116,26 +122,27 @@ def decode(
     decoded are left out.
     """
     count, before = 0, -1
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
+    with open_video(path) as container:
+        stream = container.streams[timeline.stream]
         stream.codec_context.thread_count = 1
         for key, last in _runs(timeline, wanted):
             if key is not None and not _jump(container, stream, key):
                 again = decode(path, timeline._replace(keys=[]), wanted)
                 yield from ((index, frame) for index, frame in again if index > before)
                 return
-            for packet in packets_of(container, stream):
+            first = key.frame if key else 0  # pictures before it may need others to be decoded
+            for packet in chain(Packets(container, stream), (None,)):
                 try:
-                    decoded = packet.decode()
+                    decoded = stream.codec_context.decode(packet)
                 except FFmpegError:
                     continue
                 index = -1
                 for frame in decoded:
                     index = count
-                    if timeline.times is not None and frame.pts is not None:
-                        index = int(np.searchsorted(timeline.times, frame.pts, "right")) - 1
+                    if timeline.ticks is not None and frame.pts is not None:
+                        index = int(np.searchsorted(timeline.ticks, frame.pts, "right")) - 1
                     count += 1
-                    if index > before:
+                    if index > before and index >= first:
                         before = index
                         yield index, frame
                 if index >= last:
@@ -146,7 +153,7 @@ def _jump(container: av.container.InputContainer, stream: av.VideoStream, key: K
     """Jump to a key frame; return True if the file's own index led there or before it."""
     try:
         container.seek(key.decoded, stream=stream)
-        packet = next(packets_of(container, stream))
+        packet = next(iter(Packets(container, stream)))
         landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
         container.seek(key.decoded, stream=stream)
     except (FFmpegError, StopIteration):

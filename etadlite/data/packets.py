@@ -13,8 +13,17 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.format import Flags
+from av.stream import Disposition
 
 from etadlite.base.errors import InputError
+from etadlite.data.bitstream import can_start, shows_a_picture
+
+# What these streams hold is no film: the cover of a recording, or small pictures of its chapters.
+STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie before an earlier one's
+GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
+ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,9 @@ class VideoInfo:
     fps: float  # frames per second; their mean where the rate varies
     width: int  # in pixels, as stored
     height: int
-    duration: float  # seconds from the start of the first frame to the end of the last
+    duration: float  # seconds from the start of the file's clock to the end of the last frame
     note: str = ""  # what is wrong with the file, in words; empty if no fault is known
+    start: float = 0.0  # when the first frame is due; players show it from 0 s on
 
 
 class KeyFrame(NamedTuple):
@@ -38,13 +48,16 @@ class KeyFrame(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Where the frames of a video lie; frames without times are counted from the start."""
+    """Where the frames of a video lie; frames without ticks are counted from the start."""
 
-    times: np.ndarray | None  # when each frame is shown, ascending ticks [F]; None: not in the file
-    keys: list[KeyFrame]  # ascending; none without times
+    times: np.ndarray  # when each frame is due, and when the last one ends: seconds [F + 1]
+    even: bool  # the frame rate is constant
+    restarts: int  # how often the clock of the file starts again
+    ticks: np.ndarray | None  # the same as the decoder says it, ascending [F]; None: unreliable
+    keys: list[KeyFrame]  # ascending; none without ticks
+    stream: int  # number of the film among the file's streams
     container: str  # the demuxer's name of the file's format
-    codec: str  # the decoder's name
-    tick: float  # seconds
+    codec: str  # FFmpeg's name of the codec, such as hevc
 
 
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
@@ -61,68 +74,174 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     return _scan(path, state.st_size, state.st_mtime_ns)
 
 
-def packets_of(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[av.Packet]:
-    """Yield the packets up to the end of the file or to where it is damaged."""
-    try:
-        yield from container.demux(stream)
-    except FFmpegError:
-        return
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a video file, whatever the encoding of its tags."""
+    return av.open(str(path), metadata_errors="replace")
+
+
+class Packets:
+    """The packets of a video stream up to the end of the file or to where it is damaged.
+
+    A clock that starts again, as in joined recordings, goes on instead; `restarts` counts this, as
+    far as the packets have been read. `end` is when the last packet of any stream ends, in seconds
+    of the file's own numbers; it is known after all packets `of_all` streams have been read.
+    """
+
+    def __init__(
+        self, container: av.container.InputContainer, stream: av.VideoStream, *, of_all=False
+    ) -> None:
+        self.container, self.stream = container, stream
+        self.streams = container.streams if of_all else (stream,)
+        self.restarts, self.end = 0, 0.0
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        tick = float(self.stream.time_base)
+        frame = 1 / float(self.stream.average_rate or 25)
+        reordered = max(REORDERED[0], REORDERED[1] * frame) / tick
+        jumps = self.container.format.flags & Flags.ts_discont.value
+        gap = GAP / tick if jumps else float("inf")
+        shift, latest, decoded = 0, None, None
+        try:
+            for packet in self.container.demux(*self.streams):
+                if not packet.size:
+                    continue
+                if packet.pts is not None:
+                    ends = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
+                    self.end = max(self.end, ends)
+                if packet.stream_index != self.stream.index:
+                    continue
+                pts, dts = packet.pts, packet.dts
+                if pts is not None and not packet.is_discard:
+                    early = 0 if latest is None else latest - pts
+                    # Pictures in the file before a key frame are shown before it.
+                    sure = packet.is_keyframe and not self.counted
+                    if early > (0 if sure else reordered) or early < -gap:
+                        self.restarts += 1
+                        both = decoded is not None and dts is not None
+                        expected = (decoded if both else latest) + round(frame / tick)
+                        shift += expected - (dts if both else pts)
+                        latest = pts
+                    latest = pts if latest is None else max(latest, pts)
+                    decoded = dts
+                if shift:
+                    packet.pts = None if pts is None else pts + shift
+                    packet.dts = None if dts is None else dts + shift
+                yield packet
+        except FFmpegError:
+            return
+
+    @property
+    def counted(self) -> bool:
+        """True if the file stores the times of some frames only; made-up ones misplace B frames."""
+        return self.container.format.name in ("avi", "mpeg")
+
+
+def film_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """Return the stream that players show: never a still picture, else as FFmpeg chooses.
+
+    Raises:
+        InputError: the file has no such stream, or its codec is unknown.
+    """
+    films = [stream for stream in container.streams.video if not stream.disposition & STILLS]
+    if not films:
+        if any(stream.type in ("audio", "subtitle", "video") for stream in container.streams):
+            raise InputError(f"{path} holds no pictures that move, only sound, text or a cover")
+        raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
+    best = container.streams.best("video")
+    film = next((stream for stream in films if stream == best), films[0])
+    if film.codec_context is None:
+        raise InputError(f"{path}: nothing here can decode its pictures; convert it to H.264")
+    return film
 
 
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
 def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     """Scan a file that has this size and this time of its last change."""
     try:
-        container = av.open(str(path))
+        container = open_video(path)
     except FFmpegError as error:
         raise InputError(
             f"{path} cannot be read as a video ({error.strerror}); it may be cut off or no video"
         ) from error
     with container:
-        if not container.streams.video:
-            if container.streams.audio or container.streams.subtitles:
-                raise InputError(f"{path} holds no pictures, only sound or text")
-            raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
-        stream = container.streams.video[0]
-        packets, hidden = [], 0
-        for packet in packets_of(container, stream):
-            if packet.size and packet.is_discard:  # the container says not to show it
+        stream = film_of(container, path)
+        context, tick = stream.codec_context, float(stream.time_base)
+        codec, header = context.codec.canonical_name, context.extradata
+        packets = Packets(container, stream, of_all=True)
+        shown, hidden = [], 0
+        for packet in packets:
+            data = memoryview(packet)
+            if packet.is_discard or not shows_a_picture(codec, data):
                 hidden += 1
-            elif packet.size:
-                packets.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
-        frames = len(packets)
+                continue
+            key = packet.is_keyframe and can_start(codec, data, header)
+            shown.append((packet.pts, packet.dts, packet.duration, key))
+        frames = len(shown)
         if frames < 2:
             raise InputError(
                 f"{path} has {frames} frame{'s' * (frames != 1)} that can be read; "
                 "a video needs at least two to show motion"
             )
-        announced, length = stream.frames, container.duration
-        rate, tick = float(stream.average_rate or 25), float(stream.time_base)
-        width, height = stream.codec_context.width, stream.codec_context.height
-        kind, codec = container.format.name, stream.codec_context.name
-    duration, times, keys = frames / rate, None, []
-    # In AVI and MPEG-PS not every frame's time is stored; made-up times misplace B frames.
-    if kind not in ("avi", "mpeg") and all(pts is not None for pts, _, _, _ in packets):
-        packets.sort(key=lambda packet: packet[0])
-        times = np.array([packet[0] for packet in packets], dtype=np.int64)
-        keys = [
-            KeyFrame(k, pts, pts if dts is None else dts)
-            for k, (pts, dts, _, key) in enumerate(packets)
-            if key
-        ]
-        last = packets[-1][2] * tick if packets[-1][2] else 1 / rate
-        duration = float(times[-1] - times[0]) * tick + last
-    note = ""
-    if announced > frames + hidden:
-        note = (
-            f"the file announces {announced} frames but holds {frames + hidden}; it may be cut off"
-        )
-    elif length and length / av.time_base > duration * 1.05 + 1:
-        note = (
-            f"the file announces {length / av.time_base:.1f} s but its pictures end after "
-            f"{duration:.1f} s; it may be cut off"
-        )
-    info = VideoInfo(frames, frames / duration, width, height, duration, note)
-    return info, Timeline(times, keys, kind, codec, tick)
+        rate, origin = float(stream.average_rate or 25), (container.start_time or 0) / av.time_base
+        ticks, keys = _order(packets, shown)
+        times = _clock(shown, ticks, tick, rate, origin)
+        note = _fault(packets, frames + hidden, max(float(times[-1]), packets.end - origin))
+        kind, index = container.format.name, stream.index
+        width, height = context.width, context.height
+    duration, start = float(times[-1]), float(times[0])
+    fps = frames / (duration - start)
+    grid = start + np.arange(frames + 1) / fps
+    even = bool(np.abs(times - grid).max() <= ROUNDED)
+    info = VideoInfo(frames, fps, width, height, duration, note, start)
+    return info, Timeline(times, even, packets.restarts, ticks, keys, index, kind, codec)
+
+
+def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFrame]]:
+    """Sort the packets that show a picture by their times; return these and the key frames."""
+    if packets.counted or any(pts is None for pts, *_ in shown):
+        return None, []
+    shown.sort(key=lambda packet: packet[0])
+    keys = [
+        KeyFrame(frame, pts, pts if dts is None else dts)
+        for frame, (pts, dts, _, key) in enumerate(shown)
+        if key
+    ]
+    ticks = np.array([pts for pts, *_ in shown], dtype=np.int64)
+    return ticks, [] if packets.restarts else keys  # in such a file a time stands twice
+
+
+def _clock(
+    shown: list, ticks: np.ndarray | None, tick: float, rate: float, origin: float
+) -> np.ndarray:
+    """Return when each frame is due, and when the last one ends: seconds of the file's clock.
+
+    The clock starts with the file's first stream, `origin`. A first picture within half a frame of
+    it starts the clock.
+    """
+    decoded = [dts for _, dts, *_ in shown]
+    first = min((pts for pts, *_ in shown if pts is not None), default=None)
+    if ticks is None and (None in decoded or len(set(decoded)) < len(decoded)):
+        times = np.arange(len(shown) + 1) / rate
+    else:  # as many frames as packets: the n-th is shown at the n-th time, with a constant delay
+        exact = np.sort(decoded) if ticks is None else ticks
+        last = shown[-1][2] * tick or 1 / rate
+        times = (exact - exact[0]) * tick
+        times = np.append(times, times[-1] + last)
+    start = 0.0 if first is None else first * tick - origin
+    return times + start if start > 0.5 / rate else times
+
+
+def _fault(packets: Packets, held: int, end: float) -> str:
+    """Say in words that a file holds fewer frames, or seconds up to `end`, than it announces."""
+    stream, length = packets.stream, packets.container.duration
+    announced = stream.frames
+    if entries := getattr(stream, "index_entries", None):
+        announced = min(announced, len(entries))  # without what an edit list leaves out
+    if announced > held:
+        return f"the file announces {announced} frames but holds {held}; it may be cut off"
+    if announced or packets.restarts or not length or length / av.time_base <= end * 1.05 + 1:
+        return ""
+    return (
+        f"the file announces {length / av.time_base:.1f} s but ends after {end:.1f} s; "
+        "it may be cut off"
+    )

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from etadlite.data.snippets import SnippetRule, snippet_frames
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
 
 Decoder = Literal["pyav", "decord"]
+REMARKABLE = 0.1  # seconds off an even clock that are worth a note
 
 
 class Video:
@@ -41,22 +41,58 @@ class Video:
         self.path = Path(path)
         self.info, self._timeline = scan(self.path)
 
-    @cached_property
+    @property
     def times(self) -> np.ndarray:
-        """When each frame is shown, and when the last one ends: seconds [F + 1].
+        """When each frame is due, and when the last one ends: seconds [F + 1].
 
-        They are evenly spread where the rate is constant or the file does not tell the times.
+        This is the clock that players show: it starts with the file, which may be before the first
+        picture, keeps uneven rates, follows edit lists, and goes on where a stream's clock starts
+        again. All other times of the package are on this clock.
         """
-        times = self._timeline.times
-        if times is None:
-            return np.arange(self.info.frames + 1) / self.info.fps
-        return np.append((times - times[0]) * self._timeline.tick, self.info.duration)
+        return self._timeline.times
+
+    def shown_at(self, seconds: np.ndarray | float) -> np.ndarray:
+        """Return the index of the frame that players show at each moment [...] of the clock.
+
+        The first frame is shown from the start on, the last one to the end.
+        """
+        if self._timeline.even:
+            due = (np.asarray(seconds) - self.info.start) * self.info.fps
+            shown = np.floor(due + 1e-6).astype(np.int64)
+        else:  # containers round times to milliseconds
+            shown = np.searchsorted(self.times[:-1], np.asarray(seconds) + 1e-3, "right") - 1
+        return shown.clip(0, self.info.frames - 1)
+
+    @property
+    def count(self) -> int:
+        """The number of frames at the file's mean rate from the start to the end of its clock."""
+        return round(self.info.duration * self.info.fps)
+
+    def counted(self, frames: np.ndarray, rate: float) -> np.ndarray:
+        """Return the indices of frames that are counted at a rate from the start of the clock.
+
+        A counted frame is what players show in its middle. Where the file has this rate throughout,
+        and a picture from the start on, these are its own frames.
+        """
+        return self.shown_at((frames + 0.5) / rate)
 
     @property
     def unevenness(self) -> float:
         """Seconds by which the frames lie off an even rate, at most."""
-        even = np.arange(len(self.times)) / self.info.fps
+        even = self.info.start + np.arange(len(self.times)) / self.info.fps
         return float(np.abs(self.times - even).max())
+
+    def remarks(self) -> list[str]:
+        """Say in words what is special about the file's clock; it is read correctly."""
+        said = []
+        if self.info.start > REMARKABLE:
+            said.append(f"its pictures start {self.info.start:.2f} s after its clock")
+        if self.unevenness > REMARKABLE:
+            said.append(f"its frame rate varies, by up to {self.unevenness:.1f} s")
+        if self._timeline.restarts:
+            times = f"{self._timeline.restarts} time{'s' * (self._timeline.restarts > 1)}"
+            said.append(f"its clock starts again {times}")
+        return said
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
         return decode(self.path, self._timeline, np.arange(self.info.frames))
@@ -104,17 +140,19 @@ class Video:
     ) -> torch.Tensor:
         """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
 
-        `snippet_frames` says which frames these are and explains the arguments; for the others,
-        errors and warnings see `frames`. Memory is the result and a few frames.
+        `snippet_frames` says where they lie and explains the arguments; it counts frames at the
+        file's mean rate from the start of its clock. For the others, errors and warnings see
+        `frames`. Memory is the result and a few frames.
         """
-        indices = snippet_frames(self.info.frames, snippets, length, step, rule=rule)
+        counted = snippet_frames(self.count, snippets, length, step, rule=rule)
+        indices = self.counted(counted, self.info.fps)
         out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
         self._fill(out.transpose(1, 2), indices, resize, decoder)
         return out
 
     def strip(self, count: int = 12, height: int = 96) -> np.ndarray:
         """Read frames that are spread evenly over the video, for pictures: uint8 [F, H, W, 3]."""
-        indices = ((np.arange(count) + 0.5) * self.info.frames / count).astype(int)
+        indices = self.counted(np.arange(count), count / self.info.duration)
         width = max(2, round(height * self.info.width / self.info.height))
         return self.frames(indices, (height, width)).permute(0, 2, 3, 1).numpy()
 

@@ -99,6 +99,7 @@ def find_all(
         *wrong_counts(data),
         *missing_files(data),
         *broken_files(files),
+        special_clocks(files),
         *wrong_names(data),
         *half_converted(data, files),
         double_files(data),
@@ -179,6 +180,13 @@ def broken_files(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
     damaged = [f"{name}: {f.note}" for name, f in files.items() if f.note and not f.problem]
     remedy = "training uses what can be decoded of them"
     yield Finding("damaged files", damaged, remedy, problem=False)
+
+
+def special_clocks(files: Mapping[str, CheckedFile]) -> Finding:
+    """Find videos whose rate varies, whose pictures start late, or whose clock starts again."""
+    items = [f"{name}: {file.clock}" for name, file in files.items() if file.clock]
+    remedy = "they are read by the time that players show; make sure that annotations use it, too"
+    return Finding("clocks that count differently from frames", items, remedy, problem=False)
 
 
 def wrong_names(data: DataFolder) -> Iterator[Finding]:
