@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -24,6 +24,8 @@ STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.s
 REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie before an earlier one's
 GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
 ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
+
+Container: TypeAlias = av.container.InputContainer
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     return _scan(path, state.st_size, state.st_mtime_ns)
 
 
-def open_video(path: Path) -> av.container.InputContainer:
+def open_video(path: Path) -> Container:
     """Open a video file, whatever the encoding of its tags."""
     return av.open(str(path), metadata_errors="replace")
 
@@ -83,24 +85,24 @@ class Packets:
     """The packets of a video stream up to the end of the file or to where it is damaged.
 
     A clock that starts again, as in joined recordings, goes on instead; `restarts` counts this, as
-    far as the packets have been read. `end` is when the last packet of any stream ends, in seconds
-    of the file's own numbers; it is known after all packets `of_all` streams have been read.
+    far as the packets have been read. `start` and `end` are those of all streams, in seconds of the
+    file's own numbers; the end is known after the packets of all streams have been read.
     """
 
     def __init__(
-        self, container: av.container.InputContainer, stream: av.VideoStream, *, of_all=False
+        self, container: Container, stream: av.VideoStream, *, all_of: bool = False
     ) -> None:
         self.container, self.stream = container, stream
-        self.streams = container.streams if of_all else (stream,)
-        self.restarts, self.end = 0, 0.0
+        self.streams = container.streams if all_of else (stream,)
+        self.tick, self.rate = float(stream.time_base), float(stream.average_rate or 25)
+        self.start = (container.start_time or 0) / av.time_base
+        self.restarts, self.end = 0, self.start
 
     def __iter__(self) -> Iterator[av.Packet]:
-        tick = float(self.stream.time_base)
-        frame = 1 / float(self.stream.average_rate or 25)
-        reordered = max(REORDERED[0], REORDERED[1] * frame) / tick
+        reordered = max(REORDERED[0], REORDERED[1] / self.rate) / self.tick
         jumps = self.container.format.flags & Flags.ts_discont.value
-        gap = GAP / tick if jumps else float("inf")
-        shift, latest, decoded = 0, None, None
+        gap = GAP / self.tick if jumps else float("inf")
+        shift, latest = 0, None
         try:
             for packet in self.container.demux(*self.streams):
                 if not packet.size:
@@ -117,12 +119,9 @@ class Packets:
                     sure = packet.is_keyframe and not self.counted
                     if early > (0 if sure else reordered) or early < -gap:
                         self.restarts += 1
-                        both = decoded is not None and dts is not None
-                        expected = (decoded if both else latest) + round(frame / tick)
-                        shift += expected - (dts if both else pts)
+                        shift += latest - pts + round(1 / self.rate / self.tick)
                         latest = pts
                     latest = pts if latest is None else max(latest, pts)
-                    decoded = dts
                 if shift:
                     packet.pts = None if pts is None else pts + shift
                     packet.dts = None if dts is None else dts + shift
@@ -136,7 +135,7 @@ class Packets:
         return self.container.format.name in ("avi", "mpeg")
 
 
-def film_of(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def film_of(container: Container, path: Path) -> av.VideoStream:
     """Return the stream that players show: never a still picture, else as FFmpeg chooses.
 
     Raises:
@@ -165,9 +164,9 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
         ) from error
     with container:
         stream = film_of(container, path)
-        context, tick = stream.codec_context, float(stream.time_base)
+        context = stream.codec_context
         codec, header = context.codec.canonical_name, context.extradata
-        packets = Packets(container, stream, of_all=True)
+        packets = Packets(container, stream, all_of=True)
         shown, hidden = [], 0
         for packet in packets:
             data = memoryview(packet)
@@ -182,10 +181,9 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
                 f"{path} has {frames} frame{'s' * (frames != 1)} that can be read; "
                 "a video needs at least two to show motion"
             )
-        rate, origin = float(stream.average_rate or 25), (container.start_time or 0) / av.time_base
         ticks, keys = _order(packets, shown)
-        times = _clock(shown, ticks, tick, rate, origin)
-        note = _fault(packets, frames + hidden, max(float(times[-1]), packets.end - origin))
+        times = _clock(packets, shown, ticks)
+        note = _fault(packets, frames + hidden, float(times[-1]))
         kind, index = container.format.name, stream.index
         width, height = context.width, context.height
     duration, start = float(times[-1]), float(times[0])
@@ -210,30 +208,30 @@ def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFr
     return ticks, [] if packets.restarts else keys  # in such a file a time stands twice
 
 
-def _clock(
-    shown: list, ticks: np.ndarray | None, tick: float, rate: float, origin: float
-) -> np.ndarray:
+def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarray:
     """Return when each frame is due, and when the last one ends: seconds of the file's clock.
 
-    The clock starts with the file's first stream, `origin`. A first picture within half a frame of
-    it starts the clock.
+    The clock starts with the file's first stream. A first picture within half a frame of it starts
+    the clock.
     """
     decoded = [dts for _, dts, *_ in shown]
-    first = min((pts for pts, *_ in shown if pts is not None), default=None)
+    # AVI counts pictures as they are decoded; MPEG-PS stores when some of them are shown.
+    stored = decoded if packets.container.format.name == "avi" else [pts for pts, *_ in shown]
+    first = min((time for time in stored if time is not None), default=None)
     if ticks is None and (None in decoded or len(set(decoded)) < len(decoded)):
-        times = np.arange(len(shown) + 1) / rate
-    else:  # as many frames as packets: the n-th is shown at the n-th time, with a constant delay
+        times = np.arange(len(shown) + 1) / packets.rate
+    else:  # without ticks, the n-th picture is shown at the n-th time, after a constant delay
         exact = np.sort(decoded) if ticks is None else ticks
-        last = shown[-1][2] * tick or 1 / rate
-        times = (exact - exact[0]) * tick
-        times = np.append(times, times[-1] + last)
-    start = 0.0 if first is None else first * tick - origin
-    return times + start if start > 0.5 / rate else times
+        times = (exact - exact[0]) * packets.tick
+        times = np.append(times, times[-1] + (shown[-1][2] * packets.tick or 1 / packets.rate))
+    start = 0.0 if first is None else first * packets.tick - packets.start
+    return times + start if start > 0.5 / packets.rate else times
 
 
 def _fault(packets: Packets, held: int, end: float) -> str:
     """Say in words that a file holds fewer frames, or seconds up to `end`, than it announces."""
     stream, length = packets.stream, packets.container.duration
+    end = max(end, packets.end - packets.start)
     announced = stream.frames
     if entries := getattr(stream, "index_entries", None):
         announced = min(announced, len(entries))  # without what an edit list leaves out

@@ -1,6 +1,6 @@
 """Detections over time: a timeline with frames, and a video that shows its detections."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -139,8 +139,7 @@ def write_annotated(
     colours = colours_of(labels or sorted({item["label"] for item in detections}))
     with written_whole(target) as draft, av.open(draft, "w") as container:
         stream, bar = None, None
-        for index, frame in video:
-            picture = _upright(frame)
+        for now, picture in _shown(video):
             if stream is None:
                 width, height = picture.width // 2 * 2, picture.height // 2 * 2
                 bar = _bar(width, duration, detections, colours)
@@ -149,7 +148,6 @@ def write_annotated(
                 stream.width, stream.height = width, height + bar.height
                 stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
                 stream.options = {"preset": "veryfast"}
-            now = float(video.times[index])
             sheet = Image.new("RGB", (stream.width, stream.height))
             sheet.paste(picture, (0, 0))
             sheet.paste(bar, (0, height))
@@ -162,6 +160,17 @@ def write_annotated(
             container.mux(stream.encode(written))
         container.mux(stream.encode())
     return target
+
+
+def _shown(video: Video) -> Iterator[tuple[float, Image.Image]]:
+    """Yield when a picture is due, and the picture; the first one is shown from 0 s on."""
+    first, interval = True, 1 / video.info.fps
+    for index, frame in video:
+        picture, due = _upright(frame), float(video.times[index])
+        if first:
+            yield from ((now, picture) for now in np.arange(0, due - interval / 2, interval))
+            first = False
+        yield due, picture
 
 
 def _upright(frame: av.VideoFrame) -> Image.Image:
