@@ -19,7 +19,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from etadlite.base.errors import InputError
-from etadlite.data.packets import KeyFrame, Packets, Timeline, open_video
+from etadlite.data.packets import Container, KeyFrame, Packets, Timeline, open_video
 
 Resize = Literal["decoder", "after"]
 
@@ -149,16 +149,22 @@ def decode(
                     break
 
 
-def _jump(container: av.container.InputContainer, stream: av.VideoStream, key: KeyFrame) -> bool:
-    """Jump to a key frame; return True if the file's own index led there or before it."""
-    try:
-        container.seek(key.decoded, stream=stream)
-        packet = next(iter(Packets(container, stream)))
-        landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
-        container.seek(key.decoded, stream=stream)
-    except (FFmpegError, StopIteration):
-        return False
-    return landed
+def _jump(container: Container, stream: av.VideoStream, key: KeyFrame) -> bool:
+    """Jump to a key frame; return True if the file's own index led there or before it.
+
+    Some formats look it up by the time at which it is shown, others by that of decoding.
+    """
+    for ticks in dict.fromkeys((key.shown, key.decoded)):
+        try:
+            container.seek(ticks, stream=stream)
+            packet = next(iter(Packets(container, stream)))
+            landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
+            container.seek(ticks, stream=stream)
+        except (FFmpegError, StopIteration):
+            continue
+        if landed:
+            return True
+    return False
 
 
 def _runs(timeline: Timeline, wanted: np.ndarray) -> list[tuple[KeyFrame | None, int]]:
