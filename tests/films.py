@@ -87,6 +87,28 @@ def write(
     return path
 
 
+def with_hidden(path, codec, mask):
+    """Before each key frame a copy of it that is not shown, as encoders store pictures to refer to.
+
+    `mask` are the bits of the first byte that say to show the picture.
+    """
+    plain = write(path.with_stem("plain"), codec=codec, **VPX)
+    with av.open(str(plain)) as given, av.open(str(path), "w") as out:
+        stream = given.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        for packet in (p for p in given.demux(stream) if p.size):
+            if packet.is_keyframe and packet.pts > 0:
+                content = bytearray(bytes(packet))
+                content[0] &= ~mask
+                hidden = av.Packet(bytes(content))
+                hidden.stream, hidden.time_base, hidden.duration = copy, packet.time_base, 1
+                hidden.pts = hidden.dts = packet.pts - 1
+                out.mux(hidden)
+            packet.stream = copy
+            out.mux(packet)
+    return Film(path, np.arange(COUNT), np.arange(COUNT) / RATE)
+
+
 def even(path, rate=RATE, late=0, count=COUNT, **how):
     write(path, count, rate=rate, late=late, **how)
     return Film(path, np.arange(count), (late + np.arange(count)) / float(rate))
@@ -239,9 +261,9 @@ KINDS: dict[str, Callable[[Path], Film]] = {
     "hevc_ten_bit.mkv": lambda path: even(
         path, codec="libx265", pix_fmt="yuv420p10le", x265_params=f"{X265}:open-gop=0"
     ),
-    "vp8_hidden.webm": lambda path: even(path, codec="libvpx", **VPX),
-    "vp9_hidden.webm": lambda path: even(path, codec="libvpx-vp9", **VPX),
-    "vp9_hidden.mp4": lambda path: even(path, codec="libvpx-vp9", **VPX),
+    "vp8_hidden.webm": lambda path: with_hidden(path, "libvpx", 0x10),
+    "vp9_hidden.webm": lambda path: with_hidden(path, "libvpx-vp9", 0x02),
+    "vp9.mp4": lambda path: even(path, codec="libvpx-vp9", **VPX),
     "vp9_alpha.webm": lambda path: even(
         path, codec="libvpx-vp9", pix_fmt="yuva420p", **VPX | {"auto_alt_ref": 0}
     ),

@@ -17,7 +17,6 @@ from av.format import Flags
 from av.stream import Disposition
 
 from etadlite.base.errors import InputError
-from etadlite.data.bitstream import can_start, shows_a_picture
 
 # What these streams hold is no film: the cover of a recording, or small pictures of its chapters.
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -42,7 +41,10 @@ class VideoInfo:
 
 
 class KeyFrame(NamedTuple):
-    """A frame at which decoding can start: its index, and when it is shown and decoded (ticks)."""
+    """A frame that the file marks as a start: its index, and when it is shown and decoded (ticks).
+
+    A mark alone does not mean that decoding can start there; see `etadlite.data.decoders.decode`.
+    """
 
     frame: int
     shown: int
@@ -60,6 +62,7 @@ class Timeline(NamedTuple):
     stream: int  # number of the film among the file's streams
     container: str  # the demuxer's name of the file's format
     codec: str  # FFmpeg's name of the codec, such as hevc
+    tick: float  # seconds
 
 
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
@@ -165,16 +168,16 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     with container:
         stream = film_of(container, path)
         context = stream.codec_context
-        codec, header = context.codec.canonical_name, context.extradata
-        packets = Packets(container, stream, all_of=True)
+        codec, packets = context.codec.canonical_name, Packets(container, stream, all_of=True)
+        hides = codec in ("vp8", "vp9")  # they store pictures that only help to decode others
+        if hides:
+            from etadlite.data.bitstream import shows_a_picture
         shown, hidden = [], 0
         for packet in packets:
-            data = memoryview(packet)
-            if packet.is_discard or not shows_a_picture(codec, data):
+            if packet.is_discard or (hides and not shows_a_picture(codec, memoryview(packet))):
                 hidden += 1
-                continue
-            key = packet.is_keyframe and can_start(codec, data, header)
-            shown.append((packet.pts, packet.dts, packet.duration, key))
+            else:
+                shown.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
         frames = len(shown)
         if frames < 2:
             raise InputError(
@@ -191,7 +194,8 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     grid = start + np.arange(frames + 1) / fps
     even = bool(np.abs(times - grid).max() <= ROUNDED)
     info = VideoInfo(frames, fps, width, height, duration, note, start)
-    return info, Timeline(times, even, packets.restarts, ticks, keys, index, kind, codec)
+    how = ticks, keys, index, kind, codec, packets.tick
+    return info, Timeline(times, even, packets.restarts, *how)
 
 
 def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFrame]]:

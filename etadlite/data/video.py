@@ -10,21 +10,13 @@ import numpy as np
 import torch
 
 from etadlite.base.errors import InputError
-from etadlite.data.decoders import (
-    Resize,
-    UnfitDecoderError,
-    VideoWarning,
-    decode,
-    decord_pictures,
-    pyav_pictures,
-)
+from etadlite.data.decoders import Resize, VideoWarning, decode, pyav_pictures
 from etadlite.data.packets import VideoInfo, scan
 from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
 
-Decoder = Literal["pyav", "decord"]
-REMARKABLE = 0.1  # seconds off an even clock that are worth a note
+Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 
 
 class Video:
@@ -77,22 +69,9 @@ class Video:
         return self.shown_at((frames + 0.5) / rate)
 
     @property
-    def unevenness(self) -> float:
-        """Seconds by which the frames lie off an even rate, at most."""
-        even = self.info.start + np.arange(len(self.times)) / self.info.fps
-        return float(np.abs(self.times - even).max())
-
-    def remarks(self) -> list[str]:
-        """Say in words what is special about the file's clock; it is read correctly."""
-        said = []
-        if self.info.start > REMARKABLE:
-            said.append(f"its pictures start {self.info.start:.2f} s after its clock")
-        if self.unevenness > REMARKABLE:
-            said.append(f"its frame rate varies, by up to {self.unevenness:.1f} s")
-        if self._timeline.restarts:
-            times = f"{self._timeline.restarts} time{'s' * (self._timeline.restarts > 1)}"
-            said.append(f"its clock starts again {times}")
-        return said
+    def restarts(self) -> int:
+        """How often the clock of the file starts again."""
+        return self._timeline.restarts
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
         return decode(self.path, self._timeline, np.arange(self.info.frames))
@@ -103,19 +82,22 @@ class Video:
         size: tuple[int, int],
         *,
         resize: Resize = "decoder",
-        decoder: Decoder = "pyav",
+        decoder: Decoder = "auto",
     ) -> torch.Tensor:
         """Read frames by their indices [...] in any order: RGB, uint8 [..., 3, H, W].
 
         The picture is turned upright and stretched to `size`, height and width in pixels. `resize`
         "decoder" decodes to this size; "after", as published, decodes in full and then samples
         between the four nearest pixels, which takes longer. The nearest frame stands in for one
-        that cannot be decoded. The decoder "decord" is used where it reads the file correctly.
+        that cannot be decoded. All decoders give the same frames. "auto" is PyAV: no other is
+        faster in most uses (tests/benchmarks/README.md), and PyAV alone reads every file, resizes
+        "after" and says what is damaged.
 
-        A `VideoWarning` says that the file is cut off or that frames are replaced.
+        A `VideoWarning` says that the file is cut off or that frames are replaced or damaged.
 
         Raises:
-            InputError: an index lies outside the video, or its frames cannot be decoded.
+            InputError: an index lies outside the video, its frames cannot be decoded, or the
+                decoder is absent or does not read this file correctly.
         """
         indices = np.asarray(indices)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.info.frames):
@@ -136,7 +118,7 @@ class Video:
         *,
         rule: SnippetRule = "cells",
         resize: Resize = "decoder",
-        decoder: Decoder = "pyav",
+        decoder: Decoder = "auto",
     ) -> torch.Tensor:
         """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
 
@@ -174,12 +156,11 @@ class Video:
                 for place in np.argwhere(inverse == number):
                     pixels[tuple(place)] = picture
 
-        if decoder == "decord" and resize == "decoder":
-            try:
-                return put(decord_pictures(*where))
-            except UnfitDecoderError:
-                pass
-        put(pyav_pictures(*where, resize))
+        if decoder in ("auto", "pyav") or resize == "after":
+            return put(pyav_pictures(*where, resize))
+        from etadlite.data.other_decoders import other_pictures  # few runs need it
+
+        put(other_pictures(decoder, *where))
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -194,7 +175,7 @@ def read_frames(
     path: Path | str,
     indices: np.ndarray,
     size: tuple[int, int],
-    decoder: Decoder = "pyav",
+    decoder: Decoder = "auto",
     *,
     resize: Resize = "decoder",
 ) -> torch.Tensor:

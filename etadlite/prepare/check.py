@@ -18,7 +18,7 @@ from etadlite.data.decoders import damage
 from etadlite.data.features import FeatureShapeError, as_features, open_features
 from etadlite.data.manifest import CheckedFile, manifest_file, read_manifest, write_manifest
 from etadlite.data.video import Video
-from etadlite.prepare.findings import SHOWN, DataFolder, Finding, find_all
+from etadlite.prepare.findings import SHOWN, DataFolder, Finding, clock_in_words, find_all
 from etadlite.prepare.isolated import in_processes
 from etadlite.presets import preset
 
@@ -204,7 +204,7 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         fps=round(info.fps, 3),
         short_side=min(info.width, info.height),
         note="; ".join(filter(None, notes)),
-        clock=", ".join(video.remarks()),
+        clock=clock_in_words(video),
     )
 
 

@@ -87,7 +87,15 @@ def extract_features(
     """
     data = settings.data
     # These settings do not change what a file holds.
-    ignored = {"features", "feature_views", "workers", "cache", "blocked", "allow_missing"}
+    ignored = {
+        "features",
+        "feature_views",
+        "workers",
+        "cache",
+        "blocked",
+        "allow_missing",
+        "decoder",
+    }
     ignored |= {"as_published", "window_stride", "window_offset", "window_overlap", "window_inside"}
     manifest = {"data": data.model_dump(mode="json", exclude=ignored)}
     claim_folder(folder, manifest | _origin(settings, encoder), "features")
@@ -193,7 +201,8 @@ class DenseClips(IterableDataset):
         for start in range(0, len(clips), together):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
-            read = video.frames(frames, settings.decode_size, resize=settings.resize)
+            how = {"resize": settings.resize, "decoder": settings.decoder}
+            read = video.frames(frames, settings.decode_size, **how)
             shown = centre_crop(read, settings.crop).transpose(0, 1)
             rows = torch.from_numpy(places.reshape(wanted.shape))
             yield Block(path, start + together >= len(clips), shown, rows)

@@ -8,12 +8,15 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from etadlite.base.errors import InputError, nearest
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.features import find_features
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
+from etadlite.data.video import Video
 from etadlite.data.video_files import VIDEO_SUFFIXES, video_file
 
 SHOWN = 3  # items of a finding that are printed
@@ -21,6 +24,7 @@ SHOWN = 3  # items of a finding that are printed
 LENGTH_SECONDS, LENGTH_SHARE = 5.0, 0.2
 COUNT_SHARE = 0.05  # of a protocol's videos may be missing or surplus: some have been withdrawn
 SYSTEMATIC = 0.01  # wrong lengths are a problem from this share on, or if one is twice or half
+REMARKABLE = 0.1  # seconds off an even clock
 CONVERTED = (15, 256)  # rate and short side of videos, as published for end-to-end training
 
 
@@ -180,6 +184,19 @@ def broken_files(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
     damaged = [f"{name}: {f.note}" for name, f in files.items() if f.note and not f.problem]
     remedy = "training uses what can be decoded of them"
     yield Finding("damaged files", damaged, remedy, problem=False)
+
+
+def clock_in_words(video: Video) -> str:
+    """Say what is special about the clock of a video; empty if it counts like frames."""
+    said, info = [], video.info
+    if info.start > REMARKABLE:
+        said.append(f"its pictures start {info.start:.2f} s after its clock")
+    even = info.start + np.arange(len(video.times)) / info.fps
+    if (off := np.abs(video.times - even).max()) > REMARKABLE:
+        said.append(f"its frame rate varies, by up to {off:.1f} s")
+    if video.restarts:
+        said.append(f"its clock starts again {video.restarts} time{'s' * (video.restarts > 1)}")
+    return ", ".join(said)
 
 
 def special_clocks(files: Mapping[str, CheckedFile]) -> Finding:

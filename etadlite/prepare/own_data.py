@@ -22,6 +22,7 @@ from etadlite.data.annotations import TOLERANCE, Action
 from etadlite.data.video import Video, VideoInfo
 from etadlite.data.video_files import is_video, videos_in
 from etadlite.detector import valid_proposals
+from etadlite.prepare.findings import clock_in_words
 from etadlite.prepare.importers import ImportedAction, read_rows
 from etadlite.presets import e2e_stickfigures
 from etadlite.stickfigures.classes import FPS
@@ -313,7 +314,8 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         yield f"{len(without)} videos have no annotation and are left out: {names}"
     for name, video in videos.items():
-        yield from (f"{name}: {remark}; players' times are used" for remark in video.file.remarks())
+        if said := clock_in_words(video.file):
+            yield f"{name}: {said}; players' times are used"
     rates = [video.info.fps for video in videos.values()]
     if max(rates) > 1.1 * min(rates):
         yield (
