@@ -95,7 +95,8 @@ def other_pictures(
         for start in range(0, 0 if why else len(wanted), TOGETHER):
             indices = wanted[start : start + TOGETHER]
             pictures, times = read(indices.tolist())
-            if np.abs(times - timeline.ticks[indices] * timeline.tick).max() > ROUNDED:
+            due = (timeline.ticks[indices] - timeline.ticks[0]) * timeline.tick
+            if np.abs(times - due).max() > ROUNDED:
                 why = "it returns frames of other times"
                 break
             yield from pictures
@@ -111,7 +112,10 @@ def other_pictures(
 
 
 def _decord(module: Any, path: Path, size: tuple[int, int]) -> tuple[int, Callable]:
-    """Open a file; return the number of its frames, and a function that reads some with times."""
+    """Open a file; return the number of its frames, and a function that reads some of them.
+
+    The function also returns when they are due, in seconds after the first one.
+    """
     height, width = size
     reader = module.VideoReader(str(path), width=width, height=height, num_threads=1)
 
@@ -126,9 +130,10 @@ def _torchcodec(module: Any, path: Path, size: tuple[int, int]) -> tuple[int, Ca
     """Open a file as `_decord` does."""
     resize = module.transforms.Resize(size)
     reader = module.decoders.VideoDecoder(path, dimension_order="NHWC", transforms=[resize])
+    first = reader.metadata.begin_stream_seconds
 
     def read(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
         batch = reader.get_frames_at(indices)
-        return batch.data.numpy(), batch.pts_seconds.numpy()
+        return batch.data.numpy(), batch.pts_seconds.numpy() - first
 
     return len(reader), read
