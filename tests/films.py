@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from etadlite.base.errors import InputError
+from etadlite.data.other_decoders import load
+
 RATE, COUNT = 30, 96
 # Width and height, pixels, the first number, frames before the first picture, degrees.
 LAYOUT = {"size": (64, 64), "pix_fmt": "yuv420p", "first": 0, "late": 0, "rotation": 0}
@@ -47,6 +50,14 @@ def numbers(frames):
     inner = squares[..., rows // 4 : -(rows // 4), :, columns // 4 : -(columns // 4)]
     white = inner.mean((-3, -1)).flatten(-2) > 118
     return (white.long() << torch.arange(16)).sum(-1).numpy()
+
+
+def usable(decoder):
+    """Skip a test without the decoder."""
+    try:
+        load(decoder)
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 def write(

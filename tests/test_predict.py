@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from films import usable
 
 from etadlite.base.errors import InputError
 from etadlite.data.video import Video, VideoWarning, read_frames
@@ -160,9 +161,11 @@ def _system(trained, settings):
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(-90, -1), (90, 1), (180, 2)])
-@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("decoder", ["pyav", "torchcodec"])
 @pytest.mark.usefixtures("writes_rotation")
 def test_a_video_stored_on_its_side_is_read_upright(clip, tmp_path, degrees, turns, decoder):
+    if decoder == "torchcodec":
+        usable(decoder)
     side = turned(clip, tmp_path / "side.mp4", degrees)
     size = (48, 64) if turns == 2 else (64, 48)
     upright = np.rot90(read_frames(clip, np.array([4, 20]), (48, 64)).numpy(), turns, axes=(2, 3))

@@ -12,13 +12,12 @@ import av
 import numpy as np
 import pytest
 import torch
-from films import KINDS, Film, numbers, write
+from films import KINDS, Film, numbers, usable, write
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data import video as video_module
 from etadlite.data.datasets import open_dataset
-from etadlite.data.other_decoders import load
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning, probe, read_frames
 
@@ -140,14 +139,6 @@ READ_BY_BOTH = {
     *("h264.mp4", "h264.mkv", "h264.mov", "ntsc.mp4", "varying.mp4", "late.mkv", "rotated.mp4"),
     *("ten_bit.mp4", "hevc.mp4", "vp9.mp4", "prores.mov", "odd.mkv", "cover.mp4", "two_films.mp4"),
 }
-
-
-def usable(decoder):
-    """Skip a test without the decoder."""
-    try:
-        load(decoder)
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -70,16 +70,14 @@ def pyav_pictures(
     for _ in wanted[number:]:
         yield picture(before[1])
         replaced += 1
-    said = damage(replaced, corrupt, len(wanted))
-    if replaced:
-        said[0] += "; the nearest that can stand in for them"
-    if said:
+    if said := damage(replaced, corrupt, len(wanted)):
         warnings.warn(f"{path}: {'; '.join(said)}", VideoWarning, stacklevel=5)
 
 
 def damage(lost: int, corrupt: int, frames: int) -> list[str]:
     """Say in words how many of some frames are lost, and how many the decoder doubts."""
-    counts = {"cannot be decoded": lost, "are marked as corrupt by the decoder": corrupt}
+    instead = "cannot be decoded; the nearest that can stand in for them"
+    counts = {instead: lost, "are marked as corrupt by the decoder": corrupt}
     return [f"{count} of {frames} frames {what}" for what, count in counts.items() if count]
 
 

@@ -22,6 +22,7 @@ from etadlite.base.errors import InputError
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie before an earlier one's
 GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
+COUNTED = "avi", "mpeg"  # these store the times of some frames only; made-up ones misplace B frames
 ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
 
 Container: TypeAlias = av.container.InputContainer
@@ -108,18 +109,16 @@ class Packets:
         shift, latest = 0, None
         try:
             for packet in self.container.demux(*self.streams):
-                if not packet.size:
-                    continue
-                if packet.pts is not None:
-                    ends = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
-                    self.end = max(self.end, ends)
-                if packet.stream_index != self.stream.index:
-                    continue
                 pts, dts = packet.pts, packet.dts
+                if packet.size and pts is not None:
+                    ends = (pts + (packet.duration or 0)) * float(packet.time_base)
+                    self.end = max(self.end, ends)
+                if not packet.size or packet.stream_index != self.stream.index:
+                    continue
                 if pts is not None and not packet.is_discard:
                     early = 0 if latest is None else latest - pts
                     # Pictures in the file before a key frame are shown before it.
-                    sure = packet.is_keyframe and not self.counted
+                    sure = packet.is_keyframe and self.container.format.name not in COUNTED
                     if early > (0 if sure else reordered) or early < -gap:
                         self.restarts += 1
                         shift += latest - pts + round(1 / self.rate / self.tick)
@@ -131,11 +130,6 @@ class Packets:
                 yield packet
         except FFmpegError:
             return
-
-    @property
-    def counted(self) -> bool:
-        """True if the file stores the times of some frames only; made-up ones misplace B frames."""
-        return self.container.format.name in ("avi", "mpeg")
 
 
 def film_of(container: Container, path: Path) -> av.VideoStream:
@@ -150,7 +144,7 @@ def film_of(container: Container, path: Path) -> av.VideoStream:
             raise InputError(f"{path} holds no pictures that move, only sound, text or a cover")
         raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
     best = container.streams.best("video")
-    film = next((stream for stream in films if stream == best), films[0])
+    film = best if best in films else films[0]
     if film.codec_context is None:
         raise InputError(f"{path}: nothing here can decode its pictures; convert it to H.264")
     return film
@@ -187,20 +181,17 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
         ticks, keys = _order(packets, shown)
         times = _clock(packets, shown, ticks)
         note = _fault(packets, frames + hidden, float(times[-1]))
-        kind, index = container.format.name, stream.index
-        width, height = context.width, context.height
-    duration, start = float(times[-1]), float(times[0])
-    fps = frames / (duration - start)
-    grid = start + np.arange(frames + 1) / fps
-    even = bool(np.abs(times - grid).max() <= ROUNDED)
-    info = VideoInfo(frames, fps, width, height, duration, note, start)
-    how = ticks, keys, index, kind, codec, packets.tick
-    return info, Timeline(times, even, packets.restarts, *how)
+        start, duration = float(times[0]), float(times[-1])
+        fps = frames / (duration - start)
+        info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
+        even = np.abs(times - start - np.arange(frames + 1) / fps).max() <= ROUNDED
+        how = ticks, keys, stream.index, container.format.name, codec, packets.tick
+        return info, Timeline(times, bool(even), packets.restarts, *how)
 
 
 def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFrame]]:
     """Sort the packets that show a picture by their times; return these and the key frames."""
-    if packets.counted or any(pts is None for pts, *_ in shown):
+    if packets.container.format.name in COUNTED or any(pts is None for pts, *_ in shown):
         return None, []
     shown.sort(key=lambda packet: packet[0])
     keys = [
@@ -221,29 +212,26 @@ def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarra
     decoded = [dts for _, dts, *_ in shown]
     # AVI counts pictures as they are decoded; MPEG-PS stores when some of them are shown.
     stored = decoded if packets.container.format.name == "avi" else [pts for pts, *_ in shown]
-    first = min((time for time in stored if time is not None), default=None)
+    first = min((time for time in stored if time is not None), default=packets.start / packets.tick)
     if ticks is None and (None in decoded or len(set(decoded)) < len(decoded)):
         times = np.arange(len(shown) + 1) / packets.rate
     else:  # without ticks, the n-th picture is shown at the n-th time, after a constant delay
         exact = np.sort(decoded) if ticks is None else ticks
         times = (exact - exact[0]) * packets.tick
         times = np.append(times, times[-1] + (shown[-1][2] * packets.tick or 1 / packets.rate))
-    start = 0.0 if first is None else first * packets.tick - packets.start
+    start = first * packets.tick - packets.start
     return times + start if start > 0.5 / packets.rate else times
 
 
 def _fault(packets: Packets, held: int, end: float) -> str:
     """Say in words that a file holds fewer frames, or seconds up to `end`, than it announces."""
-    stream, length = packets.stream, packets.container.duration
-    end = max(end, packets.end - packets.start)
-    announced = stream.frames
-    if entries := getattr(stream, "index_entries", None):
-        announced = min(announced, len(entries))  # without what an edit list leaves out
+    stream, length = packets.stream, (packets.container.duration or 0) / av.time_base
+    end, said = max(end, packets.end - packets.start), ""
+    # An index is shorter where an edit list leaves pictures out.
+    entries = getattr(stream, "index_entries", None) or range(stream.frames)
+    announced = min(stream.frames, len(entries))
     if announced > held:
-        return f"the file announces {announced} frames but holds {held}; it may be cut off"
-    if announced or packets.restarts or not length or length / av.time_base <= end * 1.05 + 1:
-        return ""
-    return (
-        f"the file announces {length / av.time_base:.1f} s but ends after {end:.1f} s; "
-        "it may be cut off"
-    )
+        said = f"{announced} frames but holds {held}"
+    elif not (announced or packets.restarts) and length > end * 1.05 + 1:
+        said = f"{length:.1f} s but ends after {end:.1f} s"
+    return said and f"the file announces {said}; it may be cut off"

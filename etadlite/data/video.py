@@ -20,7 +20,9 @@ Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 
 
 class Video:
-    """A video file, `path`, whose frames have been counted and ordered; `info` is what it holds.
+    """A video file, `path`, whose frames have been counted and ordered.
+
+    `info` is what it holds, `timeline` where its frames lie.
 
     Iterating yields index and decoded frame (`av.VideoFrame`, as stored) of every frame that can be
     decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
@@ -31,7 +33,7 @@ class Video:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.info, self._timeline = scan(self.path)
+        self.info, self.timeline = scan(self.path)
 
     @property
     def times(self) -> np.ndarray:
@@ -41,14 +43,14 @@ class Video:
         picture, keeps uneven rates, follows edit lists, and goes on where a stream's clock starts
         again. All other times of the package are on this clock.
         """
-        return self._timeline.times
+        return self.timeline.times
 
     def shown_at(self, seconds: np.ndarray | float) -> np.ndarray:
         """Return the index of the frame that players show at each moment [...] of the clock.
 
         The first frame is shown from the start on, the last one to the end.
         """
-        if self._timeline.even:
+        if self.timeline.even:
             due = (np.asarray(seconds) - self.info.start) * self.info.fps
             shown = np.floor(due + 1e-6).astype(np.int64)
         else:  # containers round times to milliseconds
@@ -68,13 +70,8 @@ class Video:
         """
         return self.shown_at((frames + 0.5) / rate)
 
-    @property
-    def restarts(self) -> int:
-        """How often the clock of the file starts again."""
-        return self._timeline.restarts
-
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        return decode(self.path, self._timeline, np.arange(self.info.frames))
+        return decode(self.path, self.timeline, np.arange(self.info.frames))
 
     def frames(
         self,
@@ -149,7 +146,7 @@ class Video:
         wanted, inverse = np.unique(indices, return_inverse=True)
         inverse = inverse.reshape(indices.shape)
         pixels = np.moveaxis(out.numpy(), -3, -1)  # a view of the result, [..., H, W, 3]
-        where = self.path, self._timeline, wanted, tuple(out.shape[-2:])
+        where = self.path, self.timeline, wanted, tuple(out.shape[-2:])
 
         def put(pictures: Iterator[np.ndarray]) -> None:
             for number, picture in enumerate(pictures):

@@ -194,8 +194,8 @@ def clock_in_words(video: Video) -> str:
     even = info.start + np.arange(len(video.times)) / info.fps
     if (off := np.abs(video.times - even).max()) > REMARKABLE:
         said.append(f"its frame rate varies, by up to {off:.1f} s")
-    if video.restarts:
-        said.append(f"its clock starts again {video.restarts} time{'s' * (video.restarts > 1)}")
+    if restarts := video.timeline.restarts:
+        said.append(f"its clock starts again {restarts} time{'s' * (restarts > 1)}")
     return ", ".join(said)
 
 

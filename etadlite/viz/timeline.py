@@ -1,6 +1,6 @@
 """Detections over time: a timeline with frames, and a video that shows its detections."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -139,8 +139,10 @@ def write_annotated(
     colours = colours_of(labels or sorted({item["label"] for item in detections}))
     with written_whole(target) as draft, av.open(draft, "w") as container:
         stream, bar = None, None
-        for now, picture in _shown(video):
+        for index, frame in video:
+            picture, now = _upright(frame), float(video.times[index])
             if stream is None:
+                now = 0.0  # players show the first picture from the start on
                 width, height = picture.width // 2 * 2, picture.height // 2 * 2
                 bar = _bar(width, duration, detections, colours)
                 rate = Fraction(video.info.fps).limit_denominator(1001)
@@ -160,17 +162,6 @@ def write_annotated(
             container.mux(stream.encode(written))
         container.mux(stream.encode())
     return target
-
-
-def _shown(video: Video) -> Iterator[tuple[float, Image.Image]]:
-    """Yield when a picture is due, and the picture; the first one is shown from 0 s on."""
-    first, interval = True, 1 / video.info.fps
-    for index, frame in video:
-        picture, due = _upright(frame), float(video.times[index])
-        if first:
-            yield from ((now, picture) for now in np.arange(0, due - interval / 2, interval))
-            first = False
-        yield due, picture
 
 
 def _upright(frame: av.VideoFrame) -> Image.Image:
