@@ -11,7 +11,6 @@ command again to continue.
 import json
 import os
 import sys
-from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Annotated, Any, NamedTuple
 
 import av
 import typer
-from av.error import FFmpegError
 from av.filter import Graph
 from tqdm import tqdm
 
@@ -29,6 +27,7 @@ from etadlite.data.video import Video, VideoInfo
 from etadlite.prepare.isolated import in_processes
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".flv", ".3gp")
+TICK = Fraction(1, 90_000)  # seconds
 TOO_DAMAGED = 0.05
 """Share of a video's frames that may be undecodable; the frames before them replace them."""
 
@@ -119,17 +118,18 @@ def _size(info: VideoInfo, short_side: int) -> tuple[int, int]:
 
 def _write(source: Path, draft: Path, fps: int, size: tuple[int, int]) -> int:
     """Decode, choose frames, scale and encode; return how many frames could be decoded."""
-    decoded = 0
-    with av.open(str(source)) as container, av.open(str(draft), "w") as out:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # several videos run in parallel instead
+    decoded, video = 0, Video(source)
+    due = (video.times / float(TICK)).round().astype(int).tolist()
+    with av.open(str(draft), "w") as out:
         made = out.add_stream("libx264", rate=fps, options={"crf": "23", "g": str(2 * fps)})
         made.width, made.height = size
         made.pix_fmt, made.codec_context.thread_count = "yuv420p", 1
         graph = None
-        for frame in _decodable(container, stream):
+        for index, frame in video:
+            frame.pts, frame.time_base = due[index], TICK
+            frame.duration = due[index + 1] - due[index]
             if graph is None:
-                graph = _graph(stream, frame, fps, size)
+                graph = _graph(frame, fps, size)
                 if frame.rotation % 180:
                     made.height, made.width = size
             graph.push(frame)
@@ -142,28 +142,16 @@ def _write(source: Path, draft: Path, fps: int, size: tuple[int, int]) -> int:
     return decoded
 
 
-def _decodable(container: Any, stream: Any) -> Iterable[av.VideoFrame]:
-    """Yield the frames that can be decoded."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, FFmpegError):
-            return
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            continue
-        yield from (frame for frame in frames if frame.pts is not None)
+def _graph(frame: av.VideoFrame, fps: int, size: tuple[int, int]) -> Graph:
+    """Build filters that give the nearest frame for each moment, upright and in the wanted size.
 
-
-def _graph(stream: Any, frame: av.VideoFrame, fps: int, size: tuple[int, int]) -> Graph:
-    """Build filters that give the nearest frame for each moment, upright and in the wanted size."""
+    What players show before the first picture, the first picture, is written, too.
+    """
     graph = Graph()
     start = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
+        width=frame.width, height=frame.height, format=frame.format, time_base=TICK
     )
-    chosen = graph.add("fps", f"fps={fps}")
+    chosen = graph.add("fps", f"fps={fps}:start_time=0")
     scaled = graph.add("scale", f"{size[0]}:{size[1]}:flags=bicubic")
     pixels = graph.add("format", "yuv420p")
     turned = [graph.add(*turn) for turn in UPRIGHT.get(frame.rotation, ())]

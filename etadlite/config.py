@@ -53,6 +53,8 @@ class DataSettings(Section):
     """Height, width of decoded frames in pixels."""
     resize: Literal["decoder", "after"] = "decoder"
     """`decoder`: decode at decode_size; `after`: resize later, as published."""
+    decoder: Literal["auto", "pyav", "decord", "torchcodec"] = "auto"
+    """Library that reads videos, or refuses those that it would read wrongly; `auto`: PyAV."""
     crop: Count = Field(112, validate_default=True)
     """Side of the square crop, in pixels."""
     flip: bool = True

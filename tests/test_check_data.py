@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_written_is_checked_all_the_same(root, monkeypat
 
 
 def test_a_broken_manifest_is_named(root):
-    manifest_file(root / "features").write_text('{"version": 1, "files": [1]}')
+    manifest_file(root / "features").write_text('{"version": 2, "files": [1]}')
     with pytest.raises(InputError, match=r"features\.manifest\.json is no manifest"):
         check(root)
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
+from etadlite.data.packets import Timeline
 from etadlite.data.snippets import clip_frames
+from etadlite.data.video import Video, VideoInfo
 from etadlite.prepare import extract
 from etadlite.prepare.extract import extract_dense
 from etadlite.presets import preset
@@ -30,11 +32,30 @@ def test_clips_are_those_of_unfold(frames, length, stride):
         assert clips.tolist() == [[*range(frames), *[frames - 1] * (length - frames)]]
 
 
+@pytest.fixture(scope="module")
+def steady():
+    """A function that makes a video of some frames at a constant rate, without a file."""
+
+    def make(frames, fps):
+        video = object.__new__(Video)
+        video.info = VideoInfo(frames, fps, 32, 32, frames / fps)
+        times = np.arange(frames + 1) / fps
+        video.timeline = Timeline(times, True, 0, None, [], 0, "", "", 0.0)
+        return video
+
+    return make
+
+
+def clips_at(video, length, stride, fps):
+    played = extract.frames_at(video, fps)
+    return played[clip_frames(len(played), length, stride)]
+
+
 @given(
     st.integers(2, 300), st.sampled_from([7.5, 15.0, 25.0, 29.97, 30.0, 60.0]), st.integers(1, 16)
 )
-def test_at_another_rate_a_clip_shows_what_is_seen_at_its_moments(frames, from_fps, length):
-    clips = clip_frames(frames, length, 4, from_fps=from_fps, to_fps=15.0)
+def test_at_another_rate_a_clip_shows_what_is_seen_at_its_moments(steady, frames, from_fps, length):
+    clips = clips_at(steady(frames, from_fps), length, 4, 15.0)
     whole = np.arange(frames) / from_fps  # when each frame of the file is shown
     for row, clip in enumerate(clips):
         for place, frame in enumerate(clip.tolist()):
@@ -44,15 +65,21 @@ def test_at_another_rate_a_clip_shows_what_is_seen_at_its_moments(frames, from_f
     assert clips.max() < frames
 
 
-def test_clips_by_hand():
-    assert clip_frames(40, 4, 4, from_fps=30.0, to_fps=15.0)[:, 0].tolist() == [0, 8, 16, 24, 32]
-    assert clip_frames(9, 2, 3, from_fps=14.9999, to_fps=15.0).tolist() == [[0, 1], [3, 4], [6, 7]]
-    assert clip_frames(5, 4, 2, from_fps=7.5, to_fps=15.0).tolist() == [
+def test_clips_by_hand(steady):
+    assert clips_at(steady(40, 30.0), 4, 4, 15.0)[:, 0].tolist() == [0, 8, 16, 24, 32]
+    assert clips_at(steady(9, 14.9999), 2, 3, 15.0).tolist() == [[0, 1], [3, 4], [6, 7]]
+    assert clips_at(steady(5, 7.5), 4, 2, 15.0).tolist() == [
         [0, 0, 1, 1],
         [1, 1, 2, 2],
         [2, 2, 3, 3],
         [3, 3, 4, 4],
     ]
+
+
+def test_a_rate_that_is_nearly_the_files_does_not_drift(steady):
+    hour = steady(107_892, 30000 / 1001)
+    played = extract.frames_at(hour, 30.0)
+    assert np.abs(played - np.arange(len(played)) / 30 * 30000 / 1001).max() <= 1.0
 
 
 @pytest.mark.parametrize("wrong", [(0, 4, 4), (9, 0, 4), (9, 4, 0)])

@@ -308,6 +308,7 @@ def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
         settings.frame_step,
         rule=settings.snippet_rule,
         resize=settings.resize,
+        decoder=settings.decoder,
     )
 
 
@@ -326,9 +327,10 @@ def decode_window(
     """
     starts = window.first_frame + np.arange(settings.snippets)[:, None] * settings.window_stride
     counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]
-    wanted = counted.clip(0, frames - 1) * video.info.frames // frames
+    wanted = video.counted(counted.clip(0, frames - 1), frames / video.info.duration)
     unique, places = np.unique(wanted, return_inverse=True)
-    once = video.frames(unique, settings.decode_size, resize=settings.resize)  # [U, 3, H, W]
+    how = {"resize": settings.resize, "decoder": settings.decoder}
+    once = video.frames(unique, settings.decode_size, **how)  # [U, 3, H, W]
     shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
     return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
 
@@ -347,4 +349,8 @@ def open_dataset(
         raise InputError("the settings name no data: give data.videos or data.features")
     if settings.window_stride is not None and settings.cache is not None:
         raise InputError("data.cache keeps whole videos, not windows: leave it out")
+    if settings.decoder not in ("auto", "pyav"):
+        from etadlite.data.other_decoders import load
+
+        load(settings.decoder)  # so that its absence is said once, not of every video
     return VideoDataset(settings, classes, training=training)

@@ -1,13 +1,14 @@
-"""Decoders: wanted frames of a video file as pictures, by PyAV or by decord.
+"""Wanted frames of a video file as pictures, decoded by PyAV.
 
-Each one opens the file, decodes with one thread and closes the file again: an open reader costs
-memory and does not survive a fork. PyAV finds a frame by the time at which it is shown, not by
-counting, so that a damaged frame costs that frame and shifts no other.
+It opens the file, decodes with one thread and closes the file again: an open reader costs memory
+and does not survive a fork. A frame is found by the time at which it is shown, not by counting, so
+that a damaged frame costs that frame and shifts no other.
 """
 
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -15,24 +16,22 @@ import av
 import numpy as np
 import torch
 from av.error import FFmpegError
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from etadlite.base.errors import InputError
-from etadlite.data.packets import KeyFrame, Timeline, packets_of
+from etadlite.data.packets import Container, KeyFrame, Packets, Timeline, open_video
 
 Resize = Literal["decoder", "after"]
 
 # From version 17 on PyAV resizes with one thread per core, which costs more than it gains here.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+NEED_OTHERS = PictureType.P, PictureType.B  # pictures at which decoding cannot start
 FEWER_ARE_DECODED = 16  # decoding so few frames on the way is faster than a jump to a key frame
 
 
 class VideoWarning(UserWarning):
     """A video is damaged but can be used: the message says what is missing."""
-
-
-class UnfitDecoderError(Exception):
-    """This decoder cannot read this file, or might return wrong frames of it."""
 
 
 def pyav_pictures(
@@ -47,10 +46,10 @@ def pyav_pictures(
         InputError: fewer than two of the frames can be decoded.
 
     Warns:
-        VideoWarning: frames are replaced.
+        VideoWarning: frames are replaced, or the decoder marks them as corrupt.
     """
     picture = partial(_picture, VideoReformatter(), size, resize)
-    number, decoded, replaced, before = 0, 0, 0, None
+    number, decoded, replaced, corrupt, before = 0, 0, 0, 0, None
     for index, frame in decode(path, timeline, wanted):
         while number < len(wanted) and wanted[number] <= index:
             nearest = frame
@@ -58,6 +57,7 @@ def pyav_pictures(
                 replaced += 1
                 if before and wanted[number] - before[0] <= index - wanted[number]:
                     nearest = before[1]
+            corrupt += nearest.is_corrupt
             yield picture(nearest)
             number += 1
         before = index, frame
@@ -70,40 +70,15 @@ def pyav_pictures(
     for _ in wanted[number:]:
         yield picture(before[1])
         replaced += 1
-    if replaced:
-        warnings.warn(
-            f"{path}: {replaced} of {len(wanted)} frames cannot be decoded; "
-            "the nearest that can stand in for them",
-            VideoWarning,
-            stacklevel=5,
-        )
+    if said := damage(replaced, corrupt, len(wanted)):
+        warnings.warn(f"{path}: {'; '.join(said)}", VideoWarning, stacklevel=5)
 
 
-def decord_pictures(
-    path: Path, timeline: Timeline, wanted: np.ndarray, size: tuple[int, int]
-) -> Iterator[np.ndarray]:
-    """Decode frames with decord; otherwise like `pyav_pictures`.
-
-    Raises:
-        UnfitDecoderError: decord is absent or fails; it finds another number of frames (it may
-            wait for them for ever); or the file is HEVC, or neither MP4 nor Matroska, where decord
-            can return wrong frames without a sign.
-    """
-    if timeline.codec == "hevc" or not timeline.container.startswith(("mov,", "matroska,")):
-        raise UnfitDecoderError
-    try:
-        import decord
-
-        reader = decord.VideoReader(str(path), width=size[1], height=size[0], num_threads=1)
-        if timeline.times is None or len(reader) != len(timeline.times):
-            raise UnfitDecoderError
-        for start in range(0, len(wanted), 16):
-            yield from reader.get_batch(wanted[start : start + 16]).asnumpy()
-    except Exception as error:
-        known = isinstance(error, ImportError | RuntimeError)
-        if known or type(error).__name__ == "DECORDError":
-            raise UnfitDecoderError from error
-        raise
+def damage(lost: int, corrupt: int, frames: int) -> list[str]:
+    """Say in words how many of some frames are lost, and how many the decoder doubts."""
+    instead = "cannot be decoded; the nearest that can stand in for them"
+    counts = {instead: lost, "are marked as corrupt by the decoder": corrupt}
+    return [f"{count} of {frames} frames {what}" for what, count in counts.items() if count]
 
 
 def decode(
@@ -111,47 +86,67 @@ def decode(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the wanted frames of a video, and those on the way to them, by ascending index.
 
-    Frames that are not wanted are jumped over if a key frame allows it. After a jump only frames
-    from the key frame on are right; earlier ones are never wanted there. Frames that cannot be
-    decoded are left out.
+    Frames that are not wanted are jumped over where the file marks a key frame. If its picture
+    turns out to need others (a recovery point of intra refresh), the file is decoded from its start
+    instead. Pictures before a key frame are never wanted behind a jump: they may need others, too.
+    Frames that cannot be decoded are left out.
     """
-    count, before = 0, -1
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = container.streams.video[0]
+    before = -1
+    with open_video(path) as container:
+        stream = container.streams[timeline.stream]
         stream.codec_context.thread_count = 1
         for key, last in _runs(timeline, wanted):
-            if key is not None and not _jump(container, stream, key):
+            first, lost = (key.frame, True) if key else (0, False)
+            landed = key is None or _jump(container, stream, key)
+            for index, frame in _frames(container, stream, timeline.ticks) if landed else ():
+                if index <= before or index < first:
+                    continue
+                if lost and (index > first or frame.pict_type in NEED_OTHERS):
+                    break
+                before, lost = index, False
+                yield index, frame
+                if index >= last:
+                    break
+            if lost:
                 again = decode(path, timeline._replace(keys=[]), wanted)
                 yield from ((index, frame) for index, frame in again if index > before)
                 return
-            for packet in packets_of(container, stream):
-                try:
-                    decoded = packet.decode()
-                except FFmpegError:
-                    continue
-                index = -1
-                for frame in decoded:
-                    index = count
-                    if timeline.times is not None and frame.pts is not None:
-                        index = int(np.searchsorted(timeline.times, frame.pts, "right")) - 1
-                    count += 1
-                    if index > before:
-                        before = index
-                        yield index, frame
-                if index >= last:
-                    break
 
 
-def _jump(container: av.container.InputContainer, stream: av.VideoStream, key: KeyFrame) -> bool:
-    """Jump to a key frame; return True if the file's own index led there or before it."""
-    try:
-        container.seek(key.decoded, stream=stream)
-        packet = next(packets_of(container, stream))
-        landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
-        container.seek(key.decoded, stream=stream)
-    except (FFmpegError, StopIteration):
-        return False
-    return landed
+def _frames(
+    container: Container, stream: av.VideoStream, ticks: np.ndarray | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode from where the file stands; yield indices, which are counted without ticks."""
+    count = 0
+    for packet in chain(Packets(container, stream), (None,)):
+        try:
+            decoded = stream.codec_context.decode(packet)
+        except FFmpegError:
+            continue
+        for frame in decoded:
+            index = count
+            if ticks is not None and frame.pts is not None:
+                index = int(np.searchsorted(ticks, frame.pts, "right")) - 1
+            count += 1
+            yield index, frame
+
+
+def _jump(container: Container, stream: av.VideoStream, key: KeyFrame) -> bool:
+    """Jump to a key frame; return True if the file's own index led there or before it.
+
+    Some formats look it up by the time at which it is shown, others by that of decoding.
+    """
+    for ticks in dict.fromkeys((key.shown, key.decoded)):
+        try:
+            container.seek(ticks, stream=stream)
+            packet = next(iter(Packets(container, stream)))
+            landed = packet.is_keyframe and packet.pts is not None and packet.pts <= key.shown
+            container.seek(ticks, stream=stream)
+        except (FFmpegError, StopIteration):
+            continue
+        if landed:
+            return True
+    return False
 
 
 def _runs(timeline: Timeline, wanted: np.ndarray) -> list[tuple[KeyFrame | None, int]]:

@@ -9,7 +9,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, write_json
 from etadlite.data.split import manifest_file
 
-VERSION = 1
+VERSION = 2
 REMEDY = "delete it and run check-data again"
 
 
@@ -24,6 +24,7 @@ class CheckedFile:
     fps: float | None = None  # of a video
     short_side: int | None = None  # of a video, in pixels
     note: str = ""  # damage that training can live with, in words
+    clock: str = ""  # what is special about a video's clock, in words
     problem: str = ""  # why training cannot use the file, in words
     wrong_shape: bool = False  # the problem is the shape of the features
     lost: bool = False  # its process died or took too long: it may be intact, and is checked again

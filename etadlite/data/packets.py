@@ -8,13 +8,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.format import Flags
+from av.stream import Disposition
 
 from etadlite.base.errors import InputError, damage_named
+
+# What these streams hold is no film: the cover of a recording, or small pictures of its chapters.
+STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie before an earlier one's
+GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
+COUNTED = "avi", "mpeg"  # these store the times of some frames only; made-up ones misplace B frames
+ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
+
+Container: TypeAlias = av.container.InputContainer
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,16 @@ class VideoInfo:
     fps: float  # frames per second; their mean where the rate varies
     width: int  # in pixels, as stored
     height: int
-    duration: float  # seconds from the start of the first frame to the end of the last
+    duration: float  # seconds from the start of the file's clock to the end of the last frame
     note: str = ""  # what is wrong with the file, in words; empty if no fault is known
+    start: float = 0.0  # when the first frame is due; players show it from 0 s on
 
 
 class KeyFrame(NamedTuple):
-    """A frame at which decoding can start: its index, and when it is shown and decoded (ticks)."""
+    """A frame that the file marks as a start: its index, and when it is shown and decoded (ticks).
+
+    A mark alone does not mean that decoding can start there; see `etadlite.data.decoders.decode`.
+    """
 
     frame: int
     shown: int
@@ -38,12 +53,16 @@ class KeyFrame(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Where the frames of a video lie; frames without times are counted from the start."""
+    """Where the frames of a video lie; frames without ticks are counted from the start."""
 
-    times: np.ndarray | None  # when each frame is shown, ascending ticks [F]; None: not in the file
-    keys: list[KeyFrame]  # ascending; none without times
+    times: np.ndarray  # when each frame is due, and when the last one ends: seconds [F + 1]
+    even: bool  # the frame rate is constant
+    restarts: int  # how often the clock of the file starts again
+    ticks: np.ndarray | None  # the same as the decoder says it, ascending [F]; None: unreliable
+    keys: list[KeyFrame]  # ascending; none without ticks
+    stream: int  # number of the film among the file's streams
     container: str  # the demuxer's name of the file's format
-    codec: str  # the decoder's name
+    codec: str  # FFmpeg's name of the codec, such as hevc
     tick: float  # seconds
 
 
@@ -62,70 +81,158 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
         return _scan(path, state.st_size, state.st_mtime_ns)
 
 
-def packets_of(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[av.Packet]:
-    """Yield the packets up to the end of the file or to where it is damaged."""
-    try:
-        yield from container.demux(stream)
-    except FFmpegError:
-        return
+def open_video(path: Path) -> Container:
+    """Open a video file, whatever the encoding of its tags."""
+    return av.open(str(path), metadata_errors="replace")
+
+
+class Packets:
+    """The packets of a video stream up to the end of the file or to where it is damaged.
+
+    A clock that starts again, as in joined recordings, goes on instead; `restarts` counts this, as
+    far as the packets have been read. `start` and `end` are those of all streams, in seconds of the
+    file's own numbers; the end is known after the packets of all streams have been read.
+    """
+
+    def __init__(
+        self, container: Container, stream: av.VideoStream, *, all_of: bool = False
+    ) -> None:
+        self.container, self.stream = container, stream
+        self.streams = container.streams if all_of else (stream,)
+        self.tick, self.rate = float(stream.time_base), float(stream.average_rate or 25)
+        self.start = (container.start_time or 0) / av.time_base
+        self.restarts, self.end = 0, self.start
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        reordered = max(REORDERED[0], REORDERED[1] / self.rate) / self.tick
+        jumps = self.container.format.flags & Flags.ts_discont.value
+        gap = GAP / self.tick if jumps else float("inf")
+        shift, latest = 0, None
+        try:
+            for packet in self.container.demux(*self.streams):
+                pts, dts = packet.pts, packet.dts
+                if packet.size and pts is not None:
+                    ends = (pts + (packet.duration or 0)) * float(packet.time_base)
+                    self.end = max(self.end, ends)
+                if not packet.size or packet.stream_index != self.stream.index:
+                    continue
+                if pts is not None and not packet.is_discard:
+                    early = 0 if latest is None else latest - pts
+                    # Pictures in the file before a key frame are shown before it.
+                    sure = packet.is_keyframe and self.container.format.name not in COUNTED
+                    if early > (0 if sure else reordered) or early < -gap:
+                        self.restarts += 1
+                        shift += latest - pts + round(1 / self.rate / self.tick)
+                        latest = pts
+                    latest = pts if latest is None else max(latest, pts)
+                if shift:
+                    packet.pts = None if pts is None else pts + shift
+                    packet.dts = None if dts is None else dts + shift
+                yield packet
+        except FFmpegError:
+            return
+
+
+def film_of(container: Container, path: Path) -> av.VideoStream:
+    """Return the stream that players show: never a still picture, else as FFmpeg chooses.
+
+    Raises:
+        InputError: the file has no such stream, or its codec is unknown.
+    """
+    films = [stream for stream in container.streams.video if not stream.disposition & STILLS]
+    if not films:
+        if any(stream.type in ("audio", "subtitle", "video") for stream in container.streams):
+            raise InputError(f"{path} holds no pictures that move, only sound, text or a cover")
+        raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
+    best = container.streams.best("video")
+    film = best if best in films else films[0]
+    if film.codec_context is None:
+        raise InputError(f"{path}: nothing here can decode its pictures; convert it to H.264")
+    return film
 
 
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
 def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     """Scan a file that has this size and this time of its last change."""
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = open_video(path)
     except FFmpegError as error:
         raise InputError(
             f"{path} cannot be read as a video ({error.strerror}); it may be cut off or no video"
         ) from error
     with container:
-        if not container.streams.video:
-            if container.streams.audio or container.streams.subtitles:
-                raise InputError(f"{path} holds no pictures, only sound or text")
-            raise InputError(f"{path} cannot be read as a video (no streams); it may be cut off")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise InputError(f"{path} has a codec that is unknown here; convert it to H.264")
-        packets, hidden = [], 0
-        for packet in packets_of(container, stream):
-            if packet.size and packet.is_discard:  # the container says not to show it
+        stream = film_of(container, path)
+        context = stream.codec_context
+        codec, packets = context.codec.canonical_name, Packets(container, stream, all_of=True)
+        hides = codec in ("vp8", "vp9")  # they store pictures that only help to decode others
+        if hides:
+            from etadlite.data.bitstream import shows_a_picture
+        shown, hidden = [], 0
+        for packet in packets:
+            if packet.is_discard or (hides and not shows_a_picture(codec, memoryview(packet))):
                 hidden += 1
-            elif packet.size:
-                packets.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
-        frames = len(packets)
+            else:
+                shown.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+        frames = len(shown)
         if frames < 2:
             raise InputError(
                 f"{path} has {frames} frame{'s' * (frames != 1)} that can be read; "
                 "a video needs at least two to show motion"
             )
-        announced, length = stream.frames, container.duration
-        rate, tick = float(stream.average_rate or 25), float(stream.time_base)
-        width, height = stream.codec_context.width, stream.codec_context.height
-        kind, codec = container.format.name, stream.codec_context.name
-    duration, times, keys = frames / rate, None, []
-    # In AVI and MPEG-PS not every frame's time is stored; made-up times misplace B frames.
-    if kind not in ("avi", "mpeg") and all(pts is not None for pts, _, _, _ in packets):
-        packets.sort(key=lambda packet: packet[0])
-        times = np.array([packet[0] for packet in packets], dtype=np.int64)
-        keys = [
-            KeyFrame(k, pts, pts if dts is None else dts)
-            for k, (pts, dts, _, key) in enumerate(packets)
-            if key
-        ]
-        last = packets[-1][2] * tick if packets[-1][2] else 1 / rate
-        duration = float(times[-1] - times[0]) * tick + last
-    note = ""
-    if announced > frames + hidden:
-        note = (
-            f"the file announces {announced} frames but holds {frames + hidden}; it may be cut off"
-        )
-    elif length and length / av.time_base > duration * 1.05 + 1:
-        note = (
-            f"the file announces {length / av.time_base:.1f} s but its pictures end after "
-            f"{duration:.1f} s; it may be cut off"
-        )
-    info = VideoInfo(frames, frames / duration, width, height, duration, note)
-    return info, Timeline(times, keys, kind, codec, tick)
+        ticks, keys = _order(packets, shown)
+        times = _clock(packets, shown, ticks)
+        note = _fault(packets, frames + hidden, float(times[-1]))
+        start, duration = float(times[0]), float(times[-1])
+        fps = frames / (duration - start)
+        info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
+        even = np.abs(times - start - np.arange(frames + 1) / fps).max() <= ROUNDED
+        how = ticks, keys, stream.index, container.format.name, codec, packets.tick
+        return info, Timeline(times, bool(even), packets.restarts, *how)
+
+
+def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFrame]]:
+    """Sort the packets that show a picture by their times; return these and the key frames."""
+    if packets.container.format.name in COUNTED or any(pts is None for pts, *_ in shown):
+        return None, []
+    shown.sort(key=lambda packet: packet[0])
+    keys = [
+        KeyFrame(frame, pts, pts if dts is None else dts)
+        for frame, (pts, dts, _, key) in enumerate(shown)
+        if key
+    ]
+    ticks = np.array([pts for pts, *_ in shown], dtype=np.int64)
+    return ticks, [] if packets.restarts else keys  # in such a file a time stands twice
+
+
+def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarray:
+    """Return when each frame is due, and when the last one ends: seconds of the file's clock.
+
+    The clock starts with the file's first stream. A first picture within half a frame of it starts
+    the clock.
+    """
+    decoded = [dts for _, dts, *_ in shown]
+    # AVI counts pictures as they are decoded; MPEG-PS stores when some of them are shown.
+    stored = decoded if packets.container.format.name == "avi" else [pts for pts, *_ in shown]
+    first = min((time for time in stored if time is not None), default=packets.start / packets.tick)
+    if ticks is None and (None in decoded or len(set(decoded)) < len(decoded)):
+        times = np.arange(len(shown) + 1) / packets.rate
+    else:  # without ticks, the n-th picture is shown at the n-th time, after a constant delay
+        exact = np.sort(decoded) if ticks is None else ticks
+        times = (exact - exact[0]) * packets.tick
+        times = np.append(times, times[-1] + (shown[-1][2] * packets.tick or 1 / packets.rate))
+    start = first * packets.tick - packets.start
+    return times + start if start > 0.5 / packets.rate else times
+
+
+def _fault(packets: Packets, held: int, end: float) -> str:
+    """Say in words that a file holds fewer frames, or seconds up to `end`, than it announces."""
+    stream, length = packets.stream, (packets.container.duration or 0) / av.time_base
+    end, said = max(end, packets.end - packets.start), ""
+    # An index is shorter where an edit list leaves pictures out.
+    entries = getattr(stream, "index_entries", None) or range(stream.frames)
+    announced = min(stream.frames, len(entries))
+    if announced > held:
+        said = f"{announced} frames but holds {held}"
+    elif not (announced or packets.restarts) and length > end * 1.05 + 1:
+        said = f"{length:.1f} s but ends after {end:.1f} s"
+    return said and f"the file announces {said}; it may be cut off"

@@ -47,31 +47,18 @@ def snippet_frames(
     return frames.clip(0, num_frames - 1)
 
 
-def clip_frames(
-    frames: int, length: int, stride: int, *, from_fps: float = 1.0, to_fps: float | None = None
-) -> np.ndarray:
+def clip_frames(frames: int, length: int, stride: int) -> np.ndarray:
     """Choose the frames of all clips that fit into a video: ascending indices, int64 [T, F].
 
     The first clip starts with the video, every other one `stride` frames after the one before. A
-    video shorter than a clip has one clip, which repeats the last frame. At another rate than the
-    file's, frame k is the frame shown at k / to_fps seconds, as in TSP.
-
-    The file has `frames` frames at the rate `from_fps`. F is `length`. It and the stride refer to
-    the rate `to_fps`; None: the file's.
+    video shorter than a clip has one clip, which repeats the last frame. F is `length`.
 
     Raises:
-        InputError: a number is not above 0.
+        InputError: a number is below 1.
     """
-    rate = from_fps / to_fps if to_fps else 1.0
-    if min(frames, length, stride) < 1 or not rate > 0:
+    if min(frames, length, stride) < 1:
         raise InputError(
-            f"clips need frames, a length, a stride and a rate above 0, not {frames}, {length}, "
-            f"{stride} and {to_fps}"
+            f"clips need frames, a length and a stride above 0, not {frames}, {length} and {stride}"
         )
-    # A rate that differs only by rounding, such as 14.999 from 15, must not lose frames.
-    if abs(rate - round(rate)) < 1e-3:
-        rate = round(rate)
-    shown = np.floor(np.arange(int(np.ceil(frames / rate))) * rate).astype(np.int64)
-    starts = np.arange(max(len(shown) - length, 0) // stride + 1) * stride
-    clips = (starts[:, None] + np.arange(length)).clip(max=len(shown) - 1)
-    return shown[clips].clip(max=frames - 1)
+    starts = np.arange(max(frames - length, 0) // stride + 1) * stride
+    return (starts[:, None] + np.arange(length)).clip(max=frames - 1)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -11,24 +10,19 @@ import numpy as np
 import torch
 
 from etadlite.base.errors import InputError, damage_named
-from etadlite.data.decoders import (
-    Resize,
-    UnfitDecoderError,
-    VideoWarning,
-    decode,
-    decord_pictures,
-    pyav_pictures,
-)
+from etadlite.data.decoders import Resize, VideoWarning, decode, pyav_pictures
 from etadlite.data.packets import VideoInfo, scan
 from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
 
-Decoder = Literal["pyav", "decord"]
+Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 
 
 class Video:
-    """A video file, `path`, whose frames have been counted and ordered; `info` is what it holds.
+    """A video file, `path`, whose frames have been counted and ordered.
+
+    `info` is what it holds, `timeline` where its frames lie.
 
     Iterating yields index and decoded frame (`av.VideoFrame`, as stored) of every frame that can be
     decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
@@ -39,27 +33,45 @@ class Video:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.info, self._timeline = scan(self.path)
-
-    @cached_property
-    def times(self) -> np.ndarray:
-        """When each frame is shown, and when the last one ends: seconds [F + 1].
-
-        They are evenly spread where the rate is constant or the file does not tell the times.
-        """
-        times = self._timeline.times
-        if times is None:
-            return np.arange(self.info.frames + 1) / self.info.fps
-        return np.append((times - times[0]) * self._timeline.tick, self.info.duration)
+        self.info, self.timeline = scan(self.path)
 
     @property
-    def unevenness(self) -> float:
-        """Seconds by which the frames lie off an even rate, at most."""
-        even = np.arange(len(self.times)) / self.info.fps
-        return float(np.abs(self.times - even).max())
+    def times(self) -> np.ndarray:
+        """When each frame is due, and when the last one ends: seconds [F + 1].
+
+        This is the clock that players show: it starts with the file, which may be before the first
+        picture, keeps uneven rates, follows edit lists, and goes on where a stream's clock starts
+        again. All other times of the package are on this clock.
+        """
+        return self.timeline.times
+
+    def shown_at(self, seconds: np.ndarray | float) -> np.ndarray:
+        """Return the index of the frame that players show at each moment [...] of the clock.
+
+        The first frame is shown from the start on, the last one to the end.
+        """
+        if self.timeline.even:
+            due = (np.asarray(seconds) - self.info.start) * self.info.fps
+            shown = np.floor(due + 1e-6).astype(np.int64)
+        else:  # containers round times to milliseconds
+            shown = np.searchsorted(self.times[:-1], np.asarray(seconds) + 1e-3, "right") - 1
+        return shown.clip(0, self.info.frames - 1)
+
+    @property
+    def count(self) -> int:
+        """The number of frames at the file's mean rate from the start to the end of its clock."""
+        return round(self.info.duration * self.info.fps)
+
+    def counted(self, frames: np.ndarray, rate: float) -> np.ndarray:
+        """Return the indices of frames that are counted at a rate from the start of the clock.
+
+        A counted frame is what players show in its middle. Where the file has this rate throughout,
+        and a picture from the start on, these are its own frames.
+        """
+        return self.shown_at((frames + 0.5) / rate)
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        return decode(self.path, self._timeline, np.arange(self.info.frames))
+        return decode(self.path, self.timeline, np.arange(self.info.frames))
 
     def frames(
         self,
@@ -67,19 +79,22 @@ class Video:
         size: tuple[int, int],
         *,
         resize: Resize = "decoder",
-        decoder: Decoder = "pyav",
+        decoder: Decoder = "auto",
     ) -> torch.Tensor:
         """Read frames by their indices [...] in any order: RGB, uint8 [..., 3, H, W].
 
         The picture is turned upright and stretched to `size`, height and width in pixels. `resize`
         "decoder" decodes to this size; "after", as published, decodes in full and then samples
         between the four nearest pixels, which takes longer. The nearest frame stands in for one
-        that cannot be decoded. The decoder "decord" is used where it reads the file correctly.
+        that cannot be decoded. All decoders give the same frames. "auto" is PyAV: no other is
+        faster in most uses (tests/benchmarks/README.md), and PyAV alone reads every file, resizes
+        "after" and says what is damaged.
 
-        A `VideoWarning` says that the file is cut off or that frames are replaced.
+        A `VideoWarning` says that the file is cut off or that frames are replaced or damaged.
 
         Raises:
-            InputError: an index lies outside the video, or its frames cannot be decoded.
+            InputError: an index lies outside the video, its frames cannot be decoded, or the
+                decoder is absent or does not read this file correctly.
         """
         indices = np.asarray(indices)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.info.frames):
@@ -100,21 +115,23 @@ class Video:
         *,
         rule: SnippetRule = "cells",
         resize: Resize = "decoder",
-        decoder: Decoder = "pyav",
+        decoder: Decoder = "auto",
     ) -> torch.Tensor:
         """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
 
-        `snippet_frames` says which frames these are and explains the arguments; for the others,
-        errors and warnings see `frames`. Memory is the result and a few frames.
+        `snippet_frames` says where they lie and explains the arguments; it counts frames at the
+        file's mean rate from the start of its clock. For the others, errors and warnings see
+        `frames`. Memory is the result and a few frames.
         """
-        indices = snippet_frames(self.info.frames, snippets, length, step, rule=rule)
+        counted = snippet_frames(self.count, snippets, length, step, rule=rule)
+        indices = self.counted(counted, self.info.fps)
         out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
         self._fill(out.transpose(1, 2), indices, resize, decoder)
         return out
 
     def strip(self, count: int = 12, height: int = 96) -> np.ndarray:
         """Read frames that are spread evenly over the video, for pictures: uint8 [F, H, W, 3]."""
-        indices = ((np.arange(count) + 0.5) * self.info.frames / count).astype(int)
+        indices = self.counted(np.arange(count), count / self.info.duration)
         width = max(2, round(height * self.info.width / self.info.height))
         return self.frames(indices, (height, width)).permute(0, 2, 3, 1).numpy()
 
@@ -129,20 +146,19 @@ class Video:
         wanted, inverse = np.unique(indices, return_inverse=True)
         inverse = inverse.reshape(indices.shape)
         pixels = np.moveaxis(out.numpy(), -3, -1)  # a view of the result, [..., H, W, 3]
-        where = self.path, self._timeline, wanted, tuple(out.shape[-2:])
+        where = self.path, self.timeline, wanted, tuple(out.shape[-2:])
 
         def put(pictures: Iterator[np.ndarray]) -> None:
             for number, picture in enumerate(pictures):
                 for place in np.argwhere(inverse == number):
                     pixels[tuple(place)] = picture
 
-        if decoder == "decord" and resize == "decoder":
-            try:
-                return put(decord_pictures(*where))
-            except UnfitDecoderError:
-                pass
-        with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
-            put(pyav_pictures(*where, resize))
+        if decoder in ("auto", "pyav") or resize == "after":
+            with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
+                return put(pyav_pictures(*where, resize))
+        from etadlite.data.other_decoders import other_pictures  # few runs need it
+
+        put(other_pictures(decoder, *where))
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -157,7 +173,7 @@ def read_frames(
     path: Path | str,
     indices: np.ndarray,
     size: tuple[int, int],
-    decoder: Decoder = "pyav",
+    decoder: Decoder = "auto",
     *,
     resize: Resize = "decoder",
 ) -> torch.Tensor:

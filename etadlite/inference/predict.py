@@ -1,12 +1,10 @@
 """Detections in a new video."""
 
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +12,10 @@ from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
 from etadlite.data.datasets import centre_crop, decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
-from etadlite.data.video import Video, VideoWarning
+from etadlite.data.video import Video
 from etadlite.data.windows import windows_of
 from etadlite.inference.detect import detections_of
 from etadlite.model.system import System
-
-UNEVEN = 0.1  # seconds off an even rate that frames may lie; containers round times to hundredths
 
 
 @torch.inference_mode()
@@ -27,16 +23,14 @@ def predict(video: Path | Video, system: System, settings: Settings) -> list[dic
     """Detect actions in a video: {"segment": [start s, end s], "label", "score"}, best first.
 
     The settings are those of the system's training. A system that was trained on windows
-    (`data.window_stride`) sees the video in windows, and its detections are merged. The network
-    counts frames: if their rate varies (`UNEVEN`), detections are moved to the times at which the
-    frames are shown.
+    (`data.window_stride`) sees the video in windows, and its detections are merged.
 
     Raises:
         InputError: the file is no readable video of two frames or more, or the system takes
             features.
 
     Warns:
-        VideoWarning: the file is damaged, or its frame rate varies.
+        VideoWarning: the file is damaged.
     """
     if system.encoder is None:
         raise InputError(
@@ -53,17 +47,6 @@ def predict(video: Path | Video, system: System, settings: Settings) -> list[dic
         from etadlite.inference.merge import merge_windows  # few runs need it
 
         found = merge_windows(found, video.info.duration, settings.inference)
-    if video.unevenness <= UNEVEN:
-        return found
-    warnings.warn(
-        f"{video.path}: its frame rate varies, by up to {video.unevenness:.1f} s; detections "
-        "follow the file's clock, but motion looks faster or slower than it was",
-        VideoWarning,
-        stacklevel=2,
-    )
-    for item in found:
-        counted = np.multiply(item["segment"], video.info.fps)
-        item["segment"] = np.interp(counted, np.arange(len(video.times)), video.times).tolist()
     return found
 
 
@@ -75,6 +58,6 @@ def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, Time
         yield cut(decode_snippets(video, settings)), TimeGrid.over_video(info.duration, cells)
         return
     overlap, offset = settings.window_overlap, settings.window_offset
-    for window in windows_of(info.frames, size=cells, stride=stride, overlap=overlap):
-        frames = decode_window(video, window, settings, cut, frames=info.frames)
+    for window in windows_of(video.count, size=cells, stride=stride, overlap=overlap):
+        frames = decode_window(video, window, settings, cut, frames=video.count)
         yield frames, TimeGrid.window(window.first_frame, cells, stride, info.fps, offset)

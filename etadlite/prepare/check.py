@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
+from etadlite.data.decoders import damage
 from etadlite.data.features import FeatureShapeError, as_features, open_features
 from etadlite.data.manifest import CheckedFile, read_manifest, write_manifest
 from etadlite.data.split import manifest_file
 from etadlite.data.video import Video
-from etadlite.prepare.findings import SHOWN, DataFolder, Finding, find_all
+from etadlite.prepare.findings import SHOWN, DataFolder, Finding, clock_in_words, find_all
 from etadlite.prepare.isolated import in_processes
 from etadlite.presets import preset
 
@@ -191,11 +192,10 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         video = Video(path)
         info, notes = video.info, [video.info.note]
         if deep:
-            decoded = sum(1 for _ in video)
-            if decoded < 2:
+            corrupt = [frame.is_corrupt for _, frame in video]
+            if len(corrupt) < 2:
                 raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
-            if decoded < info.frames:
-                notes.append(f"{info.frames - decoded} of {info.frames} frames cannot be decoded")
+            notes += damage(info.frames - len(corrupt), sum(corrupt), info.frames)
     except InputError as error:
         return replace(file, problem=str(error))
     return replace(
@@ -205,6 +205,7 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         fps=round(info.fps, 3),
         short_side=min(info.width, info.height),
         note="; ".join(filter(None, notes)),
+        clock=clock_in_words(video),
     )
 
 

@@ -37,7 +37,8 @@ def examine(folder: Path) -> Iterator[Diagnosis]:
         yield Diagnosis(package, version or "absent", "" if version else f"pip install {package}")
     yield Diagnosis("device", _device())
     yield _pyav()
-    yield Diagnosis("decord", _version("decord") or "absent; PyAV reads everything")
+    for other in ("decord", "torchcodec"):
+        yield Diagnosis(other, _version(other) or "absent; PyAV reads everything")
     free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / 2**30
     remedy = "free 3 GiB for generated videos and decoded frames" if free < 3 else ""
     yield Diagnosis("disk", f"{free:.1f} GiB free", remedy)

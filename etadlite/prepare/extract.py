@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +87,15 @@ def extract_features(
     """
     data = settings.data
     # These settings do not change what a file holds.
-    ignored = {"features", "feature_views", "workers", "cache", "blocked", "allow_missing"}
+    ignored = {
+        "features",
+        "feature_views",
+        "workers",
+        "cache",
+        "blocked",
+        "allow_missing",
+        "decoder",
+    }
     ignored |= {"as_published", "window_stride", "window_offset", "window_overlap", "window_inside"}
     manifest = {"data": data.model_dump(mode="json", exclude=ignored)}
     claim_folder(folder, manifest | _origin(settings, encoder), "features")
@@ -131,8 +140,8 @@ def extract_dense(
 
     The files are as TSP and ActionFormer publish them; `manifest.json` beside them says what they
     hold, in ActionFormer's names. The stride is in frames: TSP has 16, ActionFormer's I3D for
-    THUMOS-14 has 4. F and the stride refer to the rate `fps`, which is 15 for TSP; None: each
-    file's own. For everything else see `extract_features`.
+    THUMOS-14 has 4. F and the stride refer to the rate `fps` of the file's clock, which is 15 for
+    TSP; None: each file's own. For everything else see `extract_features`.
     """
     data = settings.data
     files = list(videos_in(data.videos).values())
@@ -168,7 +177,7 @@ def extract_dense(
 
 @dataclass(eq=False)
 class DenseClips(IterableDataset):
-    """All clips of video files, block by block; `clip_frames` explains stride and fps."""
+    """All clips of video files, block by block; see `clip_frames` and `frames_at`."""
 
     files: Sequence[Path]
     settings: DataSettings
@@ -186,16 +195,33 @@ class DenseClips(IterableDataset):
 
     def blocks(self, path: Path) -> Iterator[Block]:
         settings, video = self.settings, Video(path)
-        rate, count = video.info.fps, video.info.frames
-        clips = clip_frames(count, settings.frames, self.stride, from_fps=rate, to_fps=self.fps)
+        played = frames_at(video, self.fps)
+        clips = played[clip_frames(len(played), settings.frames, self.stride)]
         together = max(1, BLOCK // self.stride)
         for start in range(0, len(clips), together):
             wanted = clips[start : start + together]
             frames, places = np.unique(wanted, return_inverse=True)
-            read = video.frames(frames, settings.decode_size, resize=settings.resize)
+            how = {"resize": settings.resize, "decoder": settings.decoder}
+            read = video.frames(frames, settings.decode_size, **how)
             shown = centre_crop(read, settings.crop).transpose(0, 1)
             rows = torch.from_numpy(places.reshape(wanted.shape))
             yield Block(path, start + together >= len(clips), shown, rows)
+
+
+def frames_at(video: Video, fps: float | None = None) -> np.ndarray:
+    """Return the frames that play a video at another rate: indices, int64, ascending.
+
+    Frame k is the one shown at k / fps seconds, as in TSP. None: the file's own mean rate.
+    """
+    own, duration = video.info.fps, video.info.duration
+    if fps is None:
+        return video.counted(np.arange(video.count), own)
+    ratio = own / fps
+    off = abs(ratio - round(ratio))
+    # A rate that differs only by rounding, such as 14.999 from 15, must not lose frames.
+    if off < 1e-3 and off * video.count < 0.5:
+        fps = own / round(ratio)
+    return video.shown_at(np.arange(ceil(duration * fps - 1e-6)) / fps)
 
 
 def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:

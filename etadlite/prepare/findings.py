@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from etadlite.base.errors import InputError, nearest
 from etadlite.base.files import is_draft
 from etadlite.base.names import Names, loosest
@@ -17,6 +19,7 @@ from etadlite.data.annotations import read_annotations
 from etadlite.data.features import FEATURE_SUFFIXES, feature_files
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
+from etadlite.data.video import Video
 from etadlite.data.video_files import USUAL, is_video, video_files
 from etadlite.data.video_folders import why_no_video
 
@@ -25,6 +28,7 @@ SHOWN = 3  # items of a finding that are printed
 LENGTH_SECONDS, LENGTH_SHARE = 5.0, 0.2
 COUNT_SHARE = 0.05  # of a protocol's videos may be missing or surplus: some have been withdrawn
 SYSTEMATIC = 0.01  # wrong lengths are a problem from this share on, or if one is twice or half
+REMARKABLE = 0.1  # seconds off an even clock
 CONVERTED = (15, 256)  # rate and short side of videos, as published for end-to-end training
 
 
@@ -109,6 +113,7 @@ def find_all(
         *wrong_counts(data),
         *missing_files(data),
         *broken_files(files),
+        special_clocks(files),
         *wrong_names(data),
         *half_converted(data, files),
         double_files(data),
@@ -189,6 +194,26 @@ def broken_files(files: Mapping[str, CheckedFile]) -> Iterator[Finding]:
     damaged = [f"{name}: {f.note}" for name, f in files.items() if f.note and not f.problem]
     remedy = "training uses what can be decoded of them"
     yield Finding("damaged files", damaged, remedy, problem=False)
+
+
+def clock_in_words(video: Video) -> str:
+    """Say what is special about the clock of a video; empty if it counts like frames."""
+    said, info = [], video.info
+    if info.start > REMARKABLE:
+        said.append(f"its pictures start {info.start:.2f} s after its clock")
+    even = info.start + np.arange(len(video.times)) / info.fps
+    if (off := np.abs(video.times - even).max()) > REMARKABLE:
+        said.append(f"its frame rate varies, by up to {off:.1f} s")
+    if restarts := video.timeline.restarts:
+        said.append(f"its clock starts again {restarts} time{'s' * (restarts > 1)}")
+    return ", ".join(said)
+
+
+def special_clocks(files: Mapping[str, CheckedFile]) -> Finding:
+    """Find videos whose rate varies, whose pictures start late, or whose clock starts again."""
+    items = [f"{name}: {file.clock}" for name, file in files.items() if file.clock]
+    remedy = "they are read by the time that players show; make sure that annotations use it, too"
+    return Finding("clocks that count differently from frames", items, remedy, problem=False)
 
 
 def wrong_names(data: DataFolder) -> Iterator[Finding]:

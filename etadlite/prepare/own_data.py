@@ -24,8 +24,8 @@ from etadlite.data.video import Video, VideoInfo
 from etadlite.data.video_files import is_video
 from etadlite.data.video_folders import videos_in
 from etadlite.detector import valid_proposals
-from etadlite.inference.predict import UNEVEN
 from etadlite.prepare.choose_encoder import TINY, Wish, choose
+from etadlite.prepare.findings import clock_in_words
 from etadlite.prepare.importers import ImportedAction, read_rows
 from etadlite.stickfigures.classes import FPS
 
@@ -300,8 +300,10 @@ def _usable(
         elif not problem and video is None:
             problem = f'there is no video "{row.video}"{did_you_mean(row.video, files)}'
         elif not problem and row.label:
-            rate = (fps or video.info.fps) if row.in_frames else 1.0
-            action = Action(row.start / rate, row.end / rate, row.label)
+            start, end = row.start, row.end
+            if row.in_frames:
+                start, end = (frame / fps if fps else _due(video, frame) for frame in (start, end))
+            action = Action(start, end, row.label)
             problem = _misplaced(action, video.info.duration)
         if problem:
             problems.append(f"{row.where}: {problem}")
@@ -310,6 +312,13 @@ def _usable(
         if action is not None:
             found.append(action._replace(end=min(action.end, video.info.duration)))
     return actions, problems
+
+
+def _due(video: Video, frame: float) -> float:
+    """Return the second at which a frame is due; outside the video at the file's mean rate."""
+    inside = min(max(frame, 0), video.info.frames)
+    due = np.interp(inside, np.arange(len(video.times)), video.times)
+    return float(due) + (frame - inside) / video.info.fps
 
 
 def _misplaced(action: Action, duration: float) -> str:
@@ -363,11 +372,8 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         yield f"{len(without)} videos have no annotation and are left out: {names}"
     for name, video in videos.items():
-        if (off := video.file.unevenness) > UNEVEN:
-            yield (
-                f"{name}: its frame rate varies, by up to {off:.1f} s; convert it to a constant "
-                "rate, or its actions are learnt with this error"
-            )
+        if said := clock_in_words(video.file):
+            yield f"{name}: {said}; players' times are used"
     rates = [video.info.fps for video in videos.values()]
     if max(rates) > 1.1 * min(rates):
         yield (
@@ -390,7 +396,7 @@ def _database(videos: Mapping[str, OwnVideo]) -> dict[str, object]:
         name: {
             "subset": video.subset,
             "duration": video.info.duration,
-            "frame": video.info.frames,
+            "frame": video.file.count,
             "annotations": [{"segment": [a.start, a.end], "label": a.label} for a in video.actions],
         }
         for name, video in videos.items()

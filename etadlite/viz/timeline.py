@@ -140,8 +140,9 @@ def write_annotated(
     with written_whole(target) as draft, av.open(draft, "w") as container:
         stream, bar = None, None
         for index, frame in video:
-            picture = _upright(frame)
+            picture, now = _upright(frame), float(video.times[index])
             if stream is None:
+                now = 0.0  # players show the first picture from the start on
                 width, height = picture.width // 2 * 2, picture.height // 2 * 2
                 bar = _bar(width, duration, detections, colours)
                 rate = Fraction(video.info.fps).limit_denominator(1001)
@@ -149,7 +150,6 @@ def write_annotated(
                 stream.width, stream.height = width, height + bar.height
                 stream.pix_fmt, stream.codec_context.time_base = "yuv420p", TICK
                 stream.options = {"preset": "veryfast"}
-            now = float(video.times[index])
             sheet = Image.new("RGB", (stream.width, stream.height))
             sheet.paste(picture, (0, 0))
             sheet.paste(bar, (0, height))
