@@ -32,9 +32,9 @@ class DataSettings(Section):
     annotations: Path
     """ActivityNet JSON with all subsets."""
     videos: Path | None = None
-    """Folder of NAME.mp4 (or .mkv, .webm, .avi)."""
+    """Folder of videos NAME + suffix, in any format that the decoder can open."""
     features: Path | None = None
-    """Folder of NAME.npy [T, C]; if given, no video is read."""
+    """Folder of NAME.npy [T, C] (or .npz, .h5); if given, no video is read."""
     feature_views: Count = 1
     """Feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn."""
     train_subset: str = "training"
@@ -77,7 +77,7 @@ class DataSettings(Section):
     """Share of a window that the next window repeats."""
     window_inside: Share = 0.9
     """Training windows keep an action if more than this share of it lies inside."""
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, le=1024)
     """Processes that load data; 0: the main process loads."""
 
     @field_validator("crop")

@@ -237,3 +237,35 @@ def test_an_error_names_an_unreadable_file(tmp_path, content):
     for arguments in ({"truth": path}, {"guess": path}, {"blocked": path}):
         with pytest.raises(InputError, match=r"broken\.json"):
             scored(**arguments)
+
+
+def test_actions_that_are_annotated_twice_are_kept_or_dropped(shared):
+    file = shared / "realdata" / "activitynet-1.3" / "activity_net.v1-3.available.min.json"
+    counts = [
+        len(read_ground_truth(file, "validation", duplicates=rule).segments)
+        for rule in ("keep", "drop")
+    ]
+    assert counts == [7293, 7271]
+
+
+def test_the_rule_of_opentad_drops_near_twins_of_a_class_and_what_has_no_length():
+    segments = [[1, 2], [1.0009, 2], [1.002, 2], [1, 2.0005], [3, 3]]
+    actions = [{"segment": s, "label": "a"} for s in segments]
+    actions.append({"segment": [1, 2], "label": "b"})
+    truth = {"database": {"v": {"subset": "s", "annotations": actions}}}
+    kept = read_ground_truth(truth, "s", duplicates="drop")
+    assert kept.segments.tolist() == [[1, 2], [1.002, 2], [1, 2]]
+    assert len(read_ground_truth(truth, "s").segments) == 6
+    guess = {"results": {"v": [{"segment": [1, 2], "score": 1.0, "label": "b"}]}}
+    options = {"subset": "s", "tiou": [0.5]}
+    kept, dropped = (
+        mean_average_precision(truth, guess, **options, duplicates=rule).per_class[:, 0]
+        for rule in ("keep", "drop")
+    )
+    assert kept.tolist() == dropped.tolist() == [0, 1]
+    guess["results"]["v"][0]["label"] = "a"
+    kept, dropped = (
+        mean_average_precision(truth, guess, **options, duplicates=rule).per_class[0, 0]
+        for rule in ("keep", "drop")
+    )
+    assert (kept, dropped) == (1 / 5, 1 / 2)
