@@ -207,7 +207,6 @@ def real_small() -> Settings:
             "encoder.name": "timm:tf_efficientnet_lite0",
             "encoder.weights": "imagenet",
             "encoder.frozen_stages": None,
-            "encoder.temporal_shift": True,
             "encoder.chunk_size": 8,
             "detector.in_channels": 1280,
             "detector.width": 128,

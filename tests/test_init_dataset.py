@@ -538,16 +538,15 @@ def test_an_encoder_that_cannot_train_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("name", "shift", "frames"),
+    ("name", "frames"),
     [
-        ("image:mobilenet_v3_small", True, 4),
-        pytest.param("image:convnext_tiny", False, 4, marks=pytest.mark.slow),
-        ("r2plus1d_18", False, 16),
+        ("image:mobilenet_v3_small", 4),
+        pytest.param("image:convnext_tiny", 4, marks=pytest.mark.slow),
+        ("r2plus1d_18", 16),
     ],
 )
-def test_a_named_encoder_comes_with_settings_that_fit_it(tmp_path, name, shift, frames):
+def test_a_named_encoder_comes_with_settings_that_fit_it(tmp_path, name, frames):
     settings = starting_point(name, "mine.safetensors")
-    assert settings.encoder.temporal_shift is shift
     assert settings.data.frames == frames
     System(settings, pretrained=False)  # refuses what does not fit
 

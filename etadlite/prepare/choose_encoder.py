@@ -77,12 +77,10 @@ def starting_point(name: str, weights: str | None = None) -> Settings:
     base = real_small()
     if name == LITE0:
         return base.changed({"encoder.weights": _found(weights)}) if weights else base
-    kind = name.partition(":")[0]
     settings = base.changed(
         {
             "encoder.name": name,
             "encoder.weights": _found(weights) or _default_weights(name),
-            "encoder.temporal_shift": False,
             "encoder.frozen_stages": 2 if name in ENCODERS else None,
             "encoder.chunk_size": 4,
         }
@@ -90,16 +88,8 @@ def starting_point(name: str, weights: str | None = None) -> Settings:
     if name in ENCODERS:
         # A video network sees every frame at the rate that the preset's frames come from.
         return settings.changed([*ENCODERS[name].assignments(), "data.frame_step=1"])
-    encoder = bare_encoder(settings.encoder)
-    settings = settings.changed({"detector.in_channels": encoder.channels})
-    if kind in ("image", "timm"):
-        try:
-            shifted = settings.changed({"encoder.temporal_shift": True})
-            bare_encoder(shifted.encoder)
-        except InputError:  # it has no blocks for it
-            return settings
-        return shifted
-    return settings
+    channels = bare_encoder(settings.encoder).channels
+    return settings.changed({"detector.in_channels": channels})
 
 
 def seconds_per_step(settings: Settings) -> float:
