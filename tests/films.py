@@ -19,6 +19,7 @@ from etadlite.base.errors import InputError
 from etadlite.data.other_decoders import load
 
 RATE, COUNT = 30, 96
+SOUND = "aac", np.float32, "fltp"
 # Width and height, pixels, the first number, frames before the first picture, degrees.
 LAYOUT = {"size": (64, 64), "pix_fmt": "yuv420p", "first": 0, "late": 0, "rotation": 0}
 AAC = 16_000  # samples per second
@@ -77,11 +78,15 @@ def write(
         stream.pix_fmt, stream.codec_context.thread_count = layout["pix_fmt"], 1
         stream.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
         if layout["rotation"]:
+            if not hasattr(stream, "set_display_rotation"):
+                pytest.skip(f"PyAV {av.__version__} cannot store the rotation of a video")
             stream.set_display_rotation(layout["rotation"])
         ticks = np.arange(count) + late if times is None else np.asarray(times)
         clock = 1 / Fraction(rate) if times is None else Fraction(1, 1000)
         stream.codec_context.time_base = clock
-        noise = container.add_stream("aac", rate=AAC) if sound else None
+        # Matroska would start at the samples that prime an AAC decoder.
+        audio = ("pcm_s16le", np.int16, "s16") if path.suffix == ".mkv" else SOUND
+        noise = container.add_stream(audio[0], rate=AAC) if sound else None
         for k in range(count):
             frame = av.VideoFrame.from_ndarray(picture(first + k, *size), format="rgb24")
             frame.pts, frame.time_base = int(ticks[k]), clock
@@ -90,7 +95,7 @@ def write(
         if noise:
             for k in range(int(sound * AAC / 1024)):
                 silence = av.AudioFrame.from_ndarray(
-                    np.zeros((1, 1024), np.float32), "fltp", "mono"
+                    np.zeros((1, 1024), audio[1]), audio[2], "mono"
                 )
                 silence.rate, silence.pts, silence.time_base = AAC, k * 1024, Fraction(1, AAC)
                 container.mux(noise.encode(silence))
@@ -208,7 +213,7 @@ def with_second(path, *, cover=False):
 
         small = add("mjpeg", (32, 32), "yuvj420p") if cover else None
         if small:
-            small.disposition = av.stream.Disposition.attached_pic
+            small.disposition = av.stream.Disposition.attached_pic.value
         film = add("libx264", (64, 64), "yuv420p")
         film.options = {"bf": "2", "g": "24"}
         small = small or add("libx264", (32, 32), "yuv420p")

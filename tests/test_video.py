@@ -46,7 +46,6 @@ def upright(name, size=SIZE):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.usefixtures("writes_rotation")
 def test_every_frame_is_the_one_asked_for_and_has_its_time(film, name):
     made = film(name)
     video = Video(made.path)
@@ -65,7 +64,6 @@ def test_every_frame_is_the_one_asked_for_and_has_its_time(film, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.usefixtures("writes_rotation")
 def test_a_moment_has_the_frame_that_players_show(film, name):
     """Second formulation: the last picture that is due, one moment at a time."""
     made = film(name)
@@ -143,7 +141,6 @@ READ_BY_BOTH = {
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
-@pytest.mark.usefixtures("writes_rotation")
 def test_another_decoder_gives_the_same_frames_or_refuses_the_file(film, name, decoder):
     usable(decoder)
     video = Video(film(name).path)

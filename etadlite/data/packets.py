@@ -181,7 +181,7 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
             )
         ticks, keys = _order(packets, shown)
         times = _clock(packets, shown, ticks)
-        note = _fault(packets, frames + hidden, float(times[-1]))
+        note = _fault(packets, frames + hidden, times)
         start, duration = float(times[0]), float(times[-1])
         fps = frames / (duration - start)
         info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
@@ -224,15 +224,14 @@ def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarra
     return times + start if start > 0.5 / packets.rate else times
 
 
-def _fault(packets: Packets, held: int, end: float) -> str:
-    """Say in words that a file holds fewer frames, or seconds up to `end`, than it announces."""
+def _fault(packets: Packets, held: int, times: np.ndarray) -> str:
+    """Say in words that a file ends before what it announces; `held` are the frames it holds."""
     stream, length = packets.stream, (packets.container.duration or 0) / av.time_base
-    end, said = max(end, packets.end - packets.start), ""
-    # An index is shorter where an edit list leaves pictures out.
-    entries = getattr(stream, "index_entries", None) or range(stream.frames)
-    announced = min(stream.frames, len(entries))
-    if announced > held:
-        said = f"{announced} frames but holds {held}"
-    elif not (announced or packets.restarts) and length > end * 1.05 + 1:
+    end, own, said = max(float(times[-1]), packets.end - packets.start), stream.duration, ""
+    # An edit list, or empty packets of AVI, leave out frames but not their time.
+    whole = own and own * packets.tick < (times[-1] - times[0]) * (1 + 1.5 / held)
+    if stream.frames > held and not whole:
+        said = f"{stream.frames} frames but holds {held}"
+    elif not (stream.frames or packets.restarts) and length > end * 1.05 + 1:
         said = f"{length:.1f} s but ends after {end:.1f} s"
     return said and f"the file announces {said}; it may be cut off"
