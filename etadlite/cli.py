@@ -275,12 +275,12 @@ class NewDataset(NamedTuple):
 
     folder: Annotated[Path, Argument(help="Folder of the videos.")]
     annotations: Annotated[
-        list[Path], Option(help="CSV, JSON, ELAN or VIA, or a folder of them; can be repeated.")
+        list[Path], Option(help="A file of labels, or a folder of them; can be repeated.")
     ]
     out: Annotated[Path | None, Option(help="Default: the folder of the videos.")] = None
     validation: Annotated[float, Option(min=0, max=1, help="Share kept for the test.")] = 0.25
     seed: Annotated[int, Option(min=0, help="Seed that draws the test videos.")] = 0
-    tier: Annotated[str | None, Option(help="ELAN tier or VIA attribute of the labels.")] = None
+    tier: Annotated[str | None, Option(help="Tier, attribute or control of the labels.")] = None
     fps: Annotated[float | None, Option(min=0.1, help="Rate of times given in frames.")] = None
     encoder: Annotated[
         str | None, Option(help="As encoder.name; default: what suits this machine.")

@@ -127,7 +127,7 @@ def test_an_intact_video_with_a_foreign_text_tag_is_read(tmp_path):
     path = film(tmp_path / "a.avi", "avi", "mpeg4")
     content = path.read_bytes()
     at = content.find(b"Lavf")  # the name of the program that wrote it
-    path.write_bytes(content[:at] + b"caf\xe9" + content[at + 4 :])
+    path.write_bytes(content[:at] + b"\xe9t\xe9s" + content[at + 4 :])
     video = Video(path)
     assert video.info.frames == 8
     assert video.frames(np.arange(8), (48, 64)).shape == (8, 3, 48, 64)

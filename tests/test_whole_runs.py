@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.folders import used_alone
-from etadlite.data import loading
+from etadlite.data import shared_memory
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import predictions
@@ -142,7 +142,7 @@ def test_a_folder_of_other_settings_begins_anew(tiny, tmp_path, monkeypatch):
 def test_too_little_shared_memory_is_said_before_the_training(tiny, monkeypatch):
     settings = preset("e2e_stickfigures", [*tiny.assignments, "data.workers=2"])
     room = type("Room", (), {"f_bavail": 64, "f_frsize": 2**10})
-    monkeypatch.setattr(loading.os, "statvfs", lambda path: room)
+    monkeypatch.setattr(shared_memory.os, "statvfs", lambda path: room)
     with pytest.raises(InputError, match=r"but /dev/shm has 0 MiB; set data.workers=0"):
         loop.prepare(settings)
     loop.prepare(settings.changed({"data.workers": 0}))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,9 @@ from etadlite.data.split import manifest_file, read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
-from etadlite.data.windows import Window, action_frames, actions_inside, windows_of
+
+if TYPE_CHECKING:
+    from etadlite.data.windows import Window
 
 
 class Sample(NamedTuple):
@@ -77,7 +79,7 @@ class Part(NamedTuple):
 
     video: VideoAnnotation
     actions: Sequence[Action]
-    window: Window | None = None
+    window: "Window | None" = None
 
 
 class AnnotatedVideos(Dataset):
@@ -137,7 +139,7 @@ class AnnotatedVideos(Dataset):
             return path
         raise InputError(f"{self.folder}: the file of {video.name} is gone; get it again")
 
-    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
         """Return the detector's input for a video or for a window of it."""
         raise NotImplementedError
 
@@ -161,6 +163,8 @@ class AnnotatedVideos(Dataset):
             shortest = settings.min_action * video.duration if self.training else -1.0
             yield Part(video, [a for a in video.actions if a.end - a.start > shortest])
             return
+        from etadlite.data.windows import action_frames, actions_inside, windows_of
+
         actions, fps = action_frames(video), video.frames / video.duration
         size, overlap = settings.snippets, settings.window_overlap
         for window in windows_of(video.frames, size=size, stride=stride, overlap=overlap):
@@ -194,7 +198,7 @@ class FeatureDataset(AnnotatedVideos):
     zeros, as published.
     """
 
-    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
         path, cells = self.file_of(video), self.settings.snippets
@@ -223,7 +227,7 @@ class VideoDataset(AnnotatedVideos):
     Windows count frames as the annotations do; a file of another rate is read at the same moments.
     """
 
-    def read(self, video: VideoAnnotation, window: Window | None) -> Tensor:
+    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
         if window is None:
             return self.cut(self.decode(video))
         file = Video(self.file_of(video))
@@ -314,7 +318,7 @@ def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
 
 def decode_window(
     video: Video,
-    window: Window,
+    window: "Window",
     settings: DataSettings,
     cut: Callable[[Tensor], Tensor],
     *,

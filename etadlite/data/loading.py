@@ -1,9 +1,7 @@
 """What a training loads: samples in an order, and others for videos that cannot be read."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,7 +11,6 @@ from etadlite.base.distributed import shard
 from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError
 from etadlite.base.files import disk_is_full
-from etadlite.config import DataSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
 IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone
@@ -113,27 +110,6 @@ def collate_readable(tried: Sequence[list[Sample | Unreadable] | InputError]) ->
     batch = collate([item for item in items if isinstance(item, Sample)])
     failed = dict(item for item in items if isinstance(item, Unreadable))
     return batch._replace(failed=failed, error=errors[0] if errors else None)
-
-
-def require_shared_memory(settings: DataSettings, batch_size: int) -> None:
-    """Refuse videos that loading processes could not hand over, such as in a small container.
-
-    Raises:
-        InputError: the shared memory is too small; the sentence says how to enlarge it.
-    """
-    shared = Path("/dev/shm")
-    if not settings.workers or settings.features is not None or not shared.is_dir():
-        return
-    # Each process prepares two batches in advance, and one is in use.
-    sample = settings.snippets * 3 * settings.frames * settings.crop**2
-    room = os.statvfs(shared)
-    needed, free = (2 * settings.workers + 1) * batch_size * sample, room.f_bavail * room.f_frsize
-    if needed > free:
-        raise InputError(
-            f"data.workers={settings.workers} may need {needed / 2**20:,.0f} MiB of shared memory, "
-            f"but /dev/shm has {free / 2**20:,.0f} MiB; set data.workers=0, or give it more, such "
-            "as with docker run --shm-size=8g"
-        )
 
 
 def raise_errors(batches: Iterable[Batch]) -> Iterator[Batch]:

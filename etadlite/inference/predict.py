@@ -13,7 +13,6 @@ from etadlite.config import DataSettings, Settings
 from etadlite.data.datasets import centre_crop, decode_snippets, decode_window
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
-from etadlite.data.windows import windows_of
 from etadlite.inference.detect import detections_of
 from etadlite.model.system import System
 
@@ -57,6 +56,8 @@ def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, Time
     if stride is None:
         yield cut(decode_snippets(video, settings)), TimeGrid.over_video(info.duration, cells)
         return
+    from etadlite.data.windows import windows_of  # few runs need it
+
     overlap, offset = settings.window_overlap, settings.window_offset
     for window in windows_of(video.count, size=cells, stride=stride, overlap=overlap):
         frames = decode_window(video, window, settings, cut, frames=video.count)

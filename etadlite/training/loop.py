@@ -21,13 +21,7 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import disk_is_full
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.data.loading import (
-    Readable,
-    TrainingOrder,
-    collate_readable,
-    raise_errors,
-    require_shared_memory,
-)
+from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System, require_room
@@ -128,7 +122,10 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     device = resolve_device(settings.device)
     with distributed.raise_together():
         require_room(settings)
-        require_shared_memory(settings.data, settings.training.batch_size)
+        if settings.data.workers:
+            from etadlite.data.shared_memory import require_shared_memory
+
+            require_shared_memory(settings.data, settings.training.batch_size)
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:

@@ -121,18 +121,18 @@ def _referring(
         before = item.get("PREVIOUS_ANNOTATION")
         parts[item.get("ANNOTATION_REF", "")][item.get("ANNOTATION_ID", "")] = before
     found: dict[str, Span] = {}
-    for whole, befores in parts.items():
+    for whole, previous in parts.items():
         if whole not in spans:
             continue
         start, end = spans[whole]
-        if not divided and not any(befores.values()):
-            found |= dict.fromkeys(befores, (start, end))
+        if not divided and not any(previous.values()):
+            found |= dict.fromkeys(previous, (start, end))
             continue
-        after = {before: number for number, before in befores.items()}
+        after = {before: number for number, before in previous.items()}
         ordered = []
         while (number := after.pop(ordered[-1] if ordered else None, None)) is not None:
             ordered.append(number)
-        if len(ordered) != len(befores):
+        if len(ordered) != len(previous):
             raise InputError(
                 f"{path}: the parts of annotation {whole} do not follow one another; save it again "
                 "from ELAN"
