@@ -46,7 +46,7 @@ class DataSettings(Section):
     frames: Count = 16
     """F frames per snippet."""
     frame_step: Count = 1
-    """Distance between two frames of a snippet, in frames."""
+    """Distance between two frames of a snippet, in frames at the file's mean rate."""
     snippet_rule: Literal["cells", "ends"] = "cells"
     """`cells`: snippets in the middles of cells; `ends`: from first to last frame, as published."""
     decode_size: tuple[Count, Count] = (128, 171)
@@ -70,7 +70,8 @@ class DataSettings(Section):
     allow_missing: bool = False
     """Leave out videos that have no file, with a warning."""
     window_stride: Count | None = None
-    """Frames from one snippet to the next; if given, samples are windows, not whole videos."""
+    """Frames, as the annotations count them, from one snippet to the next; if given, samples are
+    windows, not whole videos."""
     window_offset: int = Field(0, ge=0)
     """Frames from the start of a snippet to the moment it describes."""
     window_overlap: float = Field(0.5, ge=0.5, lt=1)

@@ -107,9 +107,10 @@ def anet_tsp() -> Settings:
 def e2e_anet_tsp() -> Settings:
     """ActivityNet-1.3 videos with TSP's encoder trained, as released (average mAP 38.73).
 
-    The videos have 15 frames per second and a short side of 256. Two things differ from the
-    released code: colour augmentation changes brightness, contrast and saturation only, and frames
-    are neither rotated nor sheared.
+    The videos have 15 frames per second and a short side of 256. The rule `ends` counts frames, as
+    published; at this constant rate frames are times. Two things differ from the released code:
+    colour augmentation changes brightness, contrast and saturation only, and frames are neither
+    rotated nor sheared.
     """
     return anet_tsp().changed(
         {
@@ -128,7 +129,10 @@ def e2e_anet_tsp() -> Settings:
 
 
 def thumos_i3d() -> Settings:
-    """THUMOS-14 on I3D features in windows, as in OpenTAD (average mAP 55.56)."""
+    """THUMOS-14 on I3D features in windows, as in OpenTAD (average mAP 55.56).
+
+    Windows count frames as the annotations do. A video is read at the moments of these frames.
+    """
     return Settings(
         name="thumos_i3d",
         data=DataSettings(
