@@ -260,7 +260,7 @@ BAD_VIDEOS = {
     "folder": (lambda path: path.mkdir(), "holds no video file"),
     "empty": (lambda path: path.touch(), "is empty"),
     "text": (lambda path: path.write_text("words\n" * 200), "cannot be read as a video"),
-    "sound": (only_sound, "holds no pictures, only sound or text"),
+    "sound": (only_sound, "holds no pictures that move, only sound, text or a cover"),
     "one_frame": (lambda path: write_video(path, frames(1)), "a video needs at least two"),
     "cut_off": (cut_off, "cannot be read as a video"),
 }
@@ -297,7 +297,7 @@ def test_a_video_whose_pictures_are_cut_off_is_used_up_to_that_point(trained, tm
     assert code == 0
     assert "detections" in out
     assert len(err.splitlines()) == 1
-    assert "cut.mkv: the file announces 20.0 s but its pictures end after" in err
+    assert "cut.mkv: the file announces 20.0 s but ends after" in err
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["results"]["cut"]
     assert 5 < max(item["segment"][1] for item in found) < 15
 

@@ -229,7 +229,7 @@ def test_code_lines_are_counted_without_blank_lines_comments_and_docstrings():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "limit"), [(FUNCTIONS, 4200), (COMMANDS, 5600)])
+@pytest.mark.parametrize(("code", "limit"), [(FUNCTIONS, 4200), (COMMANDS, 5650)])
 def test_train_predict_and_evaluate_load_little_code(tiny, tmp_path, code, limit):
     truth = tiny.data / "annotations.json"
     database = json.loads(truth.read_text())["database"]
