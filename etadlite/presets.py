@@ -191,7 +191,7 @@ def e2e_thumos_tsp() -> Settings:
 
 
 def real_small() -> Settings:
-    """Real clips joined to short videos, with an ImageNet encoder; a starting point, not tuned.
+    """Real clips joined to short videos, with an ImageNet encoder trained end to end.
 
     `data_scripts/make_real_small.py` makes the data. A snippet is every third of 12 frames at 15
     per second (this project's; no published number).
