@@ -8,9 +8,9 @@ default, and printed.
 
 Inputs (videos, features, tables, settings, checkpoints) are damaged by flipped bytes, cuts,
 inserted, swapped and zeroed blocks, and in texts by odd values, and are read with the package's
-public readers in a spare process. A case survives if the file is read, or refused as an `InputError` of
-one line that names it. It is lost where the reader raises anything else, takes too long or too much
-memory, kills its process, or shows another picture, without a `VideoWarning`, where plain decoding
+public readers in a spare process. A case survives if the file is read, or refused as an
+`InputError` of one line that names it. It is lost where the reader raises anything else, takes too
+long or too much memory, kills its process, or shows another picture, without a `VideoWarning`, where plain decoding
 from the start of the file shows the right one. Pictures that are wrong in plain decoding as well,
 because the decoder conceals damage and marks nothing, are counted apart as concealed.
 
@@ -39,7 +39,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -657,7 +657,8 @@ def campaign(
 ) -> list[Verdict]:
     """Try cases of a kind until the time is over, and print what became of them."""
     end = time.monotonic() + seconds
-    numbers = (n for n in range(first, first + most) if n == first or time.monotonic() < end)
+    all_of = range(first, first + most)
+    numbers = takewhile(lambda n: n == first or time.monotonic() < end, all_of)
     found = []
     for verdict in (damage_inputs if kind in INPUTS else disturb)(kind, seed, numbers, folder):
         found.append(verdict)
