@@ -10,8 +10,8 @@ Inputs (videos, features, tables, settings, checkpoints) are damaged by flipped 
 inserted, swapped and zeroed blocks, and in texts by odd values, and are read with the package's
 public readers in a spare process. A case survives if the file is read, or refused as an
 `InputError` of one line that names it. It is lost where the reader raises anything else, takes too
-long or too much memory, kills its process, or shows another picture, without a `VideoWarning`, where plain decoding
-from the start of the file shows the right one. Pictures that are wrong in plain decoding as well,
+long or too much memory, kills its process, or shows another picture, without a `VideoWarning`,
+where plain decoding from the start shows the right one. Pictures that are wrong in both,
 because the decoder conceals damage and marks nothing, are counted apart as concealed.
 
 Kills end a training of one or two processes at random moments and resume it until it is done: it

@@ -39,3 +39,12 @@ def test_a_number_gives_the_same_damage_again(tmp_path):
     )
     assert first == again
     assert len(set(first)) > 1
+
+
+@pytest.mark.parametrize("kind", ["features", "tables", "settings", "checkpoints"])
+def test_what_is_damaged_can_be_read_when_it_is_intact(tmp_path, kind):
+    inputs = faults.INPUTS[kind]
+    for name in inputs.names:
+        inputs.write(tmp_path / name)
+        if name != "published.pth":  # of no known network
+            assert inputs.read(tmp_path / name, tmp_path / name) == "read"
