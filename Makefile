@@ -60,7 +60,8 @@ check: lint types
 	$(TESTS) -m "not slow and not index"
 
 faults: .venv/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(KINDS),--kinds $(KINDS))
 
 requirements: .venv/installed-test
 	$(BIN)/python -m pytest -q -m index tests/test_packaging.py
