@@ -2,12 +2,15 @@
 # make requirements: resolve for every platform; run the core tests with the lowest versions.
 # make check: lint, types and the fast tests, in less than two minutes; run it before a commit.
 # make notebooks: write the notebooks from their sources.   make record: run them and keep outputs.
+# make faults: damaged files, killed trainings, small disks and memories for SECONDS; the seed is
+# fresh, or SEED.
 # make slides, make assignment, make solutions: what a course shows, hands out and keeps back, in
 # runs/.   NOTEBOOK=NAME picks one notebook.
 PYTHON ?= python3
 BIN := .venv/bin
 NAMES := $(basename $(notdir $(wildcard notebooks/source/*.py)))
 NOTEBOOK ?= $(NAMES)
+SECONDS ?= 600
 # Each of two processes takes whole files, the long ones first, and computes with one thread.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -15,7 +18,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-lo
 CORE := $(addprefix tests/test_,$(addsuffix .py,config encoders sequential detector losses training \
 	datasets video predict evaluation command))
 
-.PHONY: demo seeds test check requirements lint types install clean notebooks record slides assignment solutions
+.PHONY: demo seeds test check requirements faults lint types install clean notebooks record slides assignment solutions
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -55,6 +58,10 @@ test: .venv/installed-test
 
 check: lint types
 	$(TESTS) -m "not slow and not index"
+
+faults: .venv/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(KINDS),--kinds $(KINDS))
 
 requirements: .venv/installed-test
 	$(BIN)/python -m pytest -q -m index tests/test_packaging.py

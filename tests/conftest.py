@@ -109,7 +109,11 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
-    root = tmp_path_factory.mktemp("tiny")
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny(root: Path) -> Tiny:
+    """Write the smallest data set into a folder."""
     make_dataset(root / "data", Size(2, 1, longest=31, pixels=32), workers=1, progress=False)
     torch.manual_seed(1)
     save_weights(root / "encoder.safetensors", tiny_encoder(pretrained=False), {})

@@ -1,0 +1,50 @@
+"""A share of the campaign of faults, with a fresh seed that a failure shows."""
+
+import secrets
+import sys
+
+import faults
+import pytest
+
+from etadlite.base.errors import InputError
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the memory of processes")
+@pytest.mark.parametrize(("kind", "most"), [("features", 150), ("tables", 200), ("settings", 20)])
+def test_damaged_inputs_are_read_or_refused(tmp_path, kind, most):
+    seed = secrets.token_hex(4)
+    print(f"seed {seed}")
+    found = faults.campaign(kind, seed, tmp_path, seconds=60, most=most)
+    assert found
+    assert not [verdict for verdict in found if verdict.lost]
+
+
+def broken(path, intact):
+    raise {"1": KeyError("x"), "2": InputError("no name"), "3": InputError(f"{path}\ntwo")}[intact]
+
+
+@pytest.mark.parametrize("how", "123")
+def test_the_campaign_calls_a_bad_refusal_lost(tmp_path, monkeypatch, how):
+    monkeypatch.setattr(faults, "limited", True)
+    kind = faults.INPUTS["tables"]._replace(read=broken)
+    monkeypatch.setitem(faults.INPUTS, "tables", kind)
+    assert faults.examine(faults.Case("tables", 0, tmp_path / "a.csv", how, "s"))[0]
+
+
+def test_a_number_gives_the_same_damage_again(tmp_path):
+    first, again = (
+        [c.path.read_bytes() for c in faults.cases("tables", "s", numbers, tmp_path / name)]
+        for name, numbers in (("a", range(3, 9)), ("b", range(3, 9)))
+    )
+    assert first == again
+    assert len(set(first)) > 1
+
+
+@pytest.mark.parametrize("kind", ["features", "tables", "settings", "checkpoints"])
+def test_what_is_damaged_can_be_read_when_it_is_intact(tmp_path, kind):
+    inputs = faults.INPUTS[kind]
+    for name in inputs.names:
+        inputs.write(tmp_path / name)
+        if name != "published.pth":  # of no known network
+            assert inputs.read(tmp_path / name, tmp_path / name) == "read"
