@@ -21,8 +21,8 @@ import typer
 from av.filter import Graph
 from tqdm import tqdm
 
-from etadlite.base.errors import InputError
-from etadlite.base.files import disk_is_full, write_json, written_whole
+from etadlite.base.errors import InputError, disk_is_full
+from etadlite.base.files import write_json, written_whole
 from etadlite.data.video import Video, VideoInfo
 from etadlite.prepare.isolated import in_processes
 

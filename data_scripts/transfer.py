@@ -16,8 +16,8 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from etadlite.base.errors import InputError
-from etadlite.base.files import disk_is_full, write_json, written_whole
+from etadlite.base.errors import InputError, disk_is_full
+from etadlite.base.files import write_json, written_whole
 
 CHUNK = 1 << 18
 FINAL = {401, 403, 404, 410, 451}

@@ -13,8 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer import Argument, Option
 
-from etadlite.base.errors import InputError, StoppedError, printable
-from etadlite.base.files import disk_is_full
+from etadlite.base.errors import InputError, StoppedError, disk_is_full, printable
 from etadlite.presets import PRESETS
 from etadlite.presets import preset as preset_of
 

@@ -13,6 +13,7 @@ import torch
 from etadlite.base.weights import save_weights
 from etadlite.encoders import tiny_encoder
 from etadlite.encoders.build import build_encoder
+from etadlite.model import SequentialEncoder
 from etadlite.prepare.extract import extract_features
 from etadlite.presets import preset
 from etadlite.runs.run import run_training
@@ -65,6 +66,26 @@ def pytest_collection_modifyitems(items) -> None:
     """Order the files by `LONGEST_FIRST`; within a file the order stays."""
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def assert_engine_is_plain_back_propagation(encoder, frames, engines) -> None:
+    """Compare features and gradients of a double-precision encoder with those without the engine.
+
+    The snippets are uint8 [1, N, 3, F, H, W]; `engines` are pairs of a chunk size and what `keep`
+    says. The gradient is that of a random weighting of the features, at ratio 1.
+    """
+    side = torch.randn(1, encoder.channels, frames.shape[1], dtype=torch.float64)
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    plain = torch.autograd.grad((encoder(frames[0]).T[None] * side).sum(), trained)
+    for chunk, keep in engines:
+        engine = SequentialEncoder(encoder, chunk, ratio=1.0, keep=keep)
+        features = engine(frames)
+        torch.testing.assert_close(features[0].T, encoder(frames[0]).detach(), rtol=1e-9, atol=1e-9)
+        found = torch.autograd.grad((features * side).sum(), trained)
+        for ours, theirs in zip(found, plain, strict=True):
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max() + 1e-12
+            )
 
 
 @pytest.fixture

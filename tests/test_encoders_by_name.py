@@ -9,7 +9,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, assert_engine_is_plain_back_propagation
 from torch import nn
 from torchvision import models
 from torchvision.models import video
@@ -21,7 +21,6 @@ from etadlite.encoders.build import bare_encoder, build_encoder, load_published
 from etadlite.encoders.objects import try_encoder
 from etadlite.encoders.published import lite0
 from etadlite.encoders.staged import StagedEncoder, freeze
-from etadlite.model import SequentialEncoder
 from etadlite.model.system import System
 from etadlite.prepare.convert import convert
 from etadlite.prepare.encoder_table import encoder_table
@@ -91,18 +90,8 @@ def test_ratio_one_equals_plain_back_propagation_and_no_feature_depends_on_its_c
     torch.manual_seed(0)
     encoder = named(name, temporal_shift=shift).double()
     encoder = freeze(encoder, 0).eval()  # without stochastic depth, which draws per snippet
-    frames, side = snippets(3)[None], torch.randn(1, encoder.channels, 3, dtype=torch.float64)
-    trained = [p for p in encoder.parameters() if p.requires_grad]
-    plain = torch.autograd.grad((encoder(frames[0]).T[None] * side).sum(), trained)
-    for keep in ("device", "nothing"):
-        engine = SequentialEncoder(encoder, 2, ratio=1.0, keep=keep)
-        features = engine(frames)
-        torch.testing.assert_close(features[0].T, encoder(frames[0]).detach(), rtol=1e-9, atol=1e-9)
-        found = torch.autograd.grad((features * side).sum(), trained)
-        for ours, theirs in zip(found, plain, strict=True):
-            torch.testing.assert_close(
-                ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max() + 1e-12
-            )
+    engines = [(2, "device"), (2, "nothing")]
+    assert_engine_is_plain_back_propagation(encoder, snippets(3)[None], engines)
 
 
 @pytest.mark.parametrize("name", [*FAST, *IMAGE])

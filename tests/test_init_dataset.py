@@ -453,7 +453,7 @@ def machine(monkeypatch):
 
     def means(seconds: float, gigabytes: float, *, lite: bool = True) -> None:
         monkeypatch.setattr(choose_encoder, "seconds_per_step", lambda settings: seconds)
-        monkeypatch.setattr(choose_encoder, "free_memory", lambda settings: gigabytes * 2**30)
+        monkeypatch.setattr(choose_encoder, "free_memory", lambda device: gigabytes * 2**30)
         monkeypatch.setattr(choose_encoder, "find_spec", lambda package: lite)
 
     return means

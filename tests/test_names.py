@@ -67,6 +67,22 @@ def test_the_videos_of_a_folder_are_what_can_be_opened_and_the_others_are_named(
         assert video_file(tmp_path, name.rpartition(".")[0] or name).name == name
 
 
+def test_a_sound_with_a_cover_is_no_video(tmp_path):
+    film(tmp_path / "a.mp4", "mp4", "libx264")
+    with av.open(str(tmp_path / "song.m4a"), "w", "mp4") as container:
+        sound, cover = container.add_stream("aac", rate=8000), container.add_stream("mjpeg")
+        cover.width = cover.height = 32
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic.value
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+        wave = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        picture.pts, wave.sample_rate = 0, 8000
+        for stream, frame in ((cover, picture), (sound, wave)):
+            container.mux([*stream.encode(frame), *stream.encode()])
+    with pytest.warns(LeftOutWarning, match=r"song\.m4a \(no moving pictures\)"):
+        assert [path.name for path in videos_in(tmp_path).values()] == ["a.mp4"]
+
+
 def test_a_video_is_preferred_to_a_small_copy_beside_it_that_is_called_otherwise(tmp_path):
     film(tmp_path / "DJI_1.MP4", "mp4", "libx264")
     film(tmp_path / "DJI_1.LRF", "mp4", "libx264")

@@ -13,12 +13,20 @@ import safetensors.torch
 import torch
 from test_names import film
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import parse_json, read_json
 from etadlite.config import read_settings
 from etadlite.data.annotations import read_annotations
-from etadlite.data.features import FeatureShapeError, find_features, read_features, resize_features
+from etadlite.data.datasets import _cached
+from etadlite.data.features import (
+    FeatureShapeError,
+    find_features,
+    open_features,
+    read_features,
+    resize_features,
+)
 from etadlite.data.video import Video
+from etadlite.data.video_files import is_video
 from etadlite.evaluation import mean_average_precision
 from etadlite.inference.classifiers import LabelScores
 from etadlite.model.checkpoint import load_checkpoint
@@ -131,6 +139,29 @@ def test_an_intact_video_with_a_foreign_text_tag_is_read(tmp_path):
     video = Video(path)
     assert video.info.frames == 8
     assert video.frames(np.arange(8), (48, 64)).shape == (8, 3, 48, 64)
+
+
+@pytest.mark.parametrize(
+    ("where", "read"),
+    [
+        ("etadlite.data.video.pyav_pictures", lambda file: Video(file("a.of")).frames([0], (8, 8))),
+        ("etadlite.data.packets.open_video", lambda file: Video(file("a.of"))),
+        ("etadlite.data.video_files.open_video", lambda file: is_video(file("a.of"))),
+        ("numpy.load", lambda file: open_features(file("features.npy"), 2)),
+        ("numpy.load", lambda file: _cached(file("cached.npy"), b"any", (1,))),
+    ],
+)
+def test_a_signal_while_a_file_is_read_is_not_taken_for_damage(tmp_path, monkeypatch, where, read):
+    film(tmp_path / "a.of", "mp4", "libx264")
+    np.save(tmp_path / "features.npy", np.zeros((4, 2), np.float32))
+    (tmp_path / "cached.npy").write_bytes(b"any")
+
+    def stopped(*arguments, **options):
+        raise StoppedError("stopped by SIGTERM", 143)
+
+    monkeypatch.setattr(where, stopped)
+    with pytest.raises(StoppedError):
+        read(tmp_path.joinpath)
 
 
 def test_a_video_of_an_unknown_codec_is_refused_by_name(tmp_path):

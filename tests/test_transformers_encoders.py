@@ -8,6 +8,7 @@ import pytest
 import torch
 from benchmarks.encoders import SMALL_SIZES as SIZES
 from benchmarks.encoders import small_networks
+from conftest import assert_engine_is_plain_back_propagation
 from torch import nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
@@ -153,18 +154,8 @@ def _pretrained() -> dict:
 @pytest.mark.parametrize("name", SIZES)
 def test_ratio_one_equals_plain_back_propagation_and_no_feature_depends_on_its_chunk(name):
     encoder = freeze(shaken(named(name)).double(), 1)
-    frames, side = snippets(5)[None], torch.randn(1, 24, 5, dtype=torch.float64)
-    trained = [p for p in encoder.parameters() if p.requires_grad]
-    plain = torch.autograd.grad((encoder(frames[0]).T[None] * side).sum(), trained)
-    for chunk, keep in ((2, "device"), (3, "nothing")):
-        engine = SequentialEncoder(encoder, chunk, ratio=1.0, keep=keep)
-        features = engine(frames)
-        torch.testing.assert_close(features[0].T, encoder(frames[0]).detach(), rtol=1e-9, atol=1e-9)
-        found = torch.autograd.grad((features * side).sum(), trained)
-        for ours, theirs in zip(found, plain, strict=True):
-            torch.testing.assert_close(
-                ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max() + 1e-12
-            )
+    engines = [(2, "device"), (3, "nothing")]
+    assert_engine_is_plain_back_propagation(encoder, snippets(5)[None], engines)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -38,15 +38,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
 
 
+def free_memory(device: torch.device | None = None) -> int:
+    """Return the bytes that are free on a GPU, or for this machine's processes."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
 def require_memory(needed: int, what: str) -> None:
     """Refuse what needs more bytes than are free here, before they are asked for.
 
     Raises:
         InputError: "`what` of 37.2 GiB, but 10.1 GiB of memory are free; ...".
     """
-    import psutil
-
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if needed > free:
         raise InputError(
             f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "

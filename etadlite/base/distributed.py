@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, first_line
 
 Item = TypeVar("Item")
 
@@ -86,7 +86,7 @@ def _run(collective: Callable[..., Any], *given: Any, **options: Any) -> Any:
     try:
         return None if world_size() == 1 else collective(*given, **options)
     except RuntimeError as error:
-        raise LostProcessError(str(error).strip().splitlines()[0]) from error
+        raise LostProcessError(first_line(error)) from error
 
 
 def shard(items: Sequence[Item]) -> Sequence[Item]:

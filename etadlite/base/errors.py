@@ -40,24 +40,35 @@ class StoppedError(Exception):
         self.everywhere = everywhere  # every process reports it, because the first may be gone
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Return True if a disk, or this user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 @contextmanager
 def damage_named(what: str, remedy: str) -> Iterator[None]:
     """Turn whatever a file does to its reader into an `InputError`: "`what` (reason); `remedy`".
 
     Readers raise nearly anything at broken files: errors of lookup, type and number, or their own.
-    A lack of memory is left as it is; readers that refuse a size raise an error of their own.
+    A signal that ends the reading and a lack of memory are left as they are; readers that refuse a
+    size raise an error of their own.
     """
     try:
         yield
-    except InputError:
+    except (InputError, StoppedError):
         raise
     except Exception as error:
         if type(error) is MemoryError:
             raise
-        reason = getattr(error, "strerror", "") or str(error)
-        if isinstance(error, LookupError) or not reason:  # it says little without its name
+        reason = getattr(error, "strerror", "") or first_line(error)
+        if isinstance(error, LookupError):  # it says little without its name
             reason = repr(error)
-        reason = reason.strip().splitlines()[0]
         raise InputError(f"{what} ({reason}); {remedy}") from error
 
 
@@ -69,9 +80,9 @@ def never_fatal(what: str) -> Iterator[None]:
     except StoppedError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and disk_is_full(error):
             raise
-        reason = printable((str(error) or repr(error)).strip().splitlines()[0])
+        reason = printable(first_line(error))
         warnings.warn(f"{what} could not be made: {reason}", stacklevel=3)
 
 

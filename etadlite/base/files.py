@@ -46,11 +46,6 @@ def is_draft(name: str) -> bool:
     return name.endswith(".part") or re.search(r"\.\d+\.part\.\w+$", name) is not None
 
 
-def disk_is_full(error: OSError) -> bool:
-    """Return True if a disk, or this user's share of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, whole or not at all."""
     with written_whole(path) as draft:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from etadlite.base.devices import peak_memory_bytes, resolve_device
+from etadlite.base.devices import free_memory, peak_memory_bytes, resolve_device
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
 from etadlite.config import Settings, flat
@@ -244,7 +243,7 @@ def start(
             f'train="{full.train}" belongs to the profile full, and the profile is {profile}; add '
             "profile=full, or leave train out"
         )
-    free = psutil.virtual_memory().available / 2**30
+    free = free_memory() / 2**30
     if free < memory:
         raise InputError(
             f"the profile {profile} needs {memory:.0f} GiB of free memory and {free:.1f} GiB are "

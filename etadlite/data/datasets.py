@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import written_whole
 from etadlite.base.names import inside
 from etadlite.config import DataSettings
@@ -277,6 +277,8 @@ def _cached(path: Path, origin: bytes, shape: tuple[int, ...]) -> np.ndarray | N
             fits = file.read() == origin
             file.seek(0)
             frames = np.load(file) if fits else None
+    except StoppedError:
+        raise
     except Exception:  # whatever is wrong with it, it is made again
         return None
     right = frames is not None and (frames.shape, frames.dtype) == (shape, np.uint8)

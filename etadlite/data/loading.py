@@ -9,8 +9,7 @@ from torch.utils.data import Dataset, Sampler
 
 from etadlite.base.distributed import shard
 from etadlite.base.draws import video_seed
-from etadlite.base.errors import InputError
-from etadlite.base.files import disk_is_full
+from etadlite.base.errors import InputError, disk_is_full
 from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
 
 IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone

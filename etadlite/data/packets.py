@@ -56,7 +56,7 @@ class Timeline(NamedTuple):
     """Where the frames of a video lie; frames without ticks are counted from the start."""
 
     times: np.ndarray  # when each frame is due, and when the last one ends: seconds [F + 1]
-    even: bool  # the frame rate is constant
+    uneven: float  # seconds by which frames lie off a constant rate, at most
     restarts: int  # how often the clock of the file starts again
     ticks: np.ndarray | None  # the same as the decoder says it, ascending [F]; None: unreliable
     keys: list[KeyFrame]  # ascending; none without ticks
@@ -133,13 +133,18 @@ class Packets:
             return
 
 
+def films_of(container: Container) -> list[av.VideoStream]:
+    """Return the streams that show moving pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & STILLS]
+
+
 def film_of(container: Container, path: Path) -> av.VideoStream:
     """Return the stream that players show: never a still picture, else as FFmpeg chooses.
 
     Raises:
         InputError: the file has no such stream, or its codec is unknown.
     """
-    films = [stream for stream in container.streams.video if not stream.disposition & STILLS]
+    films = films_of(container)
     if not films:
         if any(stream.type in ("audio", "subtitle", "video") for stream in container.streams):
             raise InputError(f"{path} holds no pictures that move, only sound, text or a cover")
@@ -185,9 +190,9 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
         start, duration = float(times[0]), float(times[-1])
         fps = frames / (duration - start)
         info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
-        even = np.abs(times - start - np.arange(frames + 1) / fps).max() <= ROUNDED
+        uneven = float(np.abs(times - start - np.arange(frames + 1) / fps).max())
         how = ticks, keys, stream.index, container.format.name, codec, packets.tick
-        return info, Timeline(times, bool(even), packets.restarts, *how)
+        return info, Timeline(times, uneven, packets.restarts, *how)
 
 
 def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFrame]]:

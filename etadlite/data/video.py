@@ -11,7 +11,7 @@ import torch
 
 from etadlite.base.errors import InputError, damage_named
 from etadlite.data.decoders import Resize, VideoWarning, decode, pyav_pictures
-from etadlite.data.packets import VideoInfo, scan
+from etadlite.data.packets import ROUNDED, VideoInfo, scan
 from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
@@ -50,7 +50,7 @@ class Video:
 
         The first frame is shown from the start on, the last one to the end.
         """
-        if self.timeline.even:
+        if self.timeline.uneven <= ROUNDED:
             due = (np.asarray(seconds) - self.info.start) * self.info.fps
             shown = np.floor(due + 1e-6).astype(np.int64)
         else:  # containers round times to milliseconds

@@ -1,36 +1,16 @@
-"""The videos among the files of folders, and why the others are none."""
+"""The videos among the files of folders; what is left out is said."""
 
 import warnings
 from pathlib import Path
 
-import av
-
 from etadlite.base.errors import InputError, printable
-from etadlite.base.files import is_draft
-from etadlite.data.video_files import is_usual
+from etadlite.data.video_files import is_usual, why_no_video
 
 LISTED = 5  # names of files that a message gives
 
 
 class LeftOutWarning(UserWarning):
     """Files of a folder are left out: the message says which and why."""
-
-
-def why_no_video(path: Path) -> str:
-    """Return why a file is no video that the decoder can open; empty if it is one."""
-    if path.name.startswith(".") or is_draft(path.name) or path.suffix in (".tmp", ".crdownload"):
-        return "hidden or unfinished"
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            kind, streams = container.format.name, container.streams.video
-            # FFmpeg plays even plain texts and still pictures.
-            if kind in ("tty", "image2") or kind.endswith("_pipe") or not streams:
-                return "no moving pictures"
-            return "" if streams[0].codec_context else "its codec is unknown"
-    except OSError as error:  # such as a lack of rights
-        return error.strerror
-    except Exception:  # readers raise nearly anything at what is no video
-        return "the decoder cannot open it"
 
 
 def videos_in(*places: Path) -> dict[str, Path]:

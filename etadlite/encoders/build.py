@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly, load_weights
 from etadlite.config import ENCODERS, EncoderSettings, Settings
 from etadlite.encoders.r2plus1d import R2Plus1D
-from etadlite.encoders.staged import StagedEncoder, freeze
+from etadlite.encoders.staged import StagedEncoder, freeze, use_layout
 from etadlite.encoders.tiny import tiny_encoder
 
 
@@ -112,21 +112,14 @@ def settle_speed(settings: Settings, device: torch.device) -> Settings:
     The dtype and the layout of R(2+1)D are measured. The tiny encoder is made for fp32 in its own
     layout. A value that the settings name stays.
     """
-    if settings.encoder.name == "tiny" or settings.data.features or device.type == "mps":
-        precision = settings.training.precision
+    encoder, precision = settings.encoder, settings.training.precision
+    if encoder.name == "tiny" or settings.data.features or device.type == "mps":
         return settings.changed({"training.precision": precision.replace("auto", "fp32")})
+    if precision != "auto" and encoder.channels_last is not None:
+        return settings
     from etadlite.encoders.speed import measured_speed
 
-    return measured_speed(settings, device)
-
-
-def use_layout(encoder: nn.Module, channels_last: bool) -> None:
-    """Change the memory layout of an encoder's weights; its activations follow them."""
-    for parameter in encoder.parameters():
-        last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
-        if last is not None:
-            layout = last if channels_last else torch.contiguous_format
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return measured_speed(build_encoder(encoder, pretrained=False).to(device).eval(), settings)
 
 
 def compile_parts(encoder: StagedEncoder, backend: str = "inductor") -> None:

@@ -5,7 +5,7 @@ import importlib
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, first_line
 from etadlite.config import ENCODERS, DataSettings
 from etadlite.encoders.staged import StagedEncoder
 
@@ -77,7 +77,7 @@ def try_encoder(encoder: StagedEncoder, data: DataSettings, name: str) -> None:
             together = encoder.train(training and not random)(frames)
             alone = torch.cat([encoder(snippet[None]) for snippet in frames])
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"{name} cannot encode snippets of {size}: {reason}; change data.frames or data.crop"
         ) from None

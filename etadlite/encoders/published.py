@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 
 from etadlite.base.distributed import is_first
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, first_line
 from etadlite.base.files import read_json
 from etadlite.base.weights import checksum, load_weights
 from etadlite.encoders.transformers_video import NETWORKS
@@ -45,7 +45,7 @@ def fetched(name: str, weights: str, configuration: Mapping[str, Any]) -> Mappin
             return _from_hub(known[weights], f"{weights} of {name}")
         return _from_torchvision(rest or name, name, weights)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"the weights {weights} of {name} cannot be fetched ({reason}); connect to the "
             "network, or give a file"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from etadlite.config import Settings
-from etadlite.encoders.build import build_encoder, use_layout
-from etadlite.encoders.staged import StagedEncoder
+from etadlite.encoders.staged import StagedEncoder, use_layout
 
 Precision = Literal["fp32", "bf16"]
 
@@ -30,21 +29,22 @@ class Variant(NamedTuple):
 VARIANTS = (Variant(), Variant("fp32", True), Variant("bf16", True))
 
 
-def measured_speed(settings: Settings, device: torch.device) -> Settings:
-    """Replace `auto` by the fastest dtype and layout of the encoder, measured on one snippet."""
+def measured_speed(probe: StagedEncoder, settings: Settings) -> Settings:
+    """Replace `auto` by the fastest dtype and layout of the settings' encoder.
+
+    They are measured on one snippet with `probe`, such an encoder with any weights.
+    """
     encoder, precision = settings.encoder, settings.training.precision
     layouts = (False, True) if encoder.channels_last is None else (encoder.channels_last,)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (precision,)
     variants = tuple(Variant(p, layout) for p in precisions for layout in layouts)
-    best = variants[0]
-    if len(variants) > 1:
-        size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
-        frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
-        probe = build_encoder(encoder, pretrained=False).to(device).eval()
-        seconds = seconds_per_snippet(probe, frames, settings.sampling.snippet_ratio, variants)
-        best = fastest(seconds)
-        if best.precision != variants[0].precision and not gradient_agrees(probe, frames, best):
-            best = fastest({v: s for v, s in seconds.items() if v.precision == "fp32"})
+    size = (1, 3, settings.data.frames, settings.data.crop, settings.data.crop)
+    device = next(probe.parameters()).device
+    frames = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
+    seconds = seconds_per_snippet(probe, frames, settings.sampling.snippet_ratio, variants)
+    best = fastest(seconds)
+    if best.precision != variants[0].precision and not gradient_agrees(probe, frames, best):
+        best = fastest({v: s for v, s in seconds.items() if v.precision == "fp32"})
     return settings.changed(
         {"training.precision": best.precision, "encoder.channels_last": best.channels_last}
     )

@@ -18,6 +18,7 @@ from etadlite.encoders.staged import (
     STAGES,
     Pixel,
     StagedEncoder,
+    at_least_float32,
     average,
 )
 
@@ -91,7 +92,7 @@ def _average_of_last_axis(x: Tensor) -> Tensor:
 
 
 def _class_token(x: Tensor) -> Tensor:
-    return x[:, 0].to(torch.promote_types(x.dtype, torch.float32))
+    return at_least_float32(x[:, 0])
 
 
 class _Patches(nn.Module):

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from etadlite.base.errors import InputError
-from etadlite.encoders.staged import IMAGENET_MEAN, IMAGENET_STD, Pixel, StagedEncoder
+from etadlite.config import ENCODERS
+from etadlite.encoders.staged import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Pixel,
+    StagedEncoder,
+    at_least_float32,
+)
 from etadlite.encoders.torchvision_video import GREY_MEAN, GREY_STD
 
 CENTRED: Pixel = (127.5, 127.5, 127.5)  # as mean and as deviation: pixels from -1 to 1
@@ -141,7 +148,7 @@ def recognise(weights: Mapping[str, Tensor]) -> str | None:
         return None
     patches = [v for k, v in weights.items() if re.search(r"patch_embed\w*\.proj\w*\.bias$", k)]
     for name, network in NETWORKS.items():
-        width = network.sizes.get("hidden_size", 1024 if network.build is vjepa2 else 768)
+        width = ENCODERS[name].channels
         if network.build is builds[0] and [v.shape for v in patches] == [(width,)]:
             return name
     return None
@@ -175,7 +182,7 @@ def _encoder(
     stages = {"stem": stem}
     stages |= {f"block{number}": _Block(block) for number, block in enumerate(blocks, 1)}
     stages["last"] = last
-    how = {"mean": mean, "std": std, "pool": _at_least_float32, "like": net}
+    how = {"mean": mean, "std": std, "pool": at_least_float32, "like": net}
     encoder = StagedEncoder(stages, net.config.hidden_size, **how)
     encoder.translate = partial(_with_present_names, type(net), net.config)
     said = net.config.to_dict()
@@ -234,10 +241,6 @@ class _FirstToken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, 0]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 _ORIGINAL = re.compile(r"(?:model\.)?(?:encoder\.)?blocks\.(\d+)\.(.+)")

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from etadlite.encoders.staged import at_least_float32
+
 
 def iterate_chunks(
     snippets: Tensor, chunks: Sequence[Tensor], device: torch.device
@@ -49,5 +51,5 @@ def encode_in_chunks(encoder: nn.Module, frames: Tensor, chunk_size: int) -> Ten
 
 def as_feature_map(features: Tensor, batch: int) -> Tensor:
     """Reshape features [B * N, C] of B videos to [B, C, N], at least float32."""
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    features = at_least_float32(features)
     return features.unflatten(0, (batch, -1)).transpose(1, 2).contiguous()

@@ -7,18 +7,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 
-from etadlite.base.devices import resolve_device
+from etadlite.base.devices import free_memory, resolve_device
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_weights
 from etadlite.config import ENCODERS, Settings
 from etadlite.encoders.build import bare_encoder, settle_speed
+from etadlite.encoders.published import LITE0
 from etadlite.model.system import System
 from etadlite.presets import e2e_stickfigures, real_small
 
-TINY, LITE0 = "tiny", "timm:tf_efficientnet_lite0"
+TINY = "tiny"
 LONGEST_TRAINING = 60  # minutes that a chosen encoder may train
 MEMORY = 4 * 2**30  # bytes that must be free for a chosen encoder other than the tiny one
 PROBE = 10  # snippets of a measured step
@@ -53,7 +53,7 @@ def choose(fit: Fit, wish: Wish, training_videos: int) -> tuple[Settings, str]:
     why = 'pip install "etadlite[lite]" for one that has seen photographs'
     for name, weights in _candidates(wish.weights):
         settings = fit(starting_point(name, weights))
-        seconds, free = seconds_per_step(settings), free_memory(settings)
+        seconds, free = seconds_per_step(settings), free_memory(resolve_device(settings.device))
         steps = settings.training.epochs * -(-training_videos // settings.training.batch_size)
         minutes = max(1, round(seconds * steps / 60))
         took = f"a step takes about {seconds:.2g} s here, so the training about {minutes} minutes"
@@ -108,14 +108,6 @@ def seconds_per_step(settings: Settings) -> float:
         _wait_for(device)
         seconds = time.perf_counter() - began
     return seconds * settings.data.snippets / cells * settings.training.batch_size
-
-
-def free_memory(settings: Settings) -> int:
-    """Return the bytes that are free where the training runs."""
-    device = resolve_device(settings.device)
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
 
 
 def _wait_for(device: torch.device) -> None:

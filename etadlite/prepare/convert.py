@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from etadlite.base.devices import require_memory
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, first_line
 from etadlite.base.weights import checksum, load_weights, save_weights
 from etadlite.config import EncoderSettings
 from etadlite.detector import ETADDetector
@@ -104,7 +104,7 @@ def read_published(path: str | Path, encoder: str | None = None) -> Published:
     weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise InputError(f"{path}: its weights are no mapping of names; fetch the file again")
-    _refuse_inflation(Path(path), weights)
+    _refuse_inflation(path, weights)
     known = encoder or transformers_video.recognise(weights) or torchvision_video.recognise(weights)
     if known is not None:
         if known in torchvision_video.NAMES:
@@ -212,7 +212,7 @@ def _load_without_code(path: Path) -> Mapping[str, Any]:
     except (PermissionError, InputError):
         raise
     except Exception as error:  # the unpickler may raise nearly anything for a broken file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"{path}: cannot be read as a checkpoint ({reason}); fetch it again"
         ) from None

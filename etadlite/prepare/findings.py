@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import numpy as np
-
 from etadlite.base.errors import InputError, nearest
 from etadlite.base.files import is_draft
 from etadlite.base.names import Names, loosest
@@ -20,8 +18,7 @@ from etadlite.data.features import FEATURE_SUFFIXES, feature_files
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
 from etadlite.data.video import Video
-from etadlite.data.video_files import USUAL, is_video, video_files
-from etadlite.data.video_folders import why_no_video
+from etadlite.data.video_files import USUAL, video_files, why_no_video
 
 SHOWN = 3  # items of a finding that are printed
 # A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
@@ -86,17 +83,21 @@ class DataFolder:
         self.paths = {name: files[0] for name in self.videos if (files := find(folder, name))}
         self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
         finished = [name for name in self.names if not is_draft(name) and name[0] != "."]
-        self.present = [name for name in finished if self.is_of_its_kind(name)]
-        self.others = sorted(set(finished) - set(self.present))
+        # name of a file without the suffix of a video -> why it is none; empty if it is one
+        self.unusual = {
+            name: why_no_video(folder / name)
+            for name in finished
+            if not (self.is_features or name.lower().endswith(self.suffixes))
+        }
+        self.present = [
+            name
+            for name in finished
+            if name.lower().endswith(self.suffixes) or self.unusual.get(name) == ""
+        ]
         self.used = {path.name for path in self.paths.values()}  # by annotated videos
         if self.is_features:  # further views lie beside the first
             stems = {path.stem for path in self.paths.values()}
             self.used |= {name for name in self.present if without_view(name) in stems}
-
-    def is_of_its_kind(self, name: str) -> bool:
-        """Return True if a file of the folder holds features, or is a video."""
-        named_so = name.lower().endswith(self.suffixes)
-        return named_so or not (self.is_features or not is_video(self.folder / name))
 
 
 def find_all(
@@ -201,8 +202,7 @@ def clock_in_words(video: Video) -> str:
     said, info = [], video.info
     if info.start > REMARKABLE:
         said.append(f"its pictures start {info.start:.2f} s after its clock")
-    even = info.start + np.arange(len(video.times)) / info.fps
-    if (off := np.abs(video.times - even).max()) > REMARKABLE:
+    if (off := video.timeline.uneven) > REMARKABLE:
         said.append(f"its frame rate varies, by up to {off:.1f} s")
     if restarts := video.timeline.restarts:
         said.append(f"its clock starts again {restarts} time{'s' * (restarts > 1)}")
@@ -235,9 +235,7 @@ def wrong_names(data: DataFolder) -> Iterator[Finding]:
             far.append(name)
     yield Finding("files of another name", near, "rename them to NAME + suffix")
     yield Finding("files nobody annotated", far, "they are not used", problem=False)
-    if data.is_features:
-        return
-    why = [f"{name}: {why_no_video(data.folder / name)}" for name in data.others]
+    why = [f"{name}: {reason}" for name, reason in data.unusual.items() if reason]
     yield Finding("files that are no videos", why, "they are not used", problem=False)
 
 

@@ -13,8 +13,8 @@ from itertools import count
 from pathlib import Path
 
 from etadlite.base import distributed
-from etadlite.base.errors import InputError, StoppedError, never_fatal
-from etadlite.base.files import disk_is_full, read_json, read_text, write_json, written_whole
+from etadlite.base.errors import InputError, StoppedError, disk_is_full, never_fatal
+from etadlite.base.files import read_json, read_text, write_json, written_whole
 from etadlite.base.folders import used_alone
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos

@@ -6,7 +6,7 @@ from typing import Any
 
 from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory, resolve_device
-from etadlite.base.errors import InputError, StoppedError, never_fatal
+from etadlite.base.errors import InputError, StoppedError, first_line, never_fatal
 from etadlite.base.files import write_json
 from etadlite.base.folders import require_writable
 from etadlite.config import Settings
@@ -75,7 +75,7 @@ class EpochTests:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason, chunk = str(error).strip().splitlines()[0], self.settings.encoder.chunk_size
+            reason, chunk = first_line(error), self.settings.encoder.chunk_size
             raise StoppedError(
                 f"memory does not suffice for the test ({reason}); lower encoder.chunk_size "
                 f"({chunk}) or give more memory",

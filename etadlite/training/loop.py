@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader
 
 from etadlite.base import distributed
 from etadlite.base.devices import resolve_device
-from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.files import disk_is_full
+from etadlite.base.errors import InputError, StoppedError, disk_is_full, first_line
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
 from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
@@ -345,7 +344,7 @@ def _saved_when_stopped(training: Training, folder: Path | None) -> Iterator[Non
         if _failed_processes() <= failed_before:
             raise
         # PyTorch raises this wherever the step happens to be, perhaps between two of its updates.
-        reason = f"a process that loads videos died ({str(error).strip().splitlines()[0]})"
+        reason = f"a process that loads videos died ({first_line(error)})"
         cause, keep = error, False
     if folder is None:
         raise StoppedError(reason, code, everywhere=lost) from cause

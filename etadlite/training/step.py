@@ -11,7 +11,7 @@ from torch import nn
 from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, first_line
 from etadlite.config import Settings, flat
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
@@ -98,7 +98,7 @@ def _out_of_memory_together() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or "MemoryError").splitlines()[0]
+        reason = first_line(error)
     if reason := distributed.first_reason(reason):
         # The first error is not its cause: that would hold on to the step's tensors.
         raise StepOutOfMemoryError(reason)
