@@ -6,6 +6,7 @@ from itertools import pairwise
 import make_real_small
 import numpy as np
 import pytest
+from benchmarks.real_small import LITE0, SYSTEMS, settings_of
 from make_real_small import PAUSE, found_clips, make, of_length, to_and_fro
 
 from etadlite.base.errors import InputError
@@ -100,3 +101,15 @@ def test_frames_that_are_played_to_and_fro_are_neighbours(frames):
     long = of_length(np.arange(frames), 40)
     assert (np.abs(np.diff(long)) == (frames > 1)).all()
     assert len(long) == 40
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_systems_that_are_compared_have_settings_of_their_own(tmp_path, system):
+    settings = settings_of(system, tmp_path, 3)
+    assert settings.seed == 3
+    assert settings.data.videos == tmp_path / "videos"
+    assert settings.detector.classes == make_real_small.UT_INTERACTION
+    assert settings.encoder.name == ("timm:tf_efficientnet_lite0" if system in LITE0 else "tiny")
+    assert (settings.data.features is not None) == ("frozen" in system)
+    others = [settings_of(other, tmp_path, 3) for other in SYSTEMS if other != system]
+    assert settings not in others

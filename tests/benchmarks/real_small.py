@@ -15,8 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from report import machine, write_report
-
 from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
@@ -48,15 +46,12 @@ def settings_of(system: str, data: Path, seed: int) -> Settings:
     settings = placed(real_small(), data)
     if system in TINY:
         tiny = e2e_stickfigures()
-        settings = tiny.changed(
-            {
-                "data": settings.data.model_dump()
-                | {key: getattr(tiny.data, key) for key in ("frames", "decode_size", "crop")}
-                | {"snippets": 64, "frame_step": 1, "cache": data / "frames_tiny"},
-                "detector.classes": settings.detector.classes,
-                "training.epochs": 25,
-            }
-        )
+        own = {key: getattr(tiny.data, key) for key in ("frames", "decode_size", "crop")}
+        own |= {"snippets": 64, "frame_step": 1, "cache": data / "frames_tiny"}
+        shared = settings.data.model_dump() | own
+        settings = tiny.changed({f"data.{key}": value for key, value in shared.items()})
+        classes = real_small().detector.classes
+        settings = settings.changed({"detector.classes": classes, "training.epochs": 25})
     settings = settings.changed([f"seed={seed}", *SYSTEMS[system]])
     if settings.data.features is not None:
         kind = "tiny" if system in TINY else f"shift_{settings.encoder.temporal_shift}".lower()
@@ -65,6 +60,9 @@ def settings_of(system: str, data: Path, seed: int) -> Settings:
 
 
 def main() -> None:
+    """Train, test and compare the systems."""
+    from report import machine, write_report  # beside this file
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--folds", type=int, nargs="+", default=range(5))
