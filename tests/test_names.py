@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError, damage_named, printable
-from etadlite.base.names import Names, from_spreadsheet, inside, spreadsheet_safe
-from etadlite.base.tables import aligned
+from etadlite.base.names import Names, inside
+from etadlite.base.tables import aligned, from_spreadsheet, spreadsheet_safe
 from etadlite.data.features import find_features
 from etadlite.data.video_files import video_file
 from etadlite.data.video_folders import LeftOutWarning, videos_in

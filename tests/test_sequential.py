@@ -7,7 +7,7 @@ from torch import nn
 from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
 from etadlite.encoders import StagedEncoder, freeze, tiny_encoder
-from etadlite.encoders.build import compile_parts
+from etadlite.encoders.speed import compile_parts
 from etadlite.encoders.staged import STAGES
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.sampling.snippets import (

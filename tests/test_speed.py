@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from etadlite.encoders import speed, tiny_encoder
-from etadlite.encoders.build import build_encoder, settle_speed, use_layout
-from etadlite.encoders.speed import VARIANTS, fastest, seconds_per_snippet
+from etadlite.encoders.build import build_encoder, settle_speed
+from etadlite.encoders.speed import VARIANTS, fastest, seconds_per_snippet, use_layout
 from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.presets import preset
 

@@ -1,8 +1,7 @@
-"""The machine: where to compute, in which precision, and how much memory was needed."""
-
-import sys
+"""The machine: where to compute, in which precision, and how much memory is free."""
 
 import torch
+from torch import Tensor
 
 from etadlite.base.errors import InputError
 
@@ -28,6 +27,11 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     """
     on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16" or (precision == "auto" and on_gpu)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor of half precision in fp32, any other as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -59,13 +63,3 @@ def require_memory(needed: int, what: str) -> None:
             f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "
             "make it smaller, or use a machine with more"
         )
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident size of this process; 0 where the system does not report it."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else 1024 * size

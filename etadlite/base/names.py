@@ -1,6 +1,5 @@
 """Names of videos, classes and runs from outside: found in any form, and never leaving a folder."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -49,13 +48,3 @@ def inside(folder: Path, name: str) -> Path:
     if not (plain and name) or name == ".." or "\0" in name:
         raise InputError(f'"{name}" is no name of a file in {folder}: use one without a folder')
     return folder / name
-
-
-def spreadsheet_safe(text: str) -> str:
-    """Return a text that a spreadsheet does not take for a formula: one gets a ' before it."""
-    return re.sub(r"^(?=[=+\-@\t\r])", "'", text)
-
-
-def from_spreadsheet(text: str) -> str:
-    """Return what was written by `spreadsheet_safe`."""
-    return re.sub(r"^'(?=[=+\-@\t\r])", "", text)

@@ -1,5 +1,6 @@
-"""Tables for a terminal."""
+"""Tables for terminals and spreadsheets."""
 
+import re
 from collections.abc import Sequence
 
 from etadlite.base.errors import printable
@@ -17,3 +18,13 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
         for cells in rows
     ]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Return a text that a spreadsheet does not take for a formula: one gets a ' before it."""
+    return re.sub(r"^(?=[=+\-@\t\r])", "'", text)
+
+
+def from_spreadsheet(text: str) -> str:
+    """Return what was written by `spreadsheet_safe`."""
+    return re.sub(r"^'(?=[=+\-@\t\r])", "", text)

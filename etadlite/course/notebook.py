@@ -20,10 +20,11 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from etadlite.base.devices import free_memory, peak_memory_bytes, resolve_device
+from etadlite.base.devices import free_memory, resolve_device
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
 from etadlite.config import Settings, flat
+from etadlite.memory.measurement import peak_memory_bytes
 from etadlite.presets import placed, preset
 from etadlite.stickfigures.dataset import SIZES
 from etadlite.training.recorder import read_metrics

@@ -9,7 +9,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly, load_weights
 from etadlite.config import ENCODERS, EncoderSettings, Settings
 from etadlite.encoders.r2plus1d import R2Plus1D
-from etadlite.encoders.staged import StagedEncoder, freeze, use_layout
+from etadlite.encoders.staged import StagedEncoder, freeze
 from etadlite.encoders.tiny import tiny_encoder
 
 
@@ -31,10 +31,13 @@ def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> Stag
         freeze(encoder, settings.frozen_stages)
     if pretrained:
         _load(encoder, settings)
-    if settings.channels_last is not None:
-        use_layout(encoder, settings.channels_last)
-    if settings.compile:
-        compile_parts(encoder)
+    if settings.channels_last is not None or settings.compile:
+        from etadlite.encoders import speed
+
+        if settings.channels_last is not None:
+            speed.use_layout(encoder, settings.channels_last)
+        if settings.compile:
+            speed.compile_parts(encoder)
     return encoder
 
 
@@ -120,9 +123,3 @@ def settle_speed(settings: Settings, device: torch.device) -> Settings:
     from etadlite.encoders.speed import measured_speed
 
     return measured_speed(build_encoder(encoder, pretrained=False).to(device).eval(), settings)
-
-
-def compile_parts(encoder: StagedEncoder, backend: str = "inductor") -> None:
-    """Compile an encoder's frozen prefix and its suffix in place with `torch.compile`."""
-    for part in ("encode_prefix", "encode_suffix"):
-        setattr(encoder, part, torch.compile(getattr(encoder, part), backend=backend))

@@ -142,11 +142,6 @@ def average(x: Tensor) -> Tensor:
     return x.mean(tuple(range(2, x.ndim)), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return a tensor of half precision in fp32, any other as it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def freeze(encoder: StagedEncoder, stages: int | None) -> StagedEncoder:
     """Freeze the first stage (the stem) and `stages` further ones in place, and unfreeze the rest.
 
@@ -165,12 +160,3 @@ def freeze(encoder: StagedEncoder, stages: int | None) -> StagedEncoder:
             if not parameter.requires_grad:
                 parameter.grad = None
     return encoder
-
-
-def use_layout(encoder: nn.Module, channels_last: bool) -> None:
-    """Change the memory layout of an encoder's weights; its activations follow them."""
-    for parameter in encoder.parameters():
-        last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.ndim)
-        if last is not None:
-            layout = last if channels_last else torch.contiguous_format
-            parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import video
 
+from etadlite.base.devices import at_least_float32
 from etadlite.config import ENCODERS
 from etadlite.encoders.staged import (
     IMAGENET_MEAN,
@@ -18,7 +19,6 @@ from etadlite.encoders.staged import (
     STAGES,
     Pixel,
     StagedEncoder,
-    at_least_float32,
     average,
 )
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from etadlite.base.devices import at_least_float32
 from etadlite.base.errors import InputError
 from etadlite.config import ENCODERS
 from etadlite.encoders.staged import (
@@ -20,7 +21,6 @@ from etadlite.encoders.staged import (
     IMAGENET_STD,
     Pixel,
     StagedEncoder,
-    at_least_float32,
 )
 from etadlite.encoders.torchvision_video import GREY_MEAN, GREY_STD
 

@@ -1,5 +1,6 @@
 """The memory of a training step, part by part, and how a real step is measured."""
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -299,3 +300,13 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of all storages, each counted once."""
     storages = (tensor.untyped_storage() for tensor in tensors)
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size of this process; 0 where the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size

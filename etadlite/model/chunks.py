@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from etadlite.encoders.staged import at_least_float32
+from etadlite.base.devices import at_least_float32
 
 
 def iterate_chunks(

@@ -13,7 +13,7 @@ from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.base.folders import require_writable
-from etadlite.base.names import spreadsheet_safe
+from etadlite.base.tables import spreadsheet_safe
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video, VideoWarning

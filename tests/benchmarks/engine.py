@@ -32,12 +32,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.transforms import v2
 
-from etadlite.base.devices import peak_memory_bytes, resolve_device
+from etadlite.base.devices import resolve_device
 from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.encoders.build import settle_speed
 from etadlite.memory import measure
-from etadlite.memory.measurement import random_batch
+from etadlite.memory.measurement import peak_memory_bytes, random_batch
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video

@@ -8,7 +8,7 @@ from typing import Any
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import decoded, parse_json
-from etadlite.base.names import from_spreadsheet
+from etadlite.base.tables import from_spreadsheet
 from etadlite.prepare.importers.label_studio import is_label_studio, read_label_studio
 from etadlite.prepare.importers.rows import ImportedAction, columns_in, imported_action, plain_name
 from etadlite.prepare.importers.via import read_via_csv, read_via_project
