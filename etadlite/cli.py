@@ -371,15 +371,29 @@ def init_dataset(given: NewDataset) -> None:
 def runs(
     roots: Annotated[list[Path] | None, Argument(metavar="FOLDER")] = None,
     picture: Picture = None,
+    against: Annotated[
+        Path | None, Option(metavar="FILE|RUN", help="Compare the first 50 steps with these.")
+    ] = None,
 ) -> None:
     """Show the runs in folders (default: runs) as a table.
 
-    Example: etadlite runs --picture curves.png
+    --against compares losses and gradient norms with those of another run, or of a file such as
+    tests/golden/anet_tsp.json, and ends with exit code 1 if they differ.
+
+    Examples:
+      etadlite runs --picture curves.png
+      etadlite runs runs/e2e_stickfigures/003 --against runs/e2e_stickfigures/001
     """
     from etadlite.runs.pictures import draw_run_curves
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
     found = find_runs(roots or [Path("runs")])
+    if against is not None:
+        from etadlite.runs.trajectory import compare_runs
+
+        agree, text = compare_runs([run.folder for run in found if not run.problem], against)
+        say(text)
+        raise typer.Exit(not agree)
     say(runs_table(found))
     if picture is not None:
         whole = [run for run in found if not run.problem]

@@ -1,0 +1,166 @@
+"""The first steps of every preset on little generated data, as `tests/golden` records them.
+
+    python tests/trajectories.py [PRESET ...]    record them anew, after a change that is meant
+
+Data are made by NumPy's generator of integers and stored without loss, so that every machine has
+the same bits. The presets keep their sampling, losses, optimiser and schedule; snippets, detector
+and batches are shrunk, and the tiny encoder stands in for R(2+1)D-34 and EfficientNet, 50 steps of
+which would take minutes.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import chdir
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from etadlite.config import Settings
+from etadlite.presets import PRESETS, preset
+from etadlite.runs.trajectory import STEPS, Trajectory, write_trajectory
+from etadlite.training import train
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+FPS, FRAMES, SIDE = 10, 160, 26
+TRAINING, VALIDATION = 6, 1  # videos; two a step are three steps an epoch
+SMALL = (
+    "data.annotations=annotations.json",
+    "data.cache=null",
+    "data.blocked=[]",
+    "data.snippets=16",
+    "data.workers=0",
+    "detector.width=32",
+    "detector.roi_size=8",
+    "detector.hidden=16",
+    "detector.head=16",
+    "detector.max_duration=16",
+    "training.detector_lr=2e-4",
+    "training.batch_size=2",
+    f"training.epochs={-(-STEPS * 2 // TRAINING)}",
+    "training.precision=fp32",
+    "inference.classifier=null",
+    "device=cpu",
+)
+ON_VIDEOS = (
+    "data.videos=videos",
+    "data.frames=4",
+    "training.encoder_lr=1e-4",
+    "data.decode_size=[26, 26]",
+    "data.crop=24",
+    "encoder.name=tiny",
+    "encoder.weights=null",
+    "encoder.frozen_stages=0",
+    "encoder.chunk_size=8",
+    "encoder.channels_last=false",
+    "detector.in_channels=48",
+)
+ON_FEATURES = ("data.features=features", "data.feature_views=1", "detector.in_channels=48")
+
+
+def shrunk(name: str) -> Settings:
+    """Return the settings of a preset for the generated data in the working directory."""
+    on = ON_FEATURES if preset(name).data.features is not None else ON_VIDEOS
+    changes = [*SMALL, *on]
+    if preset(name).data.window_stride is not None:
+        changes += ["data.min_action=0"]
+    return preset(name, changes)
+
+
+def make_data(root: Path, labels: tuple[str, ...]) -> None:
+    """Write annotations, features and videos in which a bright square moves during actions."""
+    draws, database = np.random.default_rng(0), {}
+    (root / "videos").mkdir(parents=True)
+    (root / "features").mkdir()
+    for number in range(TRAINING + VALIDATION):
+        name, actions, start = f"video_{number}", [], int(draws.integers(5, 30))
+        frames = draws.integers(0, 64, (FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
+        features = draws.integers(-99, 100, (40, 48)).astype(np.float32) / 100
+        while start + 20 < FRAMES:
+            end, label = start + int(draws.integers(15, 45)), int(draws.integers(len(labels)))
+            end = min(end, FRAMES - 2)
+            for frame in range(start, end):
+                left = (2 * frame + 5 * label) % (SIDE - 8)
+                frames[frame, 4 + label : 12 + label, left : left + 8] += 128
+            features[start // 4 : end // 4, label] += 1
+            segment = [start / FPS, end / FPS]
+            actions.append({"segment": segment, "label": labels[label]})
+            start = end + int(draws.integers(5, 40))
+        subset = "training" if number < TRAINING else "validation"
+        duration = FRAMES / FPS
+        entry = {"subset": subset, "duration": duration, "frame": FRAMES, "annotations": actions}
+        database[name] = entry
+        np.save(root / "features" / f"{name}.npy", features)
+        with av.open(str(root / "videos" / f"{name}.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=Fraction(FPS))
+            stream.width = stream.height = SIDE
+            stream.pix_fmt = "bgr0"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+            container.mux(stream.encode(None))
+    (root / "annotations.json").write_text(json.dumps({"database": database}))
+
+
+def trajectory(name: str, root: Path, disturb: float = 0.0) -> Trajectory:
+    """Train a shrunk preset for its first steps, on one thread.
+
+    `disturb` is the size of random relative changes of all initial weights, to see how far such
+    small differences grow.
+    """
+    records: list[dict] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("TRAJECTORY_THREADS", "1")))
+    try:
+        with chdir(root):
+            settings = shrunk(name)
+            labels = settings.detector.classes or ("a", "b", "c")
+            data = Path(f"data_{len(labels)}_{labels[0]}")
+            if not data.exists():
+                make_data(data, labels)
+            with chdir(data), disturbed(disturb):
+                train(settings, log=records.append, progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    return Trajectory.of(settings.model_dump(mode="json"), records)
+
+
+class disturbed:
+    """Change the initial weights of the next training by a random relative amount."""
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+    def __enter__(self) -> None:
+        from etadlite.training import loop
+
+        self.before = loop.System
+
+        def make(settings):
+            system = self.before(settings)
+            draws = torch.Generator().manual_seed(1)
+            with torch.no_grad():
+                for weight in system.parameters():
+                    weight *= 1 + self.size * torch.randn(weight.shape, generator=draws)
+            return system
+
+        if self.size:
+            loop.System = make
+
+    def __exit__(self, *error: object) -> None:
+        from etadlite.training import loop
+
+        loop.System = self.before
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names or PRESETS:
+            print(write_trajectory(GOLDEN / f"{name}.json", trajectory(name, Path(scratch))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
