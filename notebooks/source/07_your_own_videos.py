@@ -62,22 +62,33 @@ run = start(
 # figures before moving backgrounds, real H.264 files. We take some recordings of less than a minute
 # and give them everyday names. One is **put aside**: nothing is learnt from it, and at the end the
 # detector meets it as it would meet tomorrow's recording.
+#
+# **With real people.** If `data_root` has a folder `real_small`, made by
+# `data_scripts/make_real_small.py` from real clips, the notebook takes its videos instead (not in
+# the profile `smoke`), and section 5 starts from an encoder that has seen photographs.
 
 # %% folder
+from pathlib import Path
+
 from etadlite.data.annotations import read_annotations
 from etadlite.stickfigures.dataset import make_dataset
 
-print("making the videos; those that exist are kept")
-source = make_dataset(run.data, run.size, progress=run.interactive)
-count = {"smoke": 9, "laptop": 48, "full": 300}[run.profile]
-drawn = sorted(read_annotations(source).values(), key=lambda one: one.duration)[: count + 1]
+source = Path(data_root) / "real_small" / "annotations.json"
+real = run.profile != "smoke" and source.exists()
+if real:  # its test videos come last: they show nothing of the others
+    drawn = sorted(read_annotations(source).values(), key=lambda one: (one.subset, one.name))
+else:
+    print("making the videos; those that exist are kept")
+    source = make_dataset(run.data, run.size, progress=run.interactive)
+    count = {"smoke": 9, "laptop": 48, "full": 300}[run.profile]
+    drawn = sorted(read_annotations(source).values(), key=lambda one: one.duration)[: count + 1]
 folder, apart = run.out / "my_videos", run.out / "new"
 mine = {f"recording_{number:03d}": one for number, one in enumerate(drawn)}
 new_name, new = mine.popitem()  # the one that is put aside
 for name, one in {**mine, new_name: new}.items():
     target = (apart if name == new_name else folder) / f"{name}.mp4"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(run.data / "videos" / f"{one.name}.mp4", target)
+    shutil.copy(source.parent / "videos" / f"{one.name}.mp4", target)
 labels = sorted({action.label for one in drawn for action in one.actions})
 print(len(mine), "videos in my_videos, 1 in new; actions:", ", ".join(labels))
 
@@ -117,7 +128,7 @@ def clock(seconds):  # as a video player shows it
 
 
 right_table = [
-    [f"{name}.mp4", clock(action.start), clock(action.end), action.label]
+    [f"{name}.mp4", clock(action.start), clock(action.end), action.label, one.subset]
     for name, one in mine.items()
     for action in one.actions
 ]
@@ -131,7 +142,8 @@ table[9][2] = "09" + table[9][2][2:]
 
 def write_table(path):
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["file", "from", "to", "action"], *table])
+        columns = ["file", "from", "to", "action", "subset"][: 5 if real else 4]
+        csv.writer(file).writerows([columns, *(row[: len(columns)] for row in table)])
     return path
 
 
@@ -188,7 +200,8 @@ for form in ("list.json", f"{first}.eaf"):
 
 # %% check tags=["slide-more"]
 from etadlite.base.errors import InputError
-from etadlite.prepare.own_data import init_dataset
+from etadlite.prepare.choose_encoder import Wish
+from etadlite.prepare.own_data import ImportOptions, init_dataset
 
 
 def say(line):  # names without the folders of this machine
@@ -197,6 +210,8 @@ def say(line):  # names without the folders of this machine
 
 data = run.out / "data_set"  # where the checked labels and the settings will lie
 options = {"seed": run.seed, "overwrite": True, "progress": run.interactive}
+if real:  # an encoder is chosen by what this machine can do, as the command does
+    options["options"] = ImportOptions(encoder=Wish())
 try:
     init_dataset(folder, [labels_file], data, log=say, **options)
 except InputError as error:
@@ -284,7 +299,7 @@ guess = {
 # F consecutive frames, in each. What happens within one cell is a blur to it. So the shortest
 # action that matters should fill **two cells**. Cells last longest in the longest video, and the
 # shortest tenth of the actions may be odd: `init_dataset` takes the length that nine of ten exceed.
-# Its answer is the next power of two, from 64 to 256.
+# Its answer is the next power of two, from 64 to 256 (from 32 to 128 for larger encoders).
 
 # %% cells
 from etadlite.presets import preset
@@ -293,10 +308,11 @@ every_length = [length for of_class in lengths.values() for length in of_class]
 short = np.percentile(every_length, 10)  # nine of ten are longer
 longest = max(video.info.duration for video in videos.values())
 wanted = 2 * longest / short
-N = min(max(2 ** int(np.ceil(np.log2(wanted))), 64), 256)
+chosen = preset(str(data / "settings.json"))
+fewest, most = (64, 256) if chosen.encoder.name == "tiny" else (32, 128)
+N = min(max(2 ** int(np.ceil(np.log2(wanted))), fewest), most)
 print(f"2 x {longest:.1f} s / {short:.2f} s = {wanted:.0f} cells or more: N = {N}")
 print(f"a cell of the longest video lasts {longest / N:.2f} s")
-chosen = preset(str(data / "settings.json"))
 assert chosen.data.snippets == N
 
 # %% dial-text [markdown] tags=["slide"]
@@ -354,8 +370,10 @@ run.show(figure, "cells", "Mean tIoU of actions rounded to whole cells, over the
 # %% train-text [markdown] tags=["slide"]
 # ## 5 · A short training
 #
-# The **encoder** turns each snippet into a feature vector; we start from the one that comes with
-# the package and knows stick figures in a clean studio only. With few videos there is a choice:
+# The **encoder** turns each snippet into a feature vector. For stick figures we start from the one
+# that comes with the package, which has seen stick figures in a clean studio only. For real people
+# `init_dataset` starts from a network that has seen photographs, EfficientNet-Lite0, if this machine
+# can train it within an hour. With few videos there is a choice:
 #
 # - **features first**: the encoder stays frozen; its features are computed once and only the
 #   detector learns. Done in seconds, and hard to spoil.
@@ -679,9 +697,9 @@ if check("best_threshold", best_threshold):
 #
 # Features first: `etadlite extract my_videos/settings.json --out my_videos/features`, then train with
 # `data.features=my_videos/features`. A stopped training goes on with `--resume last`. This notebook
-# with 300 videos: `etadlite notebook 07_your_own_videos -p profile full`. Real people in real rooms
-# need a large encoder, such as `encoder.name=r2plus1d_34` (section "encoder" of the settings), and a
-# graphics card.
+# with 300 videos: `etadlite notebook 07_your_own_videos -p profile full`. For real people in real
+# rooms, `init-dataset` chooses an encoder that has seen photographs (`pip install "etadlite[lite]"`)
+# and says how long a training takes on this machine; `--encoder r2plus1d_34` names another one.
 
 # %% metrics
 run.finish(
