@@ -14,6 +14,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from etadlite.base.files import read_json
@@ -102,9 +103,23 @@ def main() -> None:
             without_frames = settings.changed({"data.videos": None})
             (drawn,) = draw_test_videos(without_frames, shown, options.out, count=1)
             drawn.replace(options.picture)
-    rows = [["system", *(f"fold {fold}" for fold in options.folds), "mean", "s/step", "minutes"]]
-    for system, folds in found.items():
-        values = [100 * statistics.mean(scores) for scores in folds]
+    about = machine()
+    print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
+    print(aligned(table_of(found, seconds, minutes, options.folds)))
+    costs = {"seconds_per_step": seconds, "minutes_of_training": minutes}
+    write_report(options.json, {"average_mAP": found} | costs)
+
+
+def table_of(
+    found: dict[str, list[list[float]]],
+    seconds: dict[str, list[float]],
+    minutes: dict[str, list[float]],
+    folds: Sequence[int],
+) -> list[list[str]]:
+    """Return the table's rows: average mAP in % of each fold, mean and deviation, and costs."""
+    rows = [["system", *(f"fold {fold}" for fold in folds), "mean", "s/step", "minutes"]]
+    for system, of_folds in found.items():
+        values = [100 * statistics.mean(scores) for scores in of_folds]
         mean = f"{statistics.mean(values):.1f}"
         if len(values) > 1:
             mean += f" ± {statistics.stdev(values):.1f}"
@@ -113,11 +128,7 @@ def main() -> None:
             medians = (statistics.median(of[system]) for of in (seconds, minutes))
             cost = [f"{median:.2f}" for median in medians]
         rows.append([system, *(f"{value:.1f}" for value in values), mean, *cost])
-    about = machine()
-    print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
-    print(aligned(rows))
-    costs = {"seconds_per_step": seconds, "minutes_of_training": minutes}
-    write_report(options.json, {"average_mAP": found} | costs)
+    return rows
 
 
 def steps_per_epoch(settings: Settings) -> int:
