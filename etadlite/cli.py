@@ -334,7 +334,12 @@ class Scoring(NamedTuple):
     duplicates: Annotated[str, Option(help="keep (official rule) or drop (OpenTAD's).")] = "keep"
     proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None
     breakdown: Picture = None
-    lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180"
+    lengths: Annotated[str, Option(help="Bounds of lengths in seconds.")] = "30,60,120,180"
+    analyse: Annotated[
+        Path | None, Option(metavar="PICTURE.png", help="Kinds of errors: table, picture, JSON.")
+    ] = None
+    coverages: Annotated[str, Option(help="Bounds of shares of the video.")] = "0.2,0.4,0.6,0.8"
+    instances: Annotated[str, Option(help="Bounds of actions in a video.")] = "1,4,8"
     as_json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False
 
 
@@ -343,7 +348,8 @@ class Scoring(NamedTuple):
 def evaluate(given: Scoring) -> None:
     """Score a file of predictions: mAP at every tIoU threshold, and the average.
 
-    --breakdown draws the scores of classes and of actions of different lengths.
+    --breakdown draws the scores of classes and of actions of different lengths. --analyse counts
+    kinds of errors, after DETAD, and writes PICTURE.png and PICTURE.json.
     """
     from etadlite.evaluation import mean_average_precision
 
@@ -371,6 +377,13 @@ def evaluate(given: Scoring) -> None:
         edges = read_numbers(given.lengths, "--lengths")
         found = breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=given.predictions.name), given.breakdown)
+    analysis = ""
+    if given.analyse is not None:
+        from etadlite.viz.diagnosis import write_diagnosis
+
+        texts = {"length": given.lengths, "coverage": given.coverages, "instances": given.instances}
+        bounds = {trait: read_numbers(text, f"--{trait}s") for trait, text in texts.items()}
+        analysis, scores["errors"] = write_diagnosis(*files, given.analyse, **chosen, edges=bounds)
     if given.as_json:
         say(json.dumps(scores))
         return
@@ -381,6 +394,8 @@ def evaluate(given: Scoring) -> None:
         say(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
     if given.breakdown is not None:
         say(f"breakdown: {given.breakdown}")
+    if given.analyse is not None:
+        say(f"\n{analysis}\n\nanalysis: {given.analyse}")
 
 
 @app.command()
