@@ -22,7 +22,7 @@ from etadlite.runs.testing import EpochTests
 from etadlite.training.loop import prepare, run
 from etadlite.training.recorder import Recorder
 from etadlite.training.report import RunReport, read_report, report_record
-from etadlite.training.state import STATE, Training, refuse_other_settings
+from etadlite.training.state import STATE, Training
 
 
 def run_training(
@@ -136,6 +136,8 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Pat
             folder = folder() if callable(folder) else folder
             config = folder / "config.json"
             if config.exists():
+                from etadlite.training.resume import refuse_other_settings
+
                 refuse_other_settings(read_json(config, "settings file of a run"), settings, config)
             elif not folder.is_dir() or any(folder.iterdir()):
                 raise InputError(

@@ -27,14 +27,7 @@ from etadlite.model.system import System, require_room
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
-from etadlite.training.state import (
-    STATE,
-    Progress,
-    Training,
-    load_state,
-    save_state,
-    settled_settings,
-)
+from etadlite.training.state import STATE, Progress, Training, save_state
 from etadlite.training.step import step_in_memory
 
 SKIPPED_IN_A_ROW = 10  # so many steps without a finite loss and gradient end a training
@@ -128,6 +121,8 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:
+            from etadlite.training.resume import load_state, settled_settings
+
             settled = settled_settings(state, settings)
         elif distributed.is_first():
             settled = settle_speed(settings, device)
