@@ -381,8 +381,9 @@ def evaluate(given: Scoring) -> None:
     if given.analyse is not None:
         from etadlite.viz.diagnosis import write_diagnosis
 
-        texts = {"length": given.lengths, "coverage": given.coverages, "instances": given.instances}
-        bounds = {trait: read_numbers(text, f"--{trait}s") for trait, text in texts.items()}
+        texts = {"lengths": given.lengths, "coverages": given.coverages}
+        bounds = {name[:-1]: read_numbers(text, f"--{name}") for name, text in texts.items()}
+        bounds["instances"] = read_numbers(given.instances, "--instances")
         analysis, scores["errors"] = write_diagnosis(*files, given.analyse, **chosen, edges=bounds)
     if given.as_json:
         say(json.dumps(scores))
