@@ -261,12 +261,12 @@ def predict(
     video: Annotated[bool, Option("--video", help="Write annotated videos too.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Detect actions in new videos: JSON, CSV, timelines and annotated videos."""
+    """Detect actions in new videos: JSON, CSV, subtitles, timelines and annotated videos."""
     from etadlite.runs.predictions import predict_videos
 
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
     predict_videos(videos, checkpoint, out, **options, log=say)
-    say(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
+    say(f"written to {out}: predictions.json, predictions.csv; of each video: timeline, subtitles")
 
 
 class NewDataset(NamedTuple):

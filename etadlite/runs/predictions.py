@@ -1,4 +1,4 @@
-"""Detections on new videos, as files: JSON, CSV, timelines and annotated videos."""
+"""Detections on new videos, as files: JSON, CSV, subtitles, timelines and annotated videos."""
 
 import csv
 import sys
@@ -21,6 +21,7 @@ from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
 from etadlite.runs.pictures import one_a_moment
+from etadlite.runs.subtitles import write_subtitles
 from etadlite.viz.style import save
 from etadlite.viz.timeline import draw_timeline, write_annotated
 
@@ -41,10 +42,11 @@ def predict_videos(
     """Detect actions in videos, write the results and return them by name.
 
     `videos` are files and folders of videos. OUT/predictions.json (ActivityNet structure) and
-    OUT/predictions.csv hold all detections with at least the score `threshold`, OUT/NAME.png a
-    timeline and, with `annotate`, OUT/NAME.mp4 the annotated video of the best ones. A video that
-    cannot be read does not stop the others. The files are written for the videos that are done,
-    even if the work is interrupted. `log` is called with a few lines on every video.
+    OUT/predictions.csv hold all detections with at least the score `threshold`. The best ones are
+    in OUT/NAME.srt and OUT/NAME.vtt as subtitles, in OUT/NAME.png as a timeline and, with
+    `annotate`, in OUT/NAME.mp4 as an annotated video. A video that cannot be read does not stop the
+    others. The files are written for the videos that are done, even if the work is interrupted.
+    `log` is called with a few lines on every video.
 
     Raises:
         InputError: there is no video, or the checkpoint cannot be used; or, at the end, videos
@@ -73,8 +75,10 @@ def predict_videos(
                     print(f"error: {error}", file=sys.stderr)
             else:
                 found[path.stem] = kept
+                shown = one_a_moment(kept, max(8, round(video.info.duration / 5)))
+                write_subtitles(shown, out / path.stem)
                 with never_fatal(f"the pictures of {path.name}"):
-                    _draw(video, kept, out, settings.detector.classes, annotate=annotate)
+                    _draw(video, shown, out, settings.detector.classes, annotate=annotate)
                 bar.clear()
                 log(_in_words(path, kept))
     finally:
@@ -114,11 +118,10 @@ def _write_csv(path: Path, found: dict[str, Detections]) -> None:
 
 
 def _draw(
-    video: Video, found: Detections, out: Path, labels: Sequence[str], *, annotate: bool
+    video: Video, shown: Detections, out: Path, labels: Sequence[str], *, annotate: bool
 ) -> None:
     """Draw the timeline of a video, and write the annotated video if asked for."""
     name, duration = video.path.stem, video.info.duration
-    shown = one_a_moment(found, max(8, round(duration / 5)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VideoWarning)  # predicting has warned already
         rows, title, top = {"detected": shown}, video.path.name, len(shown)
