@@ -114,6 +114,10 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     device = resolve_device(settings.device)
     with distributed.raise_together():
         require_room(settings)
+        if settings.sampling.others == "bank":
+            from etadlite.training.bank import require_bank
+
+            require_bank(settings)
         if settings.data.workers:
             from etadlite.data.shared_memory import require_shared_memory
 
@@ -131,7 +135,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         torch.manual_seed(settings.seed)
         system = System(settled).to(device)
         optimizer = make_optimizer(system, settings.training)
-        training = Training(settings, settled, system, optimizer, len(data), Progress())
+        training = Training(settings, settled, system, optimizer, len(data), Progress(), state)
         if state is not None:
             load_state(state, training)
             if _too_many(training, data):  # that ended the run; they may have been repaired
@@ -172,6 +176,9 @@ def run(
         _saved_when_stopped(training, folder),
         training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
+        if settings.sampling.others == "bank":
+            first_epoch = _next_batches(training, batches, data, interruption)
+            _open_bank(training, data, first_epoch, folder, progress=progress)
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
@@ -216,6 +223,20 @@ def run(
                 note({"step": at.steps, "epoch": at.epoch + 1, **tested})
             at.epoch, at.step = at.epoch + 1, 0
     return training
+
+
+def _open_bank(
+    training: Training,
+    data: AnnotatedVideos,
+    first_epoch: Iterator[Batch],
+    folder: Path | None,
+    *,
+    progress: bool,
+) -> None:
+    from etadlite.training.bank import open_bank
+
+    training.bank = open_bank(training, data, first_epoch, folder, progress=progress)
+    _save(training, folder)
 
 
 def _next_batches(
@@ -303,7 +324,8 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
 
 
 def _save(training: Training, folder: Path | None) -> None:
-    if folder is not None and distributed.is_first():
+    unfilled = training.settled.sampling.others == "bank" and training.bank is None
+    if folder is not None and distributed.is_first() and not unfilled:
         save_state(folder / STATE, training)
 
 

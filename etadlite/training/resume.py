@@ -70,6 +70,20 @@ def load_state(path: Path, training: Training) -> None:
         encoder.chunk_size = min(encoder.chunk_size, smaller)
 
 
+def bank_of_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what a saved state holds of a feature bank: rows, and what they depend on.
+
+    Raises:
+        InputError: the file is no state, or one without a bank.
+    """
+    about = _metadata(path).get("bank")
+    if about is None:
+        raise InputError(f"{path} holds no rows of a feature bank; start a new run")
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith("bank.")]  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, about
+
+
 def refuse_other_settings(theirs: Mapping[str, Any], settings: Settings, source: Path) -> None:
     """Raise an InputError that names the settings, with both values, if a run has others."""
     ours, before = flat(settings.model_dump(mode="json")), flat(theirs)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +19,11 @@ from etadlite.base.files import written_whole
 from etadlite.config import Settings
 from etadlite.model.system import System
 
+if TYPE_CHECKING:
+    from etadlite.training.bank import FeatureBank
+
 STATE = "state.safetensors"
+BANK_FILES = BANK, ABOUT = "bank.npy", "bank.json"  # beside the state, see `etadlite.training.bank`
 
 
 @dataclass
@@ -62,6 +67,8 @@ class Training:
     optimizer: torch.optim.Optimizer
     samples: int  # of an epoch
     progress: Progress
+    resumed: Path | None = None  # the state that it goes on from
+    bank: "FeatureBank | None" = None
     explain: Callable[[Settings, Sequence[int]], str] = lambda settings, chunks: ""
 
     @property
@@ -74,12 +81,18 @@ class Training:
 def save_state(path: Path, training: Training) -> None:
     """Write the state, whole or not at all; it is on the disk when this returns.
 
+    The state also has the rows of a feature bank that changed since the last one. Once it is
+    written, they are written to the bank's file, too.
+
     Raises:
         OSError: it cannot be written; an older state is still there.
     """
     tensors = {f"system.{name}": value for name, value in training.system.state_dict().items()}
     for index, values in training.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    bank, changes = training.bank, {}
+    if bank is not None:
+        changes = bank.changes()
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     about = {
         "progress": asdict(training.progress),
@@ -87,11 +100,15 @@ def save_state(path: Path, training: Training) -> None:
         "settled": training.settled.model_dump(mode="json"),
         "settings": training.settings.model_dump(mode="json"),
     }
+    if bank is not None:
+        about["bank"] = bank.about
     metadata = {name: json.dumps(value) for name, value in about.items()}
     with written_whole(path) as draft:
         try:
-            save_file(tensors, draft, metadata)
+            save_file(tensors | changes, draft, metadata)
         except SafetensorError as error:  # a failed write has no class of its own there
             raise OSError(str(error)) from error
         with draft.open("rb") as file:
             os.fsync(file.fileno())
+    if bank is not None:
+        bank.write(changes)
