@@ -123,17 +123,22 @@ class FeatureBank:
         """
         remedy = "resume with the same data, or start a new run without --resume"
         try:
-            table = np.load(path, mmap_mode="r+", allow_pickle=False)
+            # With "r+" NumPy would make a file that was cut as long as it should be.
+            table = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path} is no feature bank ({reason}); {remedy}") from error
         if table.dtype != self.row_type or table.shape != self.size[:2]:
-            shape = [*table.shape, *(table.dtype["feature"].shape if table.dtype.names else ())]
+            feature = (table.dtype.fields or {}).get("feature")
+            shape = [*table.shape, *(feature[0].shape if feature else ())]
             raise InputError(
                 f"{path} is a feature bank of another grid: {shape} samples, snippets and channels "
                 f"instead of {list(self.size)}; {remedy}"
             )
-        self.path, self._table = (None, np.array(table)) if in_memory else (path, table)
+        if in_memory:
+            self.path, self._table = None, np.array(table)
+        else:
+            self.path, self._table = path, np.load(path, mmap_mode="r+", allow_pickle=False)
 
     def recall(self, indices: Sequence[int]) -> Recalled:
         """Return what is known of samples; all processes call this together."""

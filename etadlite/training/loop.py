@@ -1,6 +1,5 @@
 """The training loop: from settings to a trained system, alone or with other processes."""
 
-import errno
 import multiprocessing
 import statistics
 import time
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from etadlite.base import distributed
 from etadlite.base.devices import resolve_device
-from etadlite.base.errors import InputError, StoppedError, disk_is_full, first_line
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
 from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
@@ -335,42 +334,14 @@ def _failed_processes() -> set[BaseProcess]:
 
 @contextmanager
 def _saved_when_stopped(training: Training, folder: Path | None) -> Iterator[None]:
-    """Save the state when something stops the training, and raise a `StoppedError` that says so.
-
-    Where the state may lie between two updates, or lack a record, the last saved one is kept.
-    """
+    """Save the state when something stops the training, and raise a `StoppedError` that says so."""
     failed_before = _failed_processes()
-    code, keep, lost = 1, True, False
     try:
         yield
-        return
-    except StoppedError as error:
-        reason, code, cause = str(error), error.code, error
-    except distributed.LostProcessError as error:
-        reason, cause, lost = "another process of this training was lost", error, True
-    except OSError as error:
-        where = error.filename or folder
-        if disk_is_full(error):
-            reason = f"the disk of {where} is full"
-        elif error.errno in (errno.EIO, errno.ESTALE, errno.EROFS):
-            reason = f"{where} cannot be written any more ({error.strerror})"
-        else:
+    except (StoppedError, OSError, RuntimeError) as error:
+        from etadlite.training.stopping import stopped  # few trainings are stopped
+
+        died = not _failed_processes() <= failed_before
+        if (stop := stopped(error, lambda: _save(training, folder), folder, died=died)) is None:
             raise
-        cause, keep = error, False  # perhaps the last record is lost, so its step is done again
-    except RuntimeError as error:
-        if _failed_processes() <= failed_before:
-            raise
-        # PyTorch raises this wherever the step happens to be, perhaps between two of its updates.
-        reason = f"a process that loads videos died ({first_line(error)})"
-        cause, keep = error, False
-    if folder is None:
-        raise StoppedError(reason, code, everywhere=lost) from cause
-    if keep and distributed.is_first():
-        try:
-            _save(training, folder)
-        except OSError as error:
-            reason += f", and its state cannot be saved ({error.strerror})"
-    where = "its last saved step" if (folder / STATE).exists() else "its beginning"
-    raise StoppedError(
-        f"{reason}; {folder} goes on from {where}", code, folder, everywhere=lost
-    ) from cause
+        raise stop from error

@@ -13,7 +13,7 @@ from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
 from etadlite.base.errors import InputError, first_line
-from etadlite.config import Settings, flat
+from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
 from etadlite.model.sequential_encoder import Recalled
@@ -143,7 +143,10 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if encoder is None or encoder.chunk_size == 1:
-            raise InputError(_too_little(settings, reason + training.explain(settings, (1,))))
+            from etadlite.training.stopping import too_little_memory
+
+            known = training.explain(settings, (1,))
+            raise InputError(too_little_memory(settings, reason + known))
         tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
         encoder.chunk_size = at.chunk_size
         if distributed.is_first():
@@ -153,16 +156,3 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
                 f"repeated, and the training goes on, with {at.chunk_size}",
                 stacklevel=2,
             )
-
-
-def _too_little(settings: Settings, reason: str) -> str:
-    """Say which settings to lower where memory does not suffice."""
-    names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
-    if settings.data.features is None:
-        names += ["sampling.snippet_ratio", "data.crop"]
-    values = flat(settings.model_dump(mode="json"))
-    lower = ", ".join(f"{name} ({values[name]})" for name in names)
-    return (
-        f"memory does not suffice for a training step ({reason}); lower one of {lower}; "
-        "`etadlite plan` says what fits"
-    )
