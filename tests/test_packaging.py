@@ -4,6 +4,7 @@ import ast
 import io
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -115,9 +116,15 @@ def test_every_platform_and_python_resolves_from_wheels_alone(resolve, tmp_path)
             assert process.returncode == 0, f"{pair}: {process.stderr}"
 
 
-def test_versions_and_licence_agree():
-    assert PROJECT["version"] == etadlite.__version__
+def test_version_and_licence_agree():
+    assert "version" not in PROJECT  # setuptools reads it from the package
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert tool["setuptools"]["dynamic"]["version"] == {"attr": "etadlite.__version__"}
+    titles = re.findall(r"^## \[(.+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert titles[0] == "Unreleased"
+    assert titles[1] == etadlite.__version__
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == etadlite.__version__
     assert citation["license"] == PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:300]
     titles = str(citation)

@@ -1,5 +1,6 @@
 """The files around the package are true: links, file tree, workflows, hooks."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,13 +10,15 @@ import yaml
 from conftest import REPOSITORY
 from rooms import ROOMS
 
+from etadlite import __version__
+
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
     for pattern in ("*.md", "notebooks/*.md", "data_scripts/*.md", "tests/**/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = {path.stem: path for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")}
 
 
 def prose(text):
@@ -80,22 +83,55 @@ def test_every_target_that_a_page_names_is_in_the_makefile():
         assert set(re.findall(r"(?:^|`)make (\w+)", text, flags=re.MULTILINE)) <= targets, page
 
 
-def test_the_workflows_are_valid():
-    assert [path.stem for path in WORKFLOWS] == ["lint", "test"]
-    schema = ("--builtin-schema", "vendor.github-workflows")
-    command = [sys.executable, "-m", "check_jsonschema", *schema, *WORKFLOWS]
+def fits_schema(name, *files):
+    schema = ("--builtin-schema", f"vendor.{name}")
+    command = [sys.executable, "-m", "check_jsonschema", *schema, *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_workflows_are_valid():
+    assert WORKFLOWS.keys() == {"lint", "release", "test"}
+    fits_schema("github-workflows", *WORKFLOWS.values())
+
+
+def test_the_citation_is_valid():
+    fits_schema("citation-file-format", REPOSITORY / "CITATION.cff")
+
+
 def test_the_workflows_test_the_oldest_python_on_three_systems():
-    job = yaml.safe_load(WORKFLOWS[1].read_text(encoding="utf-8"))["jobs"]["test"]
+    job = yaml.safe_load(WORKFLOWS["test"].read_text(encoding="utf-8"))["jobs"]["test"]
     matrix = job["strategy"]["matrix"]
     assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
     oldest = re.search(
         r'requires-python = ">=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text()
     )
     assert matrix["python-version"][0] == oldest[1]
+
+
+def test_a_release_is_published_without_a_token_and_only_after_the_wheel_was_tried():
+    jobs = yaml.safe_load(WORKFLOWS["release"].read_text(encoding="utf-8"))["jobs"]
+    publish = jobs["publish"]
+    assert (publish["needs"], publish["environment"]) == ("build", "pypi")
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["steps"][-1]["uses"].startswith("pypa/gh-action-pypi-publish@")
+    assert "secrets." not in WORKFLOWS["release"].read_text(encoding="utf-8")
+    runs = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
+    places = [runs.index(text) for text in ("GITHUB_REF_NAME", "twine check", "etadlite course")]
+    assert places == sorted(places)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a step of a workflow on Linux")
+def test_a_tag_that_is_not_the_version_stops_the_release(tmp_path):
+    """The step that compares them, run as it stands."""
+    jobs = yaml.safe_load(WORKFLOWS["release"].read_text(encoding="utf-8"))["jobs"]
+    (step,) = [s for s in jobs["build"]["steps"] if "GITHUB_REF_NAME" in s.get("run", "")]
+    for tag, ends in ((f"v{__version__}", 0), ("v99.0.0", 1), (__version__, 1)):
+        command = ["bash", "-e", "-c", step["run"]]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=os.environ | {"GITHUB_REF_NAME": tag}, check=False
+        )
+        assert done.returncode == ends, tag
 
 
 def test_pre_commit_runs_the_hooks_that_keep_files_clean():
