@@ -13,30 +13,64 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer import Argument, Option
 
+from etadlite import __version__
 from etadlite.base.errors import InputError, StoppedError, disk_is_full, printable
 from etadlite.presets import PRESETS
 from etadlite.presets import preset as preset_of
 
-app = typer.Typer(
-    help="End-to-end training of temporal action detectors on a laptop.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+# Without rich_markup_mode help is plain text, of which more fits a screen.
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 Assignments = Annotated[
-    list[str] | None, Argument(metavar="[key=value]...", help="Changes to the settings.")
+    list[str] | None, Argument(metavar="key=value", help="Changes to the settings.")
 ]
-Checkpoint = Annotated[Path, Option(help="checkpoint.safetensors of a run.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
+Checkpoint = Annotated[
+    Path, Option(metavar="FILE|last", help="checkpoint.safetensors of a run; last: the newest.")
+]
 Out = Annotated[Path, Option(help="Folder for everything.")]
 Picture = Annotated[Path | None, Option(metavar="PICTURE.png", help="Draw a picture.")]
 Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
+Preset = Annotated[
+    str,
+    Argument(
+        metavar="PRESET",
+        help=f"{', '.join(PRESETS)}, or a JSON file of settings.",
+        autocompletion=lambda incomplete: [n for n in PRESETS if n.startswith(incomplete)],
+    ),
+]
 Size = Annotated[str, Option(help="smoke, laptop or large.")]
 
 
 def say(text: str, **options: Any) -> None:
     """Print a text in which no name steers the terminal."""
     print(printable(text), **options)
+
+
+def complain(kind: str, text: str) -> None:
+    """Print `kind: text` to stderr, on a terminal in colour unless NO_COLOR is set."""
+    if not os.environ.get("NO_COLOR"):
+        kind = typer.style(kind, fg="red", bold=True)
+    typer.echo(f"{kind}: {printable(text)}", err=True)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        say(f"etadlite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def etadlite(
+    version: Annotated[
+        bool, Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """End-to-end training of temporal action detectors on a laptop.
+
+    Example: etadlite demo
+    """
 
 
 def field_by_field(verb: Callable[[Any], None]) -> Callable[..., None]:
@@ -59,16 +93,18 @@ def demo(
     changes: Annotated[list[str] | None, Option("--set", help="A change: key=value.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make videos, train with a frozen encoder and end to end, and compare in table and pictures.
+    """Make videos, train three systems, compare them.
 
+    One has a frozen encoder, two are trained end to end; a table and pictures compare them.
     Finished runs are kept: the same command goes on where it was stopped.
+
+    Example: etadlite demo --size smoke
     """
     from etadlite.runs.demo import run_demo
-    from etadlite.training.report import results_table
 
     options = {"size": size, "seeds": range(seeds), "progress": not quiet}
-    reports = run_demo(out, assignments=changes or (), **options)
-    say(f"\n{results_table(reports)}\n\npictures: {out / 'pictures'}")
+    run_demo(out, assignments=changes or (), **options)
+    say(f"\n{(out / 'table.txt').read_text()}\npictures: {out / 'pictures'}")
 
 
 @app.command()
@@ -83,9 +119,13 @@ def ablate(
     strategies: Annotated[str | None, Option(help="Such as random,grid.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train with every sampling strategy and ratio; compare mAP with memory and time.
+    """Train with every sampling strategy and ratio.
 
-    Finished runs are kept: the same command goes on where it was stopped.
+    A table and a picture compare mAP with memory and time. Finished runs are kept: the same command
+    goes on where it was stopped.
+
+    Example:
+      etadlite ablate snippets --seeds 1 --ratios 0.3 --strategies grid,block
     """
     from etadlite.runs.ablate import ablation_table, run_ablation
 
@@ -103,7 +143,10 @@ def make_data(
     seed: Annotated[int, Option(min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Generate the stick-figure videos and their annotations."""
+    """Generate the stick-figure videos and annotations.
+
+    Example: etadlite make-data --size smoke
+    """
     from etadlite.stickfigures.dataset import make_dataset
 
     say(str(make_dataset(root, size, seed, progress=not quiet)))
@@ -117,14 +160,16 @@ def check_data(
     workers: Annotated[int, Option(min=1, help="Files that are opened at once.")] = 4,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the files of a data set with its annotations and protocol; write a manifest."""
-    from etadlite.prepare.check import check_data as check
-    from etadlite.prepare.check import folder_settings
+    """Compare a data set with its annotations and protocol.
 
-    if what not in PRESETS and Path(what).is_dir():
-        settings = folder_settings(Path(what)).changed(changes or ())
-    else:
-        settings = preset_of(what, changes or ())
+    A manifest of the files is written beside them.
+
+    Example: etadlite check-data e2e_stickfigures --deep
+    """
+    from etadlite.prepare.check import check_data as check
+    from etadlite.prepare.check import settings_of
+
+    settings = settings_of(what, changes or ())
     checked = check(settings, deep=deep, workers=workers, progress=not quiet)
     say(checked.as_text())
     if not checked.sound:
@@ -133,7 +178,7 @@ def check_data(
 
 @app.command()
 def extract(
-    preset: str,
+    preset: Preset,
     changes: Assignments = None,
     *,
     out: Annotated[Path | None, Option(help="Default: data.features.")] = None,
@@ -141,10 +186,12 @@ def extract(
     fps: Annotated[float | None, Option(min=0.1, help="Frame rate for --stride.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the features of a preset's videos, for feature-based training.
+    """Write features of videos, for feature-based training.
 
     With --stride: dense features of all video files in data.videos, at the files' own frame rate
     or at --fps.
+
+    Example: etadlite extract stickfigures
     """
     from etadlite.prepare.extract import extract as extract_to_files
 
@@ -155,7 +202,7 @@ def extract(
 
 @app.command()
 def train(
-    preset: str,
+    preset: Preset,
     changes: Assignments = None,
     out: Annotated[Path, Option(help="Folder of the run directories.")] = Path("runs"),
     resume: Annotated[
@@ -163,9 +210,12 @@ def train(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and test a preset; everything goes into a new run directory.
+    """Train and test a preset, into a new run directory.
 
-    Several processes: torchrun --nproc_per_node=2 -m etadlite train PRESET
+    Examples:
+      etadlite train e2e_stickfigures
+      etadlite train e2e_stickfigures training.epochs=2 sampling.snippet_ratio=0.5
+      torchrun --nproc_per_node=2 -m etadlite train e2e_stickfigures
     """
     from etadlite.base import distributed
     from etadlite.runs.run import last_run_folder, new_run_folder, run_training
@@ -199,51 +249,45 @@ def train(
 
 @app.command()
 def plan(
-    preset: str,
+    preset: Preset,
     changes: Assignments = None,
     *,
     memory: Annotated[str | None, Option(help="A budget, such as 6GB or 800MiB.")] = None,
     run: Annotated[bool, Option("--measure", help="Measure a step on random frames.")] = False,
     picture: Picture = None,
 ) -> None:
-    """Predict the memory of a training step, and what fits a budget; this needs no data."""
-    from etadlite.memory.measurement import measure_step
-    from etadlite.memory.plan import advice, memory_table, with_chunk_size
-    from etadlite.memory.plan import plan as plan_of
-    from etadlite.viz.memory import draw_memory
-    from etadlite.viz.style import save
+    """Predict the memory of a step, and what fits a budget.
 
-    settings = with_chunk_size(preset_of(preset, changes or ()))
-    planned = plan_of(settings)
-    measured = measure_step(settings).rows if run else None
-    say(memory_table(planned, measured))
-    if picture is not None:
-        bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
-        say(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
-    if memory is not None:
-        budget = settings.changed({"training.memory": memory}).training.memory
-        say(advice(settings, budget))
+    This needs no data.
+
+    Example: etadlite plan e2e_stickfigures --memory 1GB
+    """
+    from etadlite.runs.planning import explain_memory
+
+    settings = preset_of(preset, changes or ())
+    say(explain_memory(settings, memory, measure=run, picture=picture))
 
 
 @app.command()
 def test(
-    preset: str,
-    checkpoint: Checkpoint,
+    preset: Preset,
     changes: Assignments = None,
+    checkpoint: Checkpoint = Path("last"),
     out: Annotated[Path | None, Option(help="Default: beside the checkpoint.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Test a checkpoint of a preset: mAP, predictions and pictures."""
-    from etadlite.base import distributed
-    from etadlite.memory.plan import with_chunk_size
-    from etadlite.model.checkpoint import load_checkpoint
-    from etadlite.runs.testing import run_test
+    """Test a checkpoint: mAP, predictions and pictures.
 
-    settings = with_chunk_size(preset_of(preset, changes or ()))
+    The checkpoint is by default the newest of the preset's runs in the folder runs.
+
+    Example: etadlite test e2e_stickfigures
+    """
+    from etadlite.runs.checkpoints import chosen_checkpoint, test_checkpoint
+
+    settings = preset_of(preset, changes or ())
+    checkpoint = chosen_checkpoint(checkpoint, settings.name)
     folder = out or checkpoint.parent / "test"
-    with distributed.process_group(settings.device, settings.training.patience_minutes):
-        system = load_checkpoint(checkpoint, settings)
-        precision = run_test(system, settings, folder, progress=not quiet)
+    precision = test_checkpoint(checkpoint, settings, folder, progress=not quiet)
     if precision is None:
         return
     for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
@@ -254,17 +298,27 @@ def test(
 @app.command()
 def predict(
     *,
-    videos: Annotated[list[Path], Argument(metavar="VIDEO_OR_FOLDER...")],
-    checkpoint: Checkpoint,
+    videos: Annotated[list[Path], Argument(metavar="VIDEO_OR_FOLDER")],
+    checkpoint: Checkpoint = Path("last"),
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("predictions"),
     threshold: Annotated[float, Option(min=0, max=1, help="Lowest score to keep.")] = 0.0,
     video: Annotated[bool, Option("--video", help="Write annotated videos too.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Detect actions in new videos: JSON, CSV, subtitles, timelines and annotated videos."""
+    """Detect actions in new videos.
+
+    Writes JSON, CSV, subtitles, timelines and annotated videos. The checkpoint is by default the
+    newest of all runs in the folder runs.
+
+    Example: etadlite predict my_videos --threshold 0.1
+    """
     from etadlite.runs.predictions import predict_videos
 
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
+    if checkpoint == Path("last"):
+        from etadlite.runs.checkpoints import newest_checkpoint
+
+        checkpoint = newest_checkpoint()
     predict_videos(videos, checkpoint, out, **options, log=say)
     say(f"written to {out}: predictions.json, predictions.csv; of each video: timeline, subtitles")
 
@@ -293,7 +347,13 @@ class NewDataset(NamedTuple):
 @app.command()
 @field_by_field
 def init_dataset(given: NewDataset) -> None:
-    """Start a data set from your own videos and annotations: check, split, write settings."""
+    """Start a data set from your own videos and labels.
+
+    The files are checked, the videos split, and settings for a training written.
+
+    Example:
+      etadlite init-dataset my_videos --annotations labels.csv --encoder tiny
+    """
     from etadlite.prepare.choose_encoder import Wish
     from etadlite.prepare.own_data import ImportOptions
     from etadlite.prepare.own_data import init_dataset as start
@@ -304,15 +364,18 @@ def init_dataset(given: NewDataset) -> None:
     start(given.folder, given.annotations, out, options, **how, log=say)
     say(f"\nwritten: {out / 'annotations.json'} and {out / 'settings.json'}")
     say(f"next:    etadlite train {out / 'settings.json'}")
-    say("then:    etadlite predict VIDEO --checkpoint RUN/checkpoint.safetensors")
+    say("then:    etadlite predict VIDEO")
 
 
 @app.command()
 def runs(
-    roots: Annotated[list[Path] | None, Argument(metavar="[FOLDER]...")] = None,
+    roots: Annotated[list[Path] | None, Argument(metavar="FOLDER")] = None,
     picture: Picture = None,
 ) -> None:
-    """Show all runs in the folders (default: runs) as a table; --picture draws their curves."""
+    """Show the runs in folders (default: runs) as a table.
+
+    Example: etadlite runs --picture curves.png
+    """
     from etadlite.runs.pictures import draw_run_curves
     from etadlite.runs.table import curve_names, find_runs, runs_table
 
@@ -346,10 +409,13 @@ class Scoring(NamedTuple):
 @app.command()
 @field_by_field
 def evaluate(given: Scoring) -> None:
-    """Score a file of predictions: mAP at every tIoU threshold, and the average.
+    """Score a file of predictions: mAP at tIoU thresholds.
 
     --breakdown draws the scores of classes and of actions of different lengths. --analyse counts
     kinds of errors, after DETAD, and writes PICTURE.png and PICTURE.json.
+
+    Example:
+      etadlite evaluate --ground-truth G.json --predictions P.json --subset test
     """
     from etadlite.evaluation import mean_average_precision
 
@@ -381,8 +447,9 @@ def evaluate(given: Scoring) -> None:
     if given.analyse is not None:
         from etadlite.viz.diagnosis import write_diagnosis
 
-        texts = {"length": given.lengths, "coverage": given.coverages, "instances": given.instances}
-        bounds = {trait: read_numbers(text, f"--{trait}s") for trait, text in texts.items()}
+        texts = {"lengths": given.lengths, "coverages": given.coverages}
+        bounds = {name[:-1]: read_numbers(text, f"--{name}") for name, text in texts.items()}
+        bounds["instances"] = read_numbers(given.instances, "--instances")
         analysis, scores["errors"] = write_diagnosis(*files, given.analyse, **chosen, edges=bounds)
     if given.as_json:
         say(json.dumps(scores))
@@ -406,7 +473,13 @@ def convert(
         str | None, Option(help="Whose weights they are, such as image:resnet18.")
     ] = None,
 ) -> None:
-    """Rewrite a published checkpoint as safetensors, without running any of its code."""
+    """Rewrite a published checkpoint as safetensors.
+
+    None of its code is run.
+
+    Example:
+      etadlite convert resnet18.pth resnet18.safetensors --encoder image:resnet18
+    """
     from etadlite.base.weights import checksum
     from etadlite.prepare.convert import convert as convert_checkpoint
 
@@ -414,6 +487,22 @@ def convert(
         say(f"{what:<10} {value}")
     say(f"read       {file}, SHA-256 {checksum(file)}")
     say(f"written to {out}")
+
+
+@app.command()
+def course(
+    folder: Annotated[Path, Argument(help="A new folder, or one with an older course.")],
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace files that differ.")] = False,
+) -> None:
+    """Write the notebooks of the course into a folder.
+
+    They lie in FOLDER/notebooks. A file that is there and differs is kept, and named.
+
+    Example: etadlite course my_course
+    """
+    from etadlite.course.handout import write_course
+
+    say(write_course(folder, overwrite=overwrite))
 
 
 @app.command(
@@ -427,9 +516,11 @@ def notebook(
     cell_limit: Annotated[float | None, Option(min=1, help="Seconds per cell.")] = None,
     record: Annotated[bool, Option("--record", help="Keep times and laptop outputs.")] = False,
 ) -> None:
-    """Run a notebook without a browser; keep it with its outputs, its HTML page and its metrics.
+    """Run a notebook without a browser.
 
-    Each -p KEY VALUE sets one of its parameters, such as -p profile smoke.
+    It is kept with its outputs, an HTML page and its metrics. Each -p KEY VALUE sets a parameter.
+
+    Example: etadlite notebook 00_quickstart -p profile smoke
     """
     from etadlite.course.execute import NotebookFailedError, parameters_in, run_notebook
 
@@ -444,8 +535,42 @@ def notebook(
 
 
 @app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the presets: what they are, data, published mAP.
+
+    Example: etadlite presets
+    """
+    from etadlite.prepare.explain import explain_presets
+
+    say(explain_presets(as_json=as_json))
+
+
+@app.command()
+def settings(
+    preset: Annotated[str | None, Argument(metavar="PRESET", help="Or a section.")] = None,
+    section: Annotated[str | None, Argument(metavar="SECTION", help="Or a setting.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain the settings: value, unit, meaning, changes.
+
+    A * marks what differs from the default; in the settings of a run, from its preset.
+
+    Examples:
+      etadlite settings
+      etadlite settings e2e_stickfigures training
+      etadlite settings runs/e2e_stickfigures/001/config.json data.crop
+    """
+    from etadlite.prepare.explain import explain_settings
+
+    say(explain_settings(preset, section, as_json=as_json))
+
+
+@app.command()
 def encoders() -> None:
-    """List the video encoders by name: their size and cost, what they expect, their weights."""
+    """List the encoders: size, cost, weights.
+
+    Example: etadlite encoders
+    """
     from etadlite.prepare.encoder_table import encoder_table
 
     say(encoder_table())
@@ -453,7 +578,12 @@ def encoders() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check versions, device, decoders and disk; print OK or what to do."""
+    """Check versions, device, decoders and disk.
+
+    It prints OK, or what to do.
+
+    Example: etadlite doctor
+    """
     from etadlite.prepare.doctor import examine
 
     findings = list(examine(Path.cwd()))
@@ -463,13 +593,17 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+for verb in app.registered_commands:  # \b keeps the lines of examples
+    verb.help = (inspect.getdoc(verb.callback) or "").replace("\n\nExample", "\n\n\b\nExample")
+
+
 def main() -> None:
     """Run the command; an error that the user can correct is one sentence and exit code 2."""
-    once = cache(lambda text: say(text, file=sys.stderr))  # each warning once
-    warnings.showwarning = lambda message, *rest: once(f"warning: {message}")
+    once = cache(lambda text: complain("warning", text))  # each warning once
+    warnings.showwarning = lambda message, *rest: once(str(message))
     code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:
-        app()
+        app(prog_name="etadlite")
     except InputError as error:
         message, speaks = str(error), speaks or error.everywhere
     except StoppedError as error:
@@ -488,7 +622,7 @@ def main() -> None:
     else:
         return
     if speaks:
-        say(f"error: {message}", file=sys.stderr, flush=True)
+        complain("error", message)
     sys.exit(code)
 
 

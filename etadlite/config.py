@@ -38,7 +38,9 @@ class DataSettings(Section):
     feature_views: Count = 1
     """Feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn."""
     train_subset: str = "training"
+    """Subset of the annotations that is trained on."""
     test_subset: str = "validation"
+    """Subset of the annotations that is tested on."""
     min_action: Share = 0.0
     """Training drops actions that are at most this share of their video."""
     snippets: Count = 128
@@ -136,8 +138,8 @@ class EncoderSettings(Section):
     """The video encoder."""
 
     name: str = "r2plus1d_34"
-    """One of `ENCODERS`, image:NAME of torchvision, timm:NAME, or package.module:factory for a
-    module of your own."""
+    """A name that `etadlite encoders` lists, image:NAME of torchvision, timm:NAME, or
+    package.module:factory for a module of your own."""
     weights: Path | None = None
     """Safetensors file, or the name of published weights, such as kinetics400 or imagenet; None:
     shipped weights (tiny) or random ones."""
@@ -170,9 +172,11 @@ class DetectorSettings(Section):
     """The detector; see `etadlite.detector.ETADDetector`."""
 
     layout: Literal["released", "opentad"] = "released"
+    """Layers as in the released ETAD code, or as in OpenTAD."""
     in_channels: int = Field(512, ge=4, multiple_of=4)
     """C of the features."""
     width: int = Field(256, ge=32, multiple_of=32)
+    """Channels of the temporal layers."""
     roi_size: int = Field(24, ge=4, multiple_of=4)
     """Bins of RoIAlign."""
     hidden: Count = 512
@@ -203,16 +207,19 @@ class SamplingSettings(Section):
         "background",
         "gradient_norm",
     ] = "random"
-    """How they are chosen; see etadlite.sampling.snippets."""
+    """How the snippets are chosen; see etadlite.sampling.snippets."""
     rescale: bool = False
     """Weight a snippet by 1 / its probability: the gradient is the full one on average.
     gradient_norm always does, the published code does not."""
+    others: Literal["encode", "bank"] = "encode"
+    """The other snippets' features: `encode`: computed without gradient in every step; `bank`: from
+    the last step that computed them, which saves their encoding; see etadlite.training.bank."""
     proposal_ratio: float = Field(0.06, gt=0, le=1)
     """Share of the valid proposals."""
     proposal_strategy: Literal[
         "random", "grid", "block", "iou_balanced", "scale_balanced", "farthest", "kdpp"
     ] = "random"
-    """How they are chosen; see etadlite.sampling.proposals."""
+    """How the proposals are chosen; see etadlite.sampling.proposals."""
 
 
 class LossSettings(Section):
@@ -223,10 +230,15 @@ class LossSettings(Section):
     iou_positive: Share = 0.9
     """tIoU above which a proposal counts as an action."""
     iou_class_weight: float = 1.0
+    """Weight of the loss of classifying proposals by their tIoU."""
     iou_value_weight: float = 5.0
+    """Weight of the loss of the predicted tIoU."""
     offset_weight: float = 10.0
+    """Weight of the loss of the offsets of a proposal's ends."""
     boundary_weight: float = 0.5
+    """Weight of the loss of the starts and ends."""
     class_weight: float = 1.0
+    """Weight of the loss of the classes, where the detector predicts them."""
     guarded: bool = True
     """Draw negatives from the negatives only; the published code does not."""
 
@@ -235,6 +247,7 @@ class TrainingSettings(Section):
     """The optimiser and its schedule."""
 
     epochs: Count = 6
+    """Passes over the training videos."""
     batch_size: Count = 4
     """Videos per step over all processes: learning rates fit any number of processes."""
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -244,7 +257,9 @@ class TrainingSettings(Section):
     encoder_lr: float = Field(5e-7, ge=0)
     """Learning rate of the encoder."""
     weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay of the optimiser."""
     schedule: Literal["step", "cosine"] = "step"
+    """Learning rates over time: one step down, or half a cosine wave."""
     step_epoch: Count = 5
     """`schedule=step`: epoch that divides the rates by ten."""
     warmup_epochs: float = Field(0, ge=0)
@@ -304,6 +319,7 @@ class Settings(Section):
     seed: int = Field(0, ge=0)
     """Seed of weights, sampling, order and augmentation."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; `auto`: an NVIDIA GPU, else an Apple chip, else the CPU."""
     data: DataSettings
     encoder: EncoderSettings = EncoderSettings()
     detector: DetectorSettings = DetectorSettings()

@@ -33,14 +33,19 @@ CARD = re.compile(r"<!-- card(?:, full: (.+?))? -->")
 
 
 def notebooks_folder() -> Path:
-    """Return the project's folder of notebooks; raise `InputError` if it was not installed."""
-    folder = Path(etadlite.__file__).resolve().parents[1] / "notebooks"
-    if not (folder / "runtimes.json").exists():
-        raise InputError(
-            f"{folder} is missing: the installed package does not contain the notebooks; clone the "
-            "project and install it with pip install -e ."
-        )
-    return folder
+    """Return the folder of notebooks to work in: that of a course here, or the repository's.
+
+    Raises:
+        InputError: there is none.
+    """
+    here = Path.cwd()
+    beside = Path(etadlite.__file__).resolve().parents[1] / "notebooks"
+    for folder in (here / "notebooks", here, beside):
+        if (folder / "runtimes.json").exists():
+            return folder
+    raise InputError(
+        "there are no notebooks here: etadlite course DIR writes them; go to DIR and try again"
+    )
 
 
 def notebook_names(folder: Path) -> list[str]:

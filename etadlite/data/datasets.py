@@ -43,6 +43,7 @@ class Sample(NamedTuple):
     grid: TimeGrid
     duration: float  # seconds of the whole video
     seed: int = 0  # of every random draw that training makes for this sample
+    index: int = -1  # in its data set
 
 
 class SampleKey(NamedTuple):
@@ -62,6 +63,7 @@ class Batch(NamedTuple):
     grids: list[TimeGrid]
     durations: list[float]
     seeds: list[int]
+    indices: list[int] = []  # in the data set  # noqa: RUF012
     failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
     error: InputError | None = None  # ends the work, see `etadlite.data.loading`
 
@@ -152,10 +154,10 @@ class AnnotatedVideos(Dataset):
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Return a sample; training gives a `SampleKey`, whose seed decides all random draws."""
         if not isinstance(key, SampleKey):
-            return self._sample(self.parts[key])
+            return self._sample(self.parts[key])._replace(index=key)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(key.seed)
-            return self._sample(self.parts[key.index])._replace(seed=key.seed)
+            return self._sample(self.parts[key.index])._replace(seed=key.seed, index=key.index)
 
     def _parts_of(self, video: VideoAnnotation) -> Iterator[Part]:
         settings, stride = self.settings, self.settings.window_stride

@@ -21,7 +21,7 @@ from etadlite.data.split import manifest_file
 from etadlite.data.video import Video
 from etadlite.prepare.findings import SHOWN, DataFolder, Finding, clock_in_words, find_all
 from etadlite.prepare.isolated import in_processes
-from etadlite.presets import preset
+from etadlite.presets import PRESETS, preset
 
 KEPT_EVERY = 60.0  # seconds after which results are written: a deep check may take hours
 SECONDS_PER_VIDEO = {False: 120.0, True: 1800.0}  # time limit in a plain and in a deep check
@@ -103,6 +103,17 @@ def check_data(
         manifest = write_manifest(data.folder, files, how, [f._asdict() for f in findings])
     kind = "features" if data.is_features else "videos"
     return Checked(data.folder, kind, splits, findings, files, manifest)
+
+
+def settings_of(what: str, changes: Sequence[str] = ()) -> Settings:
+    """Return the settings of a preset, of a file of settings, or of a folder; changed.
+
+    Raises:
+        InputError: there is none of that name, or a change does not fit.
+    """
+    if what not in PRESETS and Path(what).is_dir():
+        return folder_settings(Path(what)).changed(changes)
+    return preset(what, changes)
 
 
 def folder_settings(root: Path) -> Settings:

@@ -27,14 +27,7 @@ from etadlite.model.system import System, require_room
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
-from etadlite.training.state import (
-    STATE,
-    Progress,
-    Training,
-    load_state,
-    save_state,
-    settled_settings,
-)
+from etadlite.training.state import STATE, Progress, Training, save_state
 from etadlite.training.step import step_in_memory
 
 SKIPPED_IN_A_ROW = 10  # so many steps without a finite loss and gradient end a training
@@ -121,6 +114,10 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     device = resolve_device(settings.device)
     with distributed.raise_together():
         require_room(settings)
+        if settings.sampling.others == "bank":
+            from etadlite.training.bank import require_bank
+
+            require_bank(settings)
         if settings.data.workers:
             from etadlite.data.shared_memory import require_shared_memory
 
@@ -128,6 +125,8 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:
+            from etadlite.training.resume import load_state, settled_settings
+
             settled = settled_settings(state, settings)
         elif distributed.is_first():
             settled = settle_speed(settings, device)
@@ -136,7 +135,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         torch.manual_seed(settings.seed)
         system = System(settled).to(device)
         optimizer = make_optimizer(system, settings.training)
-        training = Training(settings, settled, system, optimizer, len(data), Progress())
+        training = Training(settings, settled, system, optimizer, len(data), Progress(), state)
         if state is not None:
             load_state(state, training)
             if _too_many(training, data):  # that ended the run; they may have been repaired
@@ -177,6 +176,9 @@ def run(
         _saved_when_stopped(training, folder),
         training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
+        if settings.sampling.others == "bank":
+            first_epoch = _next_batches(training, batches, data, interruption)
+            _open_bank(training, data, first_epoch, folder, progress=progress)
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
@@ -221,6 +223,20 @@ def run(
                 note({"step": at.steps, "epoch": at.epoch + 1, **tested})
             at.epoch, at.step = at.epoch + 1, 0
     return training
+
+
+def _open_bank(
+    training: Training,
+    data: AnnotatedVideos,
+    first_epoch: Iterator[Batch],
+    folder: Path | None,
+    *,
+    progress: bool,
+) -> None:
+    from etadlite.training.bank import open_bank
+
+    training.bank = open_bank(training, data, first_epoch, folder, progress=progress)
+    _save(training, folder)
 
 
 def _next_batches(
@@ -308,7 +324,8 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
 
 
 def _save(training: Training, folder: Path | None) -> None:
-    if folder is not None and distributed.is_first():
+    unfilled = training.settled.sampling.others == "bank" and training.bank is None
+    if folder is not None and distributed.is_first() and not unfilled:
         save_state(folder / STATE, training)
 
 

@@ -1,0 +1,37 @@
+"""The memory of a training step in words and as a picture, for `etadlite plan`."""
+
+from pathlib import Path
+
+from etadlite.config import Settings
+from etadlite.memory.measurement import measure_step
+from etadlite.memory.plan import advice, memory_table, plan, with_chunk_size
+from etadlite.viz.memory import draw_memory
+from etadlite.viz.style import save
+
+
+def explain_memory(
+    settings: Settings,
+    budget: str | None = None,
+    *,
+    measure: bool = False,
+    picture: Path | None = None,
+) -> str:
+    """Return a table of what a step is predicted to hold, and what fits a budget such as `6GB`.
+
+    `measure` also measures a step on random frames; `picture` is a file for stacked bars.
+
+    Raises:
+        InputError: the budget is no size, or too little.
+    """
+    settings = with_chunk_size(settings)
+    planned = plan(settings)
+    measured = measure_step(settings).rows if measure else None
+    lines = [memory_table(planned, measured)]
+    if picture is not None:
+        bars = {"predicted": planned.rows} | ({} if measured is None else {"measured": measured})
+        lines.append(f"picture: {save(draw_memory(bars, title=settings.name), picture)}")
+    if budget is not None:
+        size = settings.changed({"training.memory": budget}).training.memory
+        assert size is not None
+        lines.append(advice(settings, size))
+    return "\n".join(lines)
