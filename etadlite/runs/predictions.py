@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from etadlite.base.devices import resolve_device
+from etadlite.base.display import padded
 from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.base.folders import require_writable
@@ -20,7 +21,7 @@ from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
-from etadlite.runs.pictures import one_a_moment
+from etadlite.runs.pictures import one_a_moment, write_legend
 from etadlite.runs.subtitles import write_subtitles
 from etadlite.viz.style import save
 from etadlite.viz.timeline import draw_timeline, write_annotated
@@ -127,6 +128,7 @@ def _draw(
         rows, title, top = {"detected": shown}, video.path.name, len(shown)
         figure = draw_timeline(video.strip(), duration, rows, title=title, labels=labels, top=top)
         save(figure, out / f"{name}.png")
+        write_legend(labels, out)
         if annotate:
             write_annotated(video, out / f"{name}.mp4", shown, labels)
 
@@ -149,5 +151,6 @@ def _in_words(path: Path, found: Detections) -> str:
     lines[0] += ", the best:" * bool(found)
     for item in found[:5]:
         start, end = item["segment"]
-        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
+        label = padded(item["label"], 12)
+        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {label} {item['score']:.2f}")
     return "\n".join(lines)
