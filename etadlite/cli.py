@@ -307,8 +307,8 @@ def predict(
 ) -> None:
     """Detect actions in new videos.
 
-    Writes JSON, CSV, timelines and annotated videos. The checkpoint is by default the newest of all
-    runs in the folder runs.
+    Writes JSON, CSV, subtitles, timelines and annotated videos. The checkpoint is by default the
+    newest of all runs in the folder runs.
 
     Example: etadlite predict my_videos --threshold 0.1
     """
@@ -320,7 +320,7 @@ def predict(
 
         checkpoint = newest_checkpoint()
     predict_videos(videos, checkpoint, out, **options, log=say)
-    say(f"written to {out}: predictions.json, predictions.csv and a timeline of each video")
+    say(f"written to {out}: predictions.json, predictions.csv; of each video: timeline, subtitles")
 
 
 class NewDataset(NamedTuple):
@@ -411,7 +411,12 @@ class Scoring(NamedTuple):
     duplicates: Annotated[str, Option(help="keep (official rule) or drop (OpenTAD's).")] = "keep"
     proposals: Annotated[str | None, Option(help="Also AR@AN, such as 1,5,10,100.")] = None
     breakdown: Picture = None
-    lengths: Annotated[str, Option(help="Bounds of its lengths in seconds.")] = "30,60,120,180"
+    lengths: Annotated[str, Option(help="Bounds of lengths in seconds.")] = "30,60,120,180"
+    analyse: Annotated[
+        Path | None, Option(metavar="PICTURE.png", help="Kinds of errors: table, picture, JSON.")
+    ] = None
+    coverages: Annotated[str, Option(help="Bounds of shares of the video.")] = "0.2,0.4,0.6,0.8"
+    instances: Annotated[str, Option(help="Bounds of actions in a video.")] = "1,4,8"
     as_json: Annotated[bool, Option("--json", help="Print one JSON object.")] = False
 
 
@@ -420,7 +425,8 @@ class Scoring(NamedTuple):
 def evaluate(given: Scoring) -> None:
     """Score a file of predictions: mAP at tIoU thresholds.
 
-    --breakdown draws the scores of classes and of actions of different lengths.
+    --breakdown draws the scores of classes and of actions of different lengths. --analyse counts
+    kinds of errors, after DETAD, and writes PICTURE.png and PICTURE.json.
 
     Example:
       etadlite evaluate --ground-truth G.json --predictions P.json --subset test
@@ -451,6 +457,14 @@ def evaluate(given: Scoring) -> None:
         edges = read_numbers(given.lengths, "--lengths")
         found = breakdown(*files, **chosen, edges=edges)
         save(draw_breakdown(found, edges, title=given.predictions.name), given.breakdown)
+    analysis = ""
+    if given.analyse is not None:
+        from etadlite.viz.diagnosis import write_diagnosis
+
+        texts = {"lengths": given.lengths, "coverages": given.coverages}
+        bounds = {name[:-1]: read_numbers(text, f"--{name}") for name, text in texts.items()}
+        bounds["instances"] = read_numbers(given.instances, "--instances")
+        analysis, scores["errors"] = write_diagnosis(*files, given.analyse, **chosen, edges=bounds)
     if given.as_json:
         say(json.dumps(scores))
         return
@@ -461,6 +475,8 @@ def evaluate(given: Scoring) -> None:
         say(f"{f'AR@{amount}':<8}  {100 * value:6.2f}")
     if given.breakdown is not None:
         say(f"breakdown: {given.breakdown}")
+    if given.analyse is not None:
+        say(f"\n{analysis}\n\nanalysis: {given.analyse}")
 
 
 @app.command()

@@ -211,6 +211,9 @@ class SamplingSettings(Section):
     rescale: bool = False
     """Weight a snippet by 1 / its probability: the gradient is the full one on average.
     gradient_norm always does, the published code does not."""
+    others: Literal["encode", "bank"] = "encode"
+    """The other snippets' features: `encode`: computed without gradient in every step; `bank`: from
+    the last step that computed them, which saves their encoding; see etadlite.training.bank."""
     proposal_ratio: float = Field(0.06, gt=0, le=1)
     """Share of the valid proposals."""
     proposal_strategy: Literal[

@@ -218,7 +218,7 @@ def real_small() -> Settings:
             "detector.max_duration": 12,
             "detector.classes": ("handshake", "hug", "kick", "point", "punch", "push"),
             "sampling.proposal_ratio": 1.0,
-            "training.epochs": 10,
+            "training.epochs": 15,
             "training.batch_size": 1,
             "training.detector_lr": 1e-3,
             "training.encoder_lr": 1e-4,

@@ -1,6 +1,7 @@
 """One clock: times are those that players show, in every part that reads or writes them."""
 
 import warnings
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.datasets import decode_window
+from etadlite.data.decoders import NEED_OTHERS, with_doubts
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning
 from etadlite.data.windows import windows_of
@@ -239,6 +241,71 @@ def test_frames_that_the_decoder_marks_are_counted_and_said(tmp_path):
         assert all(w.category is VideoWarning for w in said)
         marked += expected
     assert marked > 0
+
+
+def broken_key_frame(path, number):
+    """A file in which the decoder marks one key frame as corrupt."""
+    KINDS[path.name](path)
+    intact = path.read_bytes()
+    shown = {key.frame: key.shown for key in Video(path).timeline.keys}[number]
+    with av.open(str(path)) as container:
+        data = next(bytes(packet) for packet in container.demux(video=0) if packet.pts == shown)
+    start = intact.find(data)
+    for place in range(start + len(data) // 4, start + len(data) - 8, 7):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 0x55]) + intact[place + 1 :])
+        marked = [index for index, frame in Video(path) if frame.is_corrupt]
+        if marked == [number]:
+            return path
+    pytest.fail("no byte of the key frame makes the decoder mark it")
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "fragmented.mp4"])
+def test_frames_that_follow_damage_are_said_and_as_from_the_start(tmp_path, name):
+    video = Video(broken_key_frame(tmp_path / name, 24))
+    with pytest.warns(VideoWarning, match=r"1 of 96 frames are marked.*23 of 96 frames follow"):
+        every = video.frames(np.arange(96), SIZE)  # without a jump
+    with pytest.warns(VideoWarning) as said:
+        shown = video.frames(np.array([40, 41]), SIZE)  # behind a jump to the damaged key frame
+    assert str(said[0].message).partition(": ")[2] == (
+        "2 of 2 frames follow damage and may show it, up to the next intra picture"
+    )
+    assert torch.equal(shown, every[40:42])
+    assert "23 of 96 frames follow damage" in examine_video(video.path, deep=True).note
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for clean in ([3, 23], [50, 95]):
+            assert torch.equal(video.frames(np.array(clean), SIZE), every[clean])
+
+
+@pytest.mark.parametrize("name", ["mjpeg.avi", "gaps.avi"])
+def test_a_lost_picture_shifts_no_other_where_pictures_are_counted(tmp_path, name):
+    film = KINDS[name](tmp_path / name)
+    with av.open(str(film.path)) as container:
+        data = [bytes(packet) for packet in container.demux(video=0) if packet.size][20]
+    film.path.write_bytes(film.path.read_bytes().replace(data, bytes(len(data))))
+    video = Video(film.path)
+    assert 20 not in [index for index, _ in video]
+    with pytest.warns(VideoWarning, match="1 of 96 frames cannot be decoded"):
+        every = numbers(video.frames(np.arange(96), (64, 64)))
+    intact = [k for k in range(96) if k < 20 or k > 24]  # up to the next key frame
+    np.testing.assert_array_equal(every[intact], film.numbers[intact])
+
+
+def test_doubt_starts_at_damage_and_ends_at_an_intra_picture():
+    def frame(letter):
+        kinds = {"I": av.video.frame.PictureType.I, "P": NEED_OTHERS[0], "B": NEED_OTHERS[1]}
+        return SimpleNamespace(pict_type=kinds[letter.upper()], is_corrupt=letter.islower())
+
+    for letters, expected in (
+        ("IPBPIP", "......"),
+        ("IpBPIP", "..??.."),  # a marked picture
+        ("IP-PBIP", "..??.."),  # a lost picture
+        ("IPiPB", "...??"),
+        ("I-IP", "..."),
+        ("PPP", "..."),  # such as behind an edit list
+    ):
+        frames = [(k, frame(x)) for k, x in enumerate(letters) if x != "-"]
+        assert "".join(".?"[doubted] for *_, doubted in with_doubts(frames)) == expected
 
 
 def test_a_codec_that_nothing_can_decode_is_named(tmp_path):

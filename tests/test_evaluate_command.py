@@ -107,6 +107,21 @@ def test_the_breakdown_is_written_as_a_picture(evaluate, tmp_path):
     assert Image.open(picture).size[0] > 500
 
 
+def test_the_analysis_of_errors_is_a_table_a_picture_and_json(evaluate, tmp_path):
+    picture = tmp_path / "pictures" / "errors.png"
+    code, out, err = evaluate("--tiou", "0.5,0.7", "--analyse", picture)
+    assert (code, err) == (0, "")
+    rows = {line.rpartition("  ")[0].split("  ")[0]: line.split() for line in out.splitlines()}
+    assert rows["localisation"][1:3] == ["25.0", "0.0"]  # the run at 0.7, mean of two thresholds
+    assert rows["true positive"][2:4] == ["75.0", "0.0"]
+    assert out.splitlines()[-1] == f"analysis: {picture}"
+    assert Image.open(picture).size[0] > 1000
+    written = json.loads(picture.with_suffix(".json").read_text())
+    assert written["missed"] == pytest.approx([1 / 3, 2 / 3])
+    code, out, _ = evaluate("--tiou", "0.5,0.7", "--analyse", picture, "--json")
+    assert json.loads(out)["errors"] == written
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -117,6 +132,7 @@ def test_the_breakdown_is_written_as_a_picture(evaluate, tmp_path):
         (("--blocked", "absent.json"), ("absent.json",)),
         (("--proposals", "1.5"), ("1.5",)),
         (("--lengths", "1,2", "--breakdown", "x.png"), ("edges", "four")),
+        (("--instances", "4,1", "--analyse", "x.png"), ("edges of instances", "ascending")),
     ],
 )
 def test_an_error_is_one_sentence(evaluate, arguments, words):

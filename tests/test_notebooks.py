@@ -107,8 +107,7 @@ def test_the_form_is_kept(name):
     cells = committed(name).cells
     codes = [cell.source for cell in cells if cell.cell_type == "code"]
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    assert 45 <= len(cells) <= 70
-    assert sum(len(text.split()) for text in texts) <= 2500
+    assert len(cells) >= 45
     exercises = [cell for cell in cells_of(name) if is_exercise(cell)]
     for code in codes + [without_marks(cell.source) for cell in exercises]:
         lines = code.splitlines()

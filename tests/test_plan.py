@@ -90,6 +90,23 @@ def test_the_prediction_for_r2plus1d_is_what_a_step_takes(stages, batch, chunk, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("of", "batch", "chunk", "strategy"),
+    [(tiny, 2, 4, "random"), (r2plus1d, 1, 3, "random"), (r2plus1d, 2, 100, "farthest")],
+)
+def test_the_prediction_with_a_feature_bank_is_what_a_step_takes(of, batch, chunk, strategy):
+    chosen = (
+        f"training.batch_size={batch}",
+        f"encoder.chunk_size={chunk}",
+        f"sampling.snippet_strategy={strategy}",
+    )
+    assert_alike(of(*chosen, "sampling.others=bank"))
+    if chunk == 100:  # all sampled snippets at once, instead of all others
+        without = plan(of(*chosen)).rows
+        assert plan(of(*chosen, "sampling.others=bank")).rows.pass_1 < 0.6 * without.pass_1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["farthest", "gradient_norm", "boundary"])
 def test_late_strategies_keep_the_prefix_of_all_snippets(strategy):
     settings = r2plus1d("training.batch_size=1", f"sampling.snippet_strategy={strategy}")

@@ -99,7 +99,7 @@ def test_an_error_names_a_broken_video_and_the_others_are_predicted(
     assert "broken.mp4 cannot be read" in said[0]
     assert len(lines) == 1
     assert sorted(path.name for path in out.iterdir()) == [
-        *("clip.png", "predictions.csv", "predictions.json"),
+        *("clip.png", "clip.srt", "clip.vtt", "predictions.csv", "predictions.json"),
     ]
     results = json.loads((out / "predictions.json").read_text())["results"]
     with (out / "predictions.csv").open(newline="") as file:

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from etadlite.viz import draw_curves, draw_timeline
-from etadlite.viz.style import COLOURS, colours_of, save
+from etadlite.viz.style import COLOURS, HATCHES, looks_of, save
 from etadlite.viz.timeline import lanes_of
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (6, 9, 16, 3), dtype=np.uint8)
@@ -156,11 +156,72 @@ def test_runs_without_records_give_an_empty_picture(tmp_path):
     assert save(draw_curves({"none": []}), tmp_path / "none.png").exists()
 
 
-def test_colours_differ_clearly_and_repeat_after_the_last():
-    labels = [str(i) for i in range(2 * len(COLOURS))]
-    colours = colours_of(labels)
-    assert [colours[label] for label in labels[: len(COLOURS)]] == list(COLOURS)
-    assert colours["0"] == colours[str(len(COLOURS))]
+def test_colours_differ_clearly_and_hatches_tell_apart_more_classes():
+    labels = [str(i) for i in range(len(COLOURS) * len(HATCHES))]
+    looks = looks_of(labels)
+    assert [looks[label] for label in labels[: len(COLOURS)]] == [(c, "") for c in COLOURS]
+    assert len(set(looks.values())) == len(labels) > 200  # ActivityNet-1.3 has 200 classes
     rgb = np.array([to_rgb(c) for c in COLOURS])
     apart = np.linalg.norm(rgb[:, None] - rgb[None], axis=-1)[np.triu_indices(len(COLOURS), 1)]
     assert apart.min() > 0.25
+
+
+def test_classes_of_one_colour_have_different_hatches_in_bars_and_legend():
+    labels = [f"class {i}" for i in range(len(COLOURS) + 1)]
+    rows = {"true": [segment(0, 0.2, labels[0]), segment(0.3, 0.5, labels[-1])]}
+    figure = draw_timeline(FRAMES, 20.0, rows, labels=labels)
+    first, last = figure.axes[1].patches
+    assert first.get_facecolor() == last.get_facecolor()
+    assert (first.get_hatch() or "", last.get_hatch()) == ("", HATCHES[1])
+    shown = figure.legends[0].legend_handles
+    assert [patch.get_hatch() or "" for patch in shown] == ["", HATCHES[1]]
+
+
+def test_runs_of_one_colour_have_different_lines():
+    losses, _ = draw_curves({f"run {i}": records(3) for i in range(len(COLOURS) + 1)}).axes
+    smooth = losses.lines[1::2]
+    assert smooth[0].get_color() == smooth[-1].get_color()
+    assert smooth[0].get_linestyle() != smooth[-1].get_linestyle()
+
+
+# Texts on bars
+
+
+def texts_of(figure, width=12.0):
+    """The texts that are seen on the bars of the last row, once it is drawn so wide."""
+    figure.set_size_inches(width, figure.get_figheight())
+    figure.draw_without_rendering()
+    return [text.get_text().strip() for text in figure.axes[-1].texts]
+
+
+def test_a_text_that_has_no_room_loses_its_score_then_its_label():
+    row = [
+        segment(0, 4, "jump", score=0.91),
+        segment(4, 4.35, "catch", score=0.62),
+        segment(5, 5.1, "throw", score=0.33),
+        segment(5.2, 9, "run", score=0.22),
+    ]
+    figure = draw_timeline(FRAMES, 10.0, {"detected": row})
+    seen = texts_of(figure)
+    assert seen == ["jump 0.91", "catch 0.62", "", "run 0.22"]  # free space is used
+    assert texts_of(figure, 3.0) == ["jump 0.91", "", "", "run 0.22"]
+    assert texts_of(figure) == seen  # and back
+    assert len(figure.legends) == 1
+
+
+@pytest.mark.parametrize("width", [5.0, 12.0])
+def test_no_text_is_cut_and_none_covers_the_next_bar(width):
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.integers(0, 90, 30), rng.integers(1, 30, 30)
+    row = [segment(a, a + n, "a label", score=0.5) for a, n in zip(starts, lengths, strict=True)]
+    figure = draw_timeline(FRAMES[:0], 120.0, {"detected": row}, top=30)
+    assert set(texts_of(figure, width)) == {"a label 0.50", "a label", ""}
+    axis = figure.axes[-1]
+    boxes = [bar.get_window_extent() for bar in axis.patches]
+    for text in axis.texts:
+        if text.get_text():
+            own = text.get_window_extent()
+            assert own.x1 <= axis.get_window_extent().x1 + 1
+            for box in boxes:
+                if box.y0 < (own.y0 + own.y1) / 2 < box.y1 and box.x0 > own.x0 + 0.5:
+                    assert own.x1 <= box.x0 + 1

@@ -8,16 +8,13 @@ from etadlite.base.errors import printable
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Return rows as a table with a line under the first; its first `left` columns align left."""
+    from etadlite.base.display import padded, width  # only tables need it
+
     rows = [[printable(cell) for cell in cells] for cells in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    sides = "<" * left + ">" * (len(widths) - left)
+    lines = ["  ".join(map(padded, cells, widths, sides)).rstrip() for cells in rows]
+    return "\n".join([lines[0], "-" * max(map(width, lines)), *lines[1:]])
 
 
 def spreadsheet_safe(text: str) -> str:

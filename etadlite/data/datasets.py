@@ -16,14 +16,6 @@ from etadlite.base.files import written_whole
 from etadlite.base.names import inside
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
-from etadlite.data.features import (
-    as_features,
-    feature_file,
-    find_features,
-    open_features,
-    read_features,
-    resize_features,
-)
 from etadlite.data.split import manifest_file, read_split, without_missing
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
@@ -43,6 +35,7 @@ class Sample(NamedTuple):
     grid: TimeGrid
     duration: float  # seconds of the whole video
     seed: int = 0  # of every random draw that training makes for this sample
+    index: int = -1  # in its data set
 
 
 class SampleKey(NamedTuple):
@@ -62,6 +55,7 @@ class Batch(NamedTuple):
     grids: list[TimeGrid]
     durations: list[float]
     seeds: list[int]
+    indices: list[int] = []  # in the data set  # noqa: RUF012
     failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
     error: InputError | None = None  # ends the work, see `etadlite.data.loading`
 
@@ -131,7 +125,7 @@ class AnnotatedVideos(Dataset):
 
     def find(self, name: str) -> Path | None:
         """Return the file of a video; None if there is none."""
-        return (video_file if self.channels is None else find_features)(self.folder, name)
+        return video_file(self.folder, name)
 
     def file_of(self, video: VideoAnnotation) -> Path:
         """Return the file of a video that had one when the data set was opened."""
@@ -152,10 +146,10 @@ class AnnotatedVideos(Dataset):
     def __getitem__(self, key: int | SampleKey) -> Sample:
         """Return a sample; training gives a `SampleKey`, whose seed decides all random draws."""
         if not isinstance(key, SampleKey):
-            return self._sample(self.parts[key])
+            return self._sample(self.parts[key])._replace(index=key)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(key.seed)
-            return self._sample(self.parts[key.index])._replace(seed=key.seed)
+            return self._sample(self.parts[key.index])._replace(seed=key.seed, index=key.index)
 
     def _parts_of(self, video: VideoAnnotation) -> Iterator[Part]:
         settings, stride = self.settings, self.settings.window_stride
@@ -198,17 +192,24 @@ class FeatureDataset(AnnotatedVideos):
     zeros, as published.
     """
 
+    def find(self, name: str) -> Path | None:
+        from etadlite.data.features import find_features  # a training on videos needs none of it
+
+        return find_features(self.folder, name)
+
     def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
+        from etadlite.data import features
+
         views = self.settings.feature_views if self.training else 1
         view = int(torch.randint(views, ())) if views > 1 else 0
         path, cells = self.file_of(video), self.settings.snippets
         if view:
-            path = feature_file(self.folder, path.stem, view, path.suffix)
+            path = features.feature_file(self.folder, path.stem, view, path.suffix)
         if window is None:
-            features = read_features(path, self.channels)
-            return features if features.shape[1] == cells else resize_features(features, cells)
+            whole = features.read_features(path, self.channels)
+            return whole if whole.shape[1] == cells else features.resize_features(whole, cells)
         stride = self.settings.window_stride
-        stored = open_features(path, self.channels)
+        stored = features.open_features(path, self.channels)
         expected = -(-video.frames // stride)
         # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
         if abs(len(stored) - expected) > max(16, expected / 3):
@@ -217,8 +218,8 @@ class FeatureDataset(AnnotatedVideos):
                 f"about {expected} at data.window_stride={stride}; correct the stride"
             )
         start = window.first_frame // stride
-        features = as_features(stored[start : start + window.snippets], path)
-        return torch.nn.functional.pad(features, (0, cells - features.shape[1]))
+        inside = features.as_features(stored[start : start + window.snippets], path)
+        return torch.nn.functional.pad(inside, (0, cells - inside.shape[1]))
 
 
 class VideoDataset(AnnotatedVideos):

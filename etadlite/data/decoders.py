@@ -6,7 +6,7 @@ that a damaged frame costs that frame and shifts no other.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -46,21 +46,22 @@ def pyav_pictures(
         InputError: fewer than two of the frames can be decoded.
 
     Warns:
-        VideoWarning: frames are replaced, or the decoder marks them as corrupt.
+        VideoWarning: frames are replaced, the decoder marks them as corrupt, or they follow damage.
     """
     picture = partial(_picture, VideoReformatter(), size, resize)
-    number, decoded, replaced, corrupt, before = 0, 0, 0, 0, None
-    for index, frame in decode(path, timeline, wanted):
+    number, decoded, replaced, corrupt, behind, before = 0, 0, 0, 0, 0, None
+    for index, frame, doubted in with_doubts(decode(path, timeline, wanted)):
         while number < len(wanted) and wanted[number] <= index:
-            nearest = frame
+            nearest = index, frame, doubted
             if wanted[number] < index:  # that frame is damaged
                 replaced += 1
                 if before and wanted[number] - before[0] <= index - wanted[number]:
-                    nearest = before[1]
-            corrupt += nearest.is_corrupt
-            yield picture(nearest)
+                    nearest = before
+            corrupt += nearest[1].is_corrupt
+            behind += nearest[2]
+            yield picture(nearest[1])
             number += 1
-        before = index, frame
+        before = index, frame, doubted
         decoded += 1
     if before is None or decoded < min(2, len(wanted)):
         raise InputError(
@@ -70,15 +71,32 @@ def pyav_pictures(
     for _ in wanted[number:]:
         yield picture(before[1])
         replaced += 1
-    if said := damage(replaced, corrupt, len(wanted)):
+    if said := damage(replaced, corrupt, behind, len(wanted)):
         warnings.warn(f"{path}: {'; '.join(said)}", VideoWarning, stacklevel=5)
 
 
-def damage(lost: int, corrupt: int, frames: int) -> list[str]:
-    """Say in words how many of some frames are lost, and how many the decoder doubts."""
+def damage(lost: int, corrupt: int, behind: int, frames: int) -> list[str]:
+    """Say in words how many of some frames are lost, marked by the decoder, or follow damage."""
     instead = "cannot be decoded; the nearest that can stand in for them"
-    counts = {instead: lost, "are marked as corrupt by the decoder": corrupt}
+    marked = "are marked as corrupt by the decoder"
+    follow = "follow damage and may show it, up to the next intra picture"
+    counts = {instead: lost, marked: corrupt, follow: behind}
     return [f"{count} of {frames} frames {what}" for what, count in counts.items() if count]
+
+
+def with_doubts(
+    frames: Iterable[tuple[int, av.VideoFrame]],
+) -> Iterator[tuple[int, av.VideoFrame, bool]]:
+    """Add to each decoded frame, by ascending index, if it may be wrong although it isn't marked.
+
+    The decoder marks the frame that is damaged, but not those that are predicted from it, nor those
+    that are predicted from a lost one. An intra picture needs no others and ends the doubt.
+    """
+    before, doubted = -1, False
+    for index, frame in frames:
+        doubted = frame.pict_type in NEED_OTHERS and (doubted or index > before + 1)
+        yield index, frame, doubted and not frame.is_corrupt
+        before, doubted = index, doubted or frame.is_corrupt
 
 
 def decode(
@@ -88,24 +106,33 @@ def decode(
 
     Frames that are not wanted are jumped over where the file marks a key frame. If its picture
     turns out to need others (a recovery point of intra refresh), the file is decoded from its start
-    instead. Pictures before a key frame are never wanted behind a jump: they may need others, too.
-    Frames that cannot be decoded are left out.
+    instead. Damage of it is concealed with the pictures before it, so that decoding starts at the
+    key frame before it. Pictures before a key frame are never wanted behind a jump: they may need
+    others, too. Frames that cannot be decoded are left out.
     """
     before = -1
     with open_video(path) as container:
         stream = container.streams[timeline.stream]
         stream.codec_context.thread_count = 1
-        for key, last in _runs(timeline, wanted):
-            first, lost = (key.frame, True) if key else (0, False)
-            landed = key is None or _jump(container, stream, key)
-            for index, frame in _frames(container, stream, timeline.ticks) if landed else ():
-                if index <= before or index < first:
-                    continue
-                if lost and (index > first or frame.pict_type in NEED_OTHERS):
-                    break
-                before, lost = index, False
-                yield index, frame
-                if index >= last:
+        for starts, last in _runs(timeline, wanted):
+            lost = needs_others = False
+            for key in starts:
+                first, lost = (key.frame, True) if key else (0, False)
+                landed = key is None or _jump(container, stream, key)
+                for index, frame in _frames(container, stream, timeline.ticks) if landed else ():
+                    if index < first:
+                        continue
+                    if lost:
+                        needs_others = frame.pict_type in NEED_OTHERS
+                        if index > first or needs_others or frame.is_corrupt:
+                            break
+                        lost = False
+                    if index > before:
+                        before = index
+                        yield index, frame
+                    if index >= last:
+                        break
+                if not lost or needs_others:
                     break
             if lost:
                 again = decode(path, timeline._replace(keys=[]), wanted)
@@ -122,6 +149,7 @@ def _frames(
         try:
             decoded = stream.codec_context.decode(packet)
         except FFmpegError:
+            count += 1  # the picture of this packet
             continue
         for frame in decoded:
             index = count
@@ -149,19 +177,22 @@ def _jump(container: Container, stream: av.VideoStream, key: KeyFrame) -> bool:
     return False
 
 
-def _runs(timeline: Timeline, wanted: np.ndarray) -> list[tuple[KeyFrame | None, int]]:
-    """Cut the wanted frames into runs: the key frame to jump to first (or None), the last frame."""
-    starts = np.array([key.frame for key in timeline.keys], dtype=np.int64)
-    nearest = np.searchsorted(starts, wanted, "right") - 1
-    runs: list[tuple[KeyFrame | None, int]] = []
+def _runs(timeline: Timeline, wanted: np.ndarray) -> list[tuple[list[KeyFrame | None], int]]:
+    """Cut the wanted frames into runs: where to start, and the last frame.
+
+    A run starts at a key frame, else at the one before it; None is where the file stands.
+    """
+    keys = np.array([key.frame for key in timeline.keys], dtype=np.int64)
+    nearest = np.searchsorted(keys, wanted, "right") - 1
+    runs: list[tuple[list[KeyFrame | None], int]] = []
     before = -1
     for k, frame in zip(nearest.tolist(), wanted.tolist(), strict=True):
-        if k >= 0 and timeline.keys[k].frame - before > FEWER_ARE_DECODED:
-            runs.append((timeline.keys[k], frame))
+        if k >= 0 and keys[k] - before > FEWER_ARE_DECODED:
+            runs.append(([*timeline.keys[max(k - 1, 0) : k + 1][::-1]], frame))
         elif runs:
             runs[-1] = (runs[-1][0], frame)
         else:
-            runs.append((None, frame))
+            runs.append(([None], frame))
         before = frame
     return runs
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
@@ -22,6 +22,9 @@ from etadlite.model.sequential_encoder import FirstPass, SequentialEncoder
 from etadlite.model.system import System
 from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
+
+if TYPE_CHECKING:
+    from etadlite.training.bank import FeatureBank
 
 PASSES = {
     "pass_1": "pass 1, no gradient",
@@ -204,7 +207,8 @@ def measure_step(settings: Settings) -> Measurement:
     for parameter in () if system.encoder is None else system.encoder.parameters():
         nn.init.zeros_(parameter)
     optimizer, batch = make_optimizer(system, settings.training), random_batch(settings)
-    train_step(system, batch, optimizer, settings)
+    bank = random_bank(settings) if settings.sampling.others == "bank" else None
+    train_step(system, batch, optimizer, settings, bank)
     if not optimizer.state:
         # Some kernels for bf16 on CPUs do this at small sizes, even with zeros.
         raise InputError(
@@ -212,7 +216,7 @@ def measure_step(settings: Settings) -> Measurement:
             "torch may err at these sizes: measure with training.precision=fp32 or larger data.crop"
         )
     with measure(system, optimizer, batch.inputs) as measured:
-        train_step(system, batch, optimizer, settings)
+        train_step(system, batch, optimizer, settings, bank)
     return measured
 
 
@@ -233,7 +237,21 @@ def random_batch(settings: Settings) -> Batch:
         grids=[],
         durations=[1.0] * batch,
         seeds=list(range(batch)),
+        indices=list(range(batch)),
     )
+
+
+def random_bank(settings: Settings) -> "FeatureBank":
+    """Return a bank in memory with random features of the videos of `random_batch`."""
+    from etadlite.training.bank import bank_of, require_bank
+    from etadlite.training.state import Progress
+
+    require_bank(settings)
+    batch, data = settings.training.batch_size, settings.data
+    bank = bank_of(settings, batch, Progress())
+    bank.make(None)
+    bank.put(range(batch), torch.randn(batch, settings.detector.in_channels, data.snippets))
+    return bank
 
 
 class _Passes:

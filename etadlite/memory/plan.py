@@ -92,7 +92,14 @@ def _step_memory(
         ahead_3 = on_gpu * encoder.chunk * (encoder.prefix if prefix_on_host else encoder.frames)
         ahead_3 = 0 if lasting["prefix"] else ahead_3
         # The chunks' features are in a list, then beside their concatenation and its sorting.
-        peaks["pass_1"] = base + max(encoder.pass_1 + ahead_1 + features, 3 * features)
+        encoded, sorting = features, 3 * features
+        if settings.sampling.others == "bank":
+            # The bank's features wait for pass 1, and what was encoded waits for the update.
+            encoded = features * _picked(settings) // _all_snippets(settings)
+            base += features + encoded
+            peaks = {name: peak + features + encoded for name, peak in peaks.items()}
+            sorting = encoded + (2 + on_gpu) * features
+        peaks["pass_1"] = base + max(encoder.pass_1 + ahead_1 + encoded, sorting)
         peaks["pass_2"] = max(peaks["pass_2"], base + encoder.copies) + features
         if encoder.pass_3:
             # The features, their gradient and its copy in the order of the snippets.
@@ -260,6 +267,7 @@ def _system_settings(settings: Settings) -> Settings:
             "encoder.compile": False,
             "training.precision": "fp32",
             "sampling.snippet_strategy": "random",
+            "sampling.others": "encode",
             "sampling.rescale": False,
             "sampling.snippet_ratio": 1.0 if settings.sampling.snippet_ratio else 0.0,
         }
@@ -280,8 +288,9 @@ def _picked(settings: Settings) -> int:
 def _kept(settings: Settings) -> int:
     """Return for how many snippets the prefix is kept: for all if they are picked late."""
     needs = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy].needs
-    picked = _picked(settings)
-    return picked if needs in ("nothing", "labels") or not picked else _all_snippets(settings)
+    picked, bank = _picked(settings), settings.sampling.others == "bank"
+    early = needs in ("nothing", "labels") or bank or not picked
+    return picked if early else _all_snippets(settings)
 
 
 def _chunks(settings: Settings) -> tuple[int, int, int]:
@@ -290,5 +299,7 @@ def _chunks(settings: Settings) -> tuple[int, int, int]:
     if size is None:
         raise InputError("a plan needs encoder.chunk_size, for example encoder.chunk_size=4")
     everything, picked = _all_snippets(settings), _picked(settings)
+    if settings.sampling.others == "bank":
+        everything = picked
     largest = min(size, max(picked, everything - picked))
     return largest, min(2 * largest, everything), min(2 * largest, picked)

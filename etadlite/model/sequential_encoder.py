@@ -8,21 +8,40 @@
 
 Snippets that are chosen before the first pass form their own chunks there. The output of the
 encoder's frozen prefix is kept for them, so that the third pass only runs the trained suffix.
+
+With a feature bank, the first pass encodes the chosen snippets only, see `Recalled`.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from etadlite.base.devices import at_least_float32
 from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
 from etadlite.model.chunks import as_feature_map, encode_in_chunks, iterate_chunks
 from etadlite.sampling.snippets import RANDOM, SnippetContext, SnippetStrategy, snippet_count
 
 Keep = Literal["device", "host", "nothing"]
+
+
+@dataclass
+class Recalled:
+    """What a feature bank knows of B videos, and afterwards what a step has encoded of them.
+
+    The bank is an idea of TALLFormer (Cheng and Bertasius, ECCV 2022): features that earlier steps
+    have computed stand for snippets that a step does not encode. Here the encoded snippets are
+    those that carry a gradient, and those that the bank does not know.
+    """
+
+    features: Tensor  # [B, N, C], at least float32; zeros where the bank knows nothing
+    stamps: Tensor  # integers [B, N] on the CPU, when the features were computed; 0: not known
+    rows: Tensor | None = None  # [K] of the B * N snippets, those that were encoded, on the CPU
+    encoded: Tensor | None = None  # [K, C] their features
 
 
 class SequentialEncoder(nn.Module):
@@ -79,13 +98,16 @@ class SequentialEncoder(nn.Module):
         frames: Tensor,
         draws: Draws | None = None,
         actions: Sequence[Tensor] | None = None,
+        recalled: Recalled | None = None,
     ) -> Tensor:
-        """Encode every snippet.
+        """Encode every snippet, or those that carry a gradient if the others are recalled.
 
         Args:
             frames: uint8 [B, N, 3, F, H, W].
             draws: the random streams of the B videos; None: fresh ones.
             actions: per video [A, 2] start and end in cells, for strategies that need labels.
+            recalled: what a bank knows of the videos; it gets what is encoded. Strategies that need
+                features choose by those of the bank. Without gradient every snippet is encoded.
 
         Returns:
             Features [B, C, N], at least float32.
@@ -98,7 +120,14 @@ class SequentialEncoder(nn.Module):
         if draws is None:
             draws = Draws.fresh(len(frames), trained[0].device)
         context = SnippetContext(draws, frames.shape[1], actions)
-        return _ThreePasses.apply(self, frames, context, *trained)
+        if recalled is not None:
+            if self.sampler.needs == "gradient":
+                raise InputError(
+                    "this snippet strategy needs gradients at the features of this step, so it "
+                    "cannot choose which of them a bank replaces; choose another, or no bank"
+                )
+            context = context._replace(features=recalled.features.to(trained[0].device).mT)
+        return _ThreePasses.apply(self, frames, context, recalled, *trained)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode every snippet without gradient: [B, N, 3, F, H, W] -> [B, C, N]."""
@@ -113,10 +142,13 @@ class SequentialEncoder(nn.Module):
         return picked, 1 / self.sampler.inclusion(context, count).gather(1, picked)
 
     @torch.no_grad()
-    def first_pass(self, frames: Tensor, picked: Tensor | None) -> "FirstPass":
+    def first_pass(
+        self, frames: Tensor, picked: Tensor | None, recalled: Recalled | None = None
+    ) -> "FirstPass":
         """Encode every snippet of uint8 [B, N, 3, F, H, W]; keep what the third pass needs.
 
-        `picked` [B, count] are the snippets that will carry a gradient; None: not known yet.
+        `picked` [B, count] are the snippets that will carry a gradient; None: not known yet. The
+        others are encoded unless they are `recalled`.
         """
         batch, snippets = frames.shape[:2]
         rows = torch.arange(batch * snippets)
@@ -124,6 +156,8 @@ class SequentialEncoder(nn.Module):
         if picked is not None:
             mine = _rows(picked, snippets)
             others = rows[~torch.isin(rows, mine)]
+            if recalled is not None:
+                others = others[recalled.stamps.flatten()[others] == 0]
             parts = (mine.split(self.chunk_size), others.split(self.chunk_size))
             chunks = [chunk for part in parts for chunk in part if len(chunk)]
             wanted = len(mine)
@@ -145,8 +179,14 @@ class SequentialEncoder(nn.Module):
                 if prefix is None:
                     prefix = _empty_rows(x, wanted, on_host=self.keep == "host")
                 prefix[done : done + len(x)].copy_(x, non_blocking=True)
-        order = torch.cat(chunks).argsort().to(device)
-        features = as_feature_map(torch.cat(features)[order], batch)
+        done, encoded = torch.cat(chunks), torch.cat(features)
+        if recalled is None:
+            encoded = encoded[done.argsort().to(device)]
+        else:
+            recalled.rows, recalled.encoded = done, at_least_float32(encoded)
+            known = recalled.features.to(device).flatten(0, 1)
+            encoded = known.index_copy(0, done.to(device), recalled.encoded)
+        features = as_feature_map(encoded, batch)
         random = not begin.equals(RandomState.now(device))
         return FirstPass(features, chunks, states, random, prefix)
 
@@ -187,7 +227,9 @@ class SequentialEncoder(nn.Module):
         if first.prefix is None:
             parts = iterate_chunks(frames.flatten(0, 1), chunks, device)
         else:
-            place = torch.cat(first.chunks).argsort()
+            order = torch.cat(first.chunks)
+            place = torch.zeros(len(wanted), dtype=torch.long)
+            place[order] = torch.arange(len(order))
             places = [place[chunk] for chunk in chunks]
             parts = iterate_chunks(first.prefix, places, device)
             encode = encode.encode_suffix
@@ -249,11 +291,12 @@ class _ThreePasses(torch.autograd.Function):
         module: SequentialEncoder,
         frames: Tensor,
         context: SnippetContext,
+        recalled: Recalled | None,
         *trained: Tensor,
     ) -> Tensor:
-        early = module.sampler.needs in ("nothing", "labels")
+        early = module.sampler.needs in ("nothing", "labels") or recalled is not None
         ctx.choice = module.pick(context) if early else None
-        first = module.first_pass(frames, ctx.choice[0] if ctx.choice else None)
+        first = module.first_pass(frames, ctx.choice[0] if ctx.choice else None, recalled)
         # The parameters are not saved as tensors: saved-tensor hooks may return copies of these,
         # which have no gradient.
         ctx.module, ctx.context, ctx.trained = module, context, trained
@@ -282,7 +325,7 @@ class _ThreePasses(torch.autograd.Function):
         # The third pass repeats the first one, so it runs under the same autocast.
         with torch.autocast(**ctx.autocast):
             sums = ctx.module.third_pass(frames, first, picked, gradient, ctx.trained)
-        return None, None, None, *sums
+        return None, None, None, None, *sums
 
 
 def _rows(picked: Tensor, snippets: int) -> Tensor:

@@ -12,7 +12,7 @@ from etadlite.base.errors import InputError, damage_named
 from etadlite.config import Settings
 from etadlite.detector import DetectorOutput, ETADDetector, valid_proposals
 from etadlite.encoders.build import build_encoder
-from etadlite.model.sequential_encoder import SequentialEncoder
+from etadlite.model.sequential_encoder import Recalled, SequentialEncoder
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext, proposal_count
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 
@@ -38,14 +38,18 @@ class System(nn.Module):
         self.register_buffer("proposals", proposals, persistent=False)
 
     def features(
-        self, inputs: Tensor, draws: Draws | None = None, actions: Sequence[Tensor] | None = None
+        self,
+        inputs: Tensor,
+        draws: Draws | None = None,
+        actions: Sequence[Tensor] | None = None,
+        recalled: Recalled | None = None,
     ) -> Tensor:
         """Return features [B, C, T] of snippets uint8 [B, N, 3, F, H, W]; given features stay."""
         device = self.proposals.device
         if self.encoder is None:
             return inputs.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(self.precision, device)):
-            return self.encoder(inputs, draws, actions)
+            return self.encoder(inputs, draws, actions, recalled)
 
     def sample_proposals(self, draws: Draws, actions: Sequence[Tensor]) -> Tensor:
         """Draw the proposals [B, P, 2] that one training step evaluates."""
@@ -59,15 +63,16 @@ class System(nn.Module):
         proposals: Tensor | None = None,
         draws: Draws | None = None,
         actions: Sequence[Tensor] | None = None,
+        recalled: Recalled | None = None,
     ) -> DetectorOutput:
         """Evaluate proposals [B, P, 2] in cells, by default all valid ones.
 
-        The inputs are snippets uint8 [B, N, 3, F, H, W], or features [B, C, T]. For `draws` and
-        `actions` see `SequentialEncoder.forward`.
+        The inputs are snippets uint8 [B, N, 3, F, H, W], or features [B, C, T]. For `draws`,
+        `actions` and `recalled` see `SequentialEncoder.forward`.
         """
         if proposals is None:
             proposals = self.proposals.expand(len(inputs), -1, -1)
-        features = self.features(inputs, draws, actions)
+        features = self.features(inputs, draws, actions, recalled)
         bf16 = self.detector_precision == "bf16"
         with torch.autocast(features.device.type, torch.bfloat16, enabled=bf16):
             return self.detector(features, proposals)

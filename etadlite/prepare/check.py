@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
-from etadlite.data.decoders import damage
+from etadlite.data.decoders import damage, with_doubts
 from etadlite.data.features import FeatureShapeError, as_features, open_features
 from etadlite.data.manifest import CheckedFile, read_manifest, write_manifest
 from etadlite.data.split import manifest_file
@@ -203,10 +203,11 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         video = Video(path)
         info, notes = video.info, [video.info.note]
         if deep:
-            corrupt = [frame.is_corrupt for _, frame in video]
-            if len(corrupt) < 2:
+            marks = [(frame.is_corrupt, doubted) for _, frame, doubted in with_doubts(video)]
+            if len(marks) < 2:
                 raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
-            notes += damage(info.frames - len(corrupt), sum(corrupt), info.frames)
+            corrupt, behind = map(sum, zip(*marks, strict=True))
+            notes += damage(info.frames - len(marks), corrupt, behind, info.frames)
     except InputError as error:
         return replace(file, problem=str(error))
     return replace(

@@ -1,11 +1,12 @@
 """Pictures of a run: its curves, and timelines of its test videos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from etadlite.base.files import write_json
 from etadlite.base.names import inside
 from etadlite.config import DataSettings, Settings
 from etadlite.data.split import read_split
@@ -13,7 +14,7 @@ from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
 from etadlite.training.recorder import read_metrics
 from etadlite.viz.curves import draw_curves
-from etadlite.viz.style import save
+from etadlite.viz.style import readable, save
 from etadlite.viz.timeline import draw_timeline
 
 
@@ -48,7 +49,15 @@ def draw_test_videos(
             labels=settings.detector.classes,
         )
         paths.append(save(figure, inside(folder, f"timeline_{video.name}.png")))
+    write_legend(settings.detector.classes, folder)
     return paths
+
+
+def write_legend(labels: Sequence[str], folder: Path) -> None:
+    """Write what the numbers in a folder's pictures mean, if no font has some letters of labels."""
+    numbered = {number: label for label, number in readable(labels).items() if number != label}
+    if numbered:
+        write_json(folder / "labels.json", numbered)
 
 
 def frames_of(data: DataSettings, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Detections on new videos, as files: JSON, CSV, timelines and annotated videos."""
+"""Detections on new videos, as files: JSON, CSV, subtitles, timelines and annotated videos."""
 
 import csv
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from etadlite.base.devices import resolve_device
+from etadlite.base.display import padded
 from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.base.folders import require_writable
@@ -20,7 +21,8 @@ from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
-from etadlite.runs.pictures import one_a_moment
+from etadlite.runs.pictures import one_a_moment, write_legend
+from etadlite.runs.subtitles import write_subtitles
 from etadlite.viz.style import save
 from etadlite.viz.timeline import draw_timeline, write_annotated
 
@@ -41,10 +43,11 @@ def predict_videos(
     """Detect actions in videos, write the results and return them by name.
 
     `videos` are files and folders of videos. OUT/predictions.json (ActivityNet structure) and
-    OUT/predictions.csv hold all detections with at least the score `threshold`, OUT/NAME.png a
-    timeline and, with `annotate`, OUT/NAME.mp4 the annotated video of the best ones. A video that
-    cannot be read does not stop the others. The files are written for the videos that are done,
-    even if the work is interrupted. `log` is called with a few lines on every video.
+    OUT/predictions.csv hold all detections with at least the score `threshold`. The best ones are
+    in OUT/NAME.srt and OUT/NAME.vtt as subtitles, in OUT/NAME.png as a timeline and, with
+    `annotate`, in OUT/NAME.mp4 as an annotated video. A video that cannot be read does not stop the
+    others. The files are written for the videos that are done, even if the work is interrupted.
+    `log` is called with a few lines on every video.
 
     Raises:
         InputError: there is no video, or the checkpoint cannot be used; or, at the end, videos
@@ -73,8 +76,10 @@ def predict_videos(
                     print(f"error: {error}", file=sys.stderr)
             else:
                 found[path.stem] = kept
+                shown = one_a_moment(kept, max(8, round(video.info.duration / 5)))
+                write_subtitles(shown, out / path.stem)
                 with never_fatal(f"the pictures of {path.name}"):
-                    _draw(video, kept, out, settings.detector.classes, annotate=annotate)
+                    _draw(video, shown, out, settings.detector.classes, annotate=annotate)
                 bar.clear()
                 log(_in_words(path, kept))
     finally:
@@ -114,16 +119,16 @@ def _write_csv(path: Path, found: dict[str, Detections]) -> None:
 
 
 def _draw(
-    video: Video, found: Detections, out: Path, labels: Sequence[str], *, annotate: bool
+    video: Video, shown: Detections, out: Path, labels: Sequence[str], *, annotate: bool
 ) -> None:
     """Draw the timeline of a video, and write the annotated video if asked for."""
     name, duration = video.path.stem, video.info.duration
-    shown = one_a_moment(found, max(8, round(duration / 5)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VideoWarning)  # predicting has warned already
         rows, title, top = {"detected": shown}, video.path.name, len(shown)
         figure = draw_timeline(video.strip(), duration, rows, title=title, labels=labels, top=top)
         save(figure, out / f"{name}.png")
+        write_legend(labels, out)
         if annotate:
             write_annotated(video, out / f"{name}.mp4", shown, labels)
 
@@ -146,5 +151,6 @@ def _in_words(path: Path, found: Detections) -> str:
     lines[0] += ", the best:" * bool(found)
     for item in found[:5]:
         start, end = item["segment"]
-        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {item['label']:<12} {item['score']:.2f}")
+        label = padded(item["label"], 12)
+        lines.append(f"  {start:7.2f} s - {end:7.2f} s  {label} {item['score']:.2f}")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from etadlite.runs.testing import EpochTests
 from etadlite.training.loop import prepare, run
 from etadlite.training.recorder import Recorder
 from etadlite.training.report import RunReport, read_report, report_record
-from etadlite.training.state import STATE, Training, refuse_other_settings
+from etadlite.training.state import BANK_FILES, STATE, Training
 
 
 def run_training(
@@ -136,6 +136,8 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Pat
             folder = folder() if callable(folder) else folder
             config = folder / "config.json"
             if config.exists():
+                from etadlite.training.resume import refuse_other_settings
+
                 refuse_other_settings(read_json(config, "settings file of a run"), settings, config)
             elif not folder.is_dir() or any(folder.iterdir()):
                 raise InputError(
@@ -156,7 +158,7 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
         draft.unlink()
     (folder / "report.json").unlink(missing_ok=True)
     if keep is None:
-        for name in (STATE, "failed_videos.json", "metrics.jsonl"):
+        for name in (STATE, *BANK_FILES, "failed_videos.json", "metrics.jsonl"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         write_json(folder / "config.json", settings.model_dump(mode="json"))
@@ -191,5 +193,6 @@ def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
         sum(map(len, unreadable.values())),
     )
     write_json(folder / "report.json", report_record(report))
-    (folder / STATE).unlink(missing_ok=True)
+    for name in (*BANK_FILES, STATE):
+        (folder / name).unlink(missing_ok=True)
     return report

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from etadlite.base.display import padded, width
 from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
@@ -87,8 +88,8 @@ def runs_table(runs: Sequence[RunLine]) -> str:
         score = "" if run.average is None else f"{100 * run.average:.1f}"
         changes = run.problem or " ".join(_changes(run.settings, alike))
         rows.append((str(run.folder), run.state, score, *costs, changes))
-    width = max(len(row[-1]) for row in rows)  # the last column is aligned to the left as well
-    return aligned([(*row[:-1], row[-1].ljust(width)) for row in rows], left=2)
+    columns = max(width(row[-1]) for row in rows)  # the last column is aligned to the left as well
+    return aligned([(*row[:-1], padded(row[-1], columns)) for row in rows], left=2)
 
 
 def curve_names(runs: Sequence[RunLine]) -> dict[str, Path]:

@@ -17,11 +17,11 @@ class _Lines:
         sys.stderr.flush()
 
 
-def training_bar(total: int, done: int, *, shown: bool) -> tqdm:
+def training_bar(total: int, done: int, *, shown: bool, what: str = "train") -> tqdm:
     """Return a bar over all steps of a training, of which an earlier part of the run did `done`.
 
     In a log file it is a line every half minute; one that is not `shown` stays silent.
     """
     drawn = sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__")
     plain = {} if drawn else {"file": _Lines(), "mininterval": 30, "maxinterval": 60, "ncols": 100}
-    return tqdm(total=total, initial=done, desc="train", unit="step", disable=not shown, **plain)
+    return tqdm(total=total, initial=done, desc=what, unit="step", disable=not shown, **plain)

@@ -1,6 +1,5 @@
 """The training loop: from settings to a trained system, alone or with other processes."""
 
-import errno
 import multiprocessing
 import statistics
 import time
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from etadlite.base import distributed
 from etadlite.base.devices import resolve_device
-from etadlite.base.errors import InputError, StoppedError, disk_is_full, first_line
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.config import Settings, TrainingSettings
 from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
 from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
@@ -27,14 +26,7 @@ from etadlite.model.system import System, require_room
 from etadlite.training.activations import SavedActivations
 from etadlite.training.bar import training_bar
 from etadlite.training.interruption import Interruption, stopped_by
-from etadlite.training.state import (
-    STATE,
-    Progress,
-    Training,
-    load_state,
-    save_state,
-    settled_settings,
-)
+from etadlite.training.state import STATE, Progress, Training, save_state
 from etadlite.training.step import step_in_memory
 
 SKIPPED_IN_A_ROW = 10  # so many steps without a finite loss and gradient end a training
@@ -121,6 +113,10 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     device = resolve_device(settings.device)
     with distributed.raise_together():
         require_room(settings)
+        if settings.sampling.others == "bank":
+            from etadlite.training.bank import require_bank
+
+            require_bank(settings)
         if settings.data.workers:
             from etadlite.data.shared_memory import require_shared_memory
 
@@ -128,6 +124,8 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         data = open_split(settings, training=True)
         settled = settings
         if state is not None:
+            from etadlite.training.resume import load_state, settled_settings
+
             settled = settled_settings(state, settings)
         elif distributed.is_first():
             settled = settle_speed(settings, device)
@@ -136,7 +134,7 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
         torch.manual_seed(settings.seed)
         system = System(settled).to(device)
         optimizer = make_optimizer(system, settings.training)
-        training = Training(settings, settled, system, optimizer, len(data), Progress())
+        training = Training(settings, settled, system, optimizer, len(data), Progress(), state)
         if state is not None:
             load_state(state, training)
             if _too_many(training, data):  # that ended the run; they may have been repaired
@@ -177,6 +175,9 @@ def run(
         _saved_when_stopped(training, folder),
         training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
+        if settings.sampling.others == "bank":
+            first_epoch = _next_batches(training, batches, data, interruption)
+            _open_bank(training, data, first_epoch, folder, progress=progress)
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
@@ -221,6 +222,20 @@ def run(
                 note({"step": at.steps, "epoch": at.epoch + 1, **tested})
             at.epoch, at.step = at.epoch + 1, 0
     return training
+
+
+def _open_bank(
+    training: Training,
+    data: AnnotatedVideos,
+    first_epoch: Iterator[Batch],
+    folder: Path | None,
+    *,
+    progress: bool,
+) -> None:
+    from etadlite.training.bank import open_bank
+
+    training.bank = open_bank(training, data, first_epoch, folder, progress=progress)
+    _save(training, folder)
 
 
 def _next_batches(
@@ -308,7 +323,8 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
 
 
 def _save(training: Training, folder: Path | None) -> None:
-    if folder is not None and distributed.is_first():
+    unfilled = training.settled.sampling.others == "bank" and training.bank is None
+    if folder is not None and distributed.is_first() and not unfilled:
         save_state(folder / STATE, training)
 
 
@@ -318,42 +334,14 @@ def _failed_processes() -> set[BaseProcess]:
 
 @contextmanager
 def _saved_when_stopped(training: Training, folder: Path | None) -> Iterator[None]:
-    """Save the state when something stops the training, and raise a `StoppedError` that says so.
-
-    Where the state may lie between two updates, or lack a record, the last saved one is kept.
-    """
+    """Save the state when something stops the training, and raise a `StoppedError` that says so."""
     failed_before = _failed_processes()
-    code, keep, lost = 1, True, False
     try:
         yield
-        return
-    except StoppedError as error:
-        reason, code, cause = str(error), error.code, error
-    except distributed.LostProcessError as error:
-        reason, cause, lost = "another process of this training was lost", error, True
-    except OSError as error:
-        where = error.filename or folder
-        if disk_is_full(error):
-            reason = f"the disk of {where} is full"
-        elif error.errno in (errno.EIO, errno.ESTALE, errno.EROFS):
-            reason = f"{where} cannot be written any more ({error.strerror})"
-        else:
+    except (StoppedError, OSError, RuntimeError) as error:
+        from etadlite.training.stopping import stopped  # few trainings are stopped
+
+        died = not _failed_processes() <= failed_before
+        if (stop := stopped(error, lambda: _save(training, folder), folder, died=died)) is None:
             raise
-        cause, keep = error, False  # perhaps the last record is lost, so its step is done again
-    except RuntimeError as error:
-        if _failed_processes() <= failed_before:
-            raise
-        # PyTorch raises this wherever the step happens to be, perhaps between two of its updates.
-        reason = f"a process that loads videos died ({first_line(error)})"
-        cause, keep = error, False
-    if folder is None:
-        raise StoppedError(reason, code, everywhere=lost) from cause
-    if keep and distributed.is_first():
-        try:
-            _save(training, folder)
-        except OSError as error:
-            reason += f", and its state cannot be saved ({error.strerror})"
-    where = "its last saved step" if (folder / STATE).exists() else "its beginning"
-    raise StoppedError(
-        f"{reason}; {folder} goes on from {where}", code, folder, everywhere=lost
-    ) from cause
+        raise stop from error

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf, isfinite
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,13 +13,17 @@ from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
 from etadlite.base.errors import InputError, first_line
-from etadlite.config import Settings, flat
+from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
+from etadlite.model.sequential_encoder import Recalled
 from etadlite.model.system import System
 from etadlite.training.losses import detection_loss
 from etadlite.training.state import Training
 from etadlite.training.targets import Targets, make_targets
+
+if TYPE_CHECKING:
+    from etadlite.training.bank import FeatureBank
 
 
 class StepOutOfMemoryError(RuntimeError):
@@ -26,20 +31,26 @@ class StepOutOfMemoryError(RuntimeError):
 
 
 def train_step(
-    system: System, batch: Batch, optimizer: torch.optim.Optimizer, settings: Settings
+    system: System,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    bank: "FeatureBank | None" = None,
 ) -> dict[str, float]:
     """Do one step over the videos of all processes; a step that is not finite updates nothing.
 
-    The batch holds this process's videos, maybe none. The result has the parts of the loss, their
-    sum as `loss`, and `gradient_norm` before clipping.
+    The batch holds this process's videos, maybe none. The features of snippets that carry no
+    gradient come from the bank, if there is one. The result has the parts of the loss, their sum as
+    `loss`, `gradient_norm` before clipping, and how stale the bank's features were.
 
     Raises:
         StepOutOfMemoryError: memory ran out in one of the processes.
     """
     draws = Draws(batch.seeds, system.proposals.device)
+    recalled = None if bank is None else bank.recall(batch.indices)
     # 1. The detector's output for sampled proposals, and its targets.
     with _out_of_memory_together():
-        output, targets = scored(system, batch, draws, settings)
+        output, targets = scored(system, batch, draws, settings, recalled)
     # 2. The loss and its gradient; the encoder's gradient comes from sampled snippets.
     with _out_of_memory_together():
         parts = detection_loss(output, targets, settings.losses, draws)
@@ -56,12 +67,21 @@ def train_step(
     record = dict(zip((*parts, "loss"), values.tolist(), strict=True))
     record["gradient_norm"] = float(norm)
     if all(map(isfinite, record.values())):
+        # Processes may be lost where they meet, so all do before anything is changed.
+        if bank is not None and recalled is not None:
+            record |= bank.collect(batch.indices, recalled)
         optimizer.step()
+        if bank is not None:
+            bank.refresh()
     return record
 
 
 def scored(
-    system: System, batch: Batch, draws: Draws, settings: Settings
+    system: System,
+    batch: Batch,
+    draws: Draws,
+    settings: Settings,
+    recalled: Recalled | None = None,
 ) -> tuple[DetectorOutput, Targets]:
     """Return the system's output for sampled proposals of a batch, and its targets."""
     if not batch.names:
@@ -70,7 +90,7 @@ def scored(
     actions = [actions.to(device) for actions in batch.actions]
     labels = [labels.to(device) for labels in batch.labels]
     proposals = system.sample_proposals(draws, actions)
-    output = system(batch.inputs, proposals, draws, actions)
+    output = system(batch.inputs, proposals, draws, actions, recalled)
     cells, classes = settings.data.snippets, len(settings.detector.classes)
     return output, make_targets(actions, labels, proposals, cells, classes)
 
@@ -116,14 +136,17 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
         place = (settings.seed, at.epoch, at.step, 1 + distributed.rank())
         torch.manual_seed(video_seed(*place))
         try:
-            return train_step(training.system, batch, training.optimizer, settings)
+            return train_step(training.system, batch, training.optimizer, settings, training.bank)
         except StepOutOfMemoryError as error:
             reason = str(error)
         training.optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if encoder is None or encoder.chunk_size == 1:
-            raise InputError(_too_little(settings, reason + training.explain(settings, (1,))))
+            from etadlite.training.stopping import too_little_memory
+
+            known = training.explain(settings, (1,))
+            raise InputError(too_little_memory(settings, reason + known))
         tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
         encoder.chunk_size = at.chunk_size
         if distributed.is_first():
@@ -133,16 +156,3 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
                 f"repeated, and the training goes on, with {at.chunk_size}",
                 stacklevel=2,
             )
-
-
-def _too_little(settings: Settings, reason: str) -> str:
-    """Say which settings to lower where memory does not suffice."""
-    names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
-    if settings.data.features is None:
-        names += ["sampling.snippet_ratio", "data.crop"]
-    values = flat(settings.model_dump(mode="json"))
-    lower = ", ".join(f"{name} ({values[name]})" for name in names)
-    return (
-        f"memory does not suffice for a training step ({reason}); lower one of {lower}; "
-        "`etadlite plan` says what fits"
-    )

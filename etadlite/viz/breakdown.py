@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from etadlite.evaluation.error_analysis import Breakdown
-from etadlite.viz.style import COLOURS, legend_outside, plain, tidy
+from etadlite.viz.style import COLOURS, legend_outside, plain, readable, tidy
 
 PRECISION, RECALL = COLOURS[0], COLOURS[1]
 ROWS = 50  # classes per column
@@ -46,7 +46,8 @@ def _draw_classes(axis: Axes, breakdown: Breakdown, chosen: np.ndarray) -> None:
     rows = np.arange(len(chosen))
     axis.barh(rows, precision[chosen], color=PRECISION, height=0.7, label="average precision")
     axis.plot(recall[chosen], rows, "D", color=RECALL, markersize=4, label="recall")
-    names = [f"{breakdown.labels[c]} ({breakdown.class_count[c]})" for c in chosen]
+    shown = readable(breakdown.labels)
+    names = [f"{shown[breakdown.labels[c]]} ({breakdown.class_count[c]})" for c in chosen]
     axis.set_yticks(rows, names, fontsize=7, parse_math=False)
     axis.set(xlim=(0, 103), ylim=(len(chosen) - 0.4, -0.6), xlabel="%")
     axis.set_axisbelow(True)

@@ -1,7 +1,7 @@
 """Curves of runs: training over epochs."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from etadlite.viz.style import COLOURS, plain, tidy
 
 Records = Sequence[Mapping[str, Any]]
+LOOKS = [*product(("-", "--", ":", "-."), COLOURS)]  # of runs
 
 
 def draw_curves(runs: Mapping[str, Records]) -> Figure:
@@ -22,17 +23,17 @@ def draw_curves(runs: Mapping[str, Records]) -> Figure:
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss_axis, map_axis = figure.subplots(1, 2)
     tops = []
-    for colour, (name, records) in zip(cycle(COLOURS), runs.items(), strict=False):
+    for (style, colour), (name, records) in zip(cycle(LOOKS), runs.items(), strict=False):
         steps = [(r["epoch"], r["loss"]) for r in records if "loss" in r]
         tests = [(r["epoch"], 100 * r["average_mAP"]) for r in records if "average_mAP" in r]
         if steps:
             epochs, losses = np.array(steps).T
             loss_axis.plot(epochs, losses, color=colour, alpha=0.15, linewidth=0.8)
             smooth = _smooth(losses)
-            loss_axis.plot(epochs, smooth, color=colour, label=name)
+            loss_axis.plot(epochs, smooth, style, color=colour, label=name)
             tops.append(max(np.percentile(losses, 99), 1.1 * smooth.max()))
         if tests:
-            map_axis.plot(*np.array(tests).T, "o-", color=colour, label=name)
+            map_axis.plot(*np.array(tests).T, f"o{style}", color=colour, label=name)
     loss_axis.set(xlabel="epoch", ylabel="loss (faint: single steps)", title="Training loss")
     if tops and max(tops) > 0:  # one very large loss does not flatten all others
         loss_axis.set_ylim(0, 1.05 * max(tops))

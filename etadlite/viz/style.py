@@ -2,8 +2,9 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +18,32 @@ from etadlite.base.files import written_whole
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#BBBBBB")
 
 
-def colours_of(labels: Iterable[str]) -> dict[str, str]:
-    """Return a colour for every label, in the labels' order; the colours repeat after eight."""
-    return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+# Hatches for more classes than there are colours: each alone, then two of them.
+LINES = ("//", "..", "\\\\", "||", "--", "oo", "xx", "++")
+HATCHES = ("", *LINES, *map("".join, combinations(LINES, 2)))
+
+
+class Look(NamedTuple):
+    """How a class is drawn: a colour, and white hatches on it."""
+
+    colour: str
+    hatch: str = ""
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, Look]:
+    """Return a look for every label, in the labels' order; looks repeat after 296."""
+    places = ((label, *divmod(i, len(COLOURS))) for i, label in enumerate(labels))
+    return {label: Look(COLOURS[c], HATCHES[h % len(HATCHES)]) for label, h, c in places}
+
+
+def readable(labels: Iterable[str]) -> dict[str, str]:
+    """Return how pictures write each label, see `fonts.readable`."""
+    names = list(labels)
+    if "".join(names).isascii():
+        return dict(zip(names, names, strict=True))
+    from etadlite.viz.fonts import readable as in_letters  # many users never need it
+
+    return in_letters(names)
 
 
 def tidy(
@@ -39,9 +63,17 @@ def legend_outside(figure: Figure, place: str, **options: Any) -> None:
 
 
 def plain(figure: Figure) -> Figure:
-    """Return a figure whose texts are shown as they are written: $ begins no formula in a name."""
-    for text in figure.findobj(Text):
+    """Return a figure whose texts are shown as they are written, in letters of any script.
+
+    $ begins no formula in a name.
+    """
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    for text in texts:
         text.set_parse_math(False)
+    if not all(text.get_text().isascii() for text in texts):
+        from etadlite.viz.fonts import use_fonts  # many users never need it
+
+        use_fonts(texts)
     return figure
 
 

@@ -16,7 +16,16 @@ from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.memory.plan import plan
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext, snippet_count
-from etadlite.viz.style import COLOURS, colours_of, legend_outside, pixels, plain, png, tidy
+from etadlite.viz.style import (
+    COLOURS,
+    legend_outside,
+    looks_of,
+    pixels,
+    plain,
+    png,
+    readable,
+    tidy,
+)
 from etadlite.viz.timeline import Segments, best, caption, draw_rows
 
 if TYPE_CHECKING:
@@ -96,24 +105,25 @@ def player(
     """Scrub a video file with its detections; controls: moment, lowest score, number.
 
     Detections and true actions are {"segment": [start s, end s], "label"}, detections with a
-    "score". `labels` are all classes, so that each keeps its colour. There are `moments` frames to
+    "score". `labels` are all classes, so that each keeps its look. There are `moments` frames to
     choose from, `height` pixels high and spread evenly over the video.
     """
     opened = Video(video)
     duration = opened.info.duration
     times = (np.arange(moments) + 0.5) * duration / moments
     frames = dict(zip(times.round(1).tolist(), opened.strip(moments, height), strict=True))
-    colours = colours_of(labels or sorted({item["label"] for item in (*truth, *detections)}))
+    known = labels or sorted({item["label"] for item in (*truth, *detections)})
+    looks, names = looks_of(known), readable(known)
 
     def draw(time: float, score: float, top: int) -> Figure:
         kept = best([item for item in detections if item["score"] >= score], top)
         rows = {"true": truth, "detected": kept} if truth else {"detected": kept}
-        figure = draw_rows(rows, colours, duration, 2.4)
+        figure = draw_rows(rows, looks, names, duration, 2.4)
         picture, *axes = figure.axes
         picture.imshow(frames[time])
         picture.axis("off")
         now = [
-            f"{name}: {caption(item)}"
+            f"{name}: {caption(item, names[item['label']])}"
             for name, segments in rows.items()
             for item in segments
             if item["segment"][0] <= time <= item["segment"][1]

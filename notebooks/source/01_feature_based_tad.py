@@ -7,7 +7,8 @@
 #
 # **You will** take a detector, **ETAD**'s, apart: list every possible segment, cut each one out
 # with *RoIAlign*, score it, thin the crowd out with *soft-NMS*, and judge the rest by *mAP*. Each
-# idea is written in a few lines of PyTorch first, then shown to equal the package's.
+# idea is first written in a few lines of PyTorch, and then compared with the package: both must
+# give the same numbers.
 #
 # **You need** PyTorch (`nn.Module`, broadcasting) and no knowledge of video. `00_quickstart` shows
 # the whole system from above.
@@ -22,8 +23,8 @@
 # %% parameters-text [markdown]
 # ### Parameters
 #
-# Change a value here, if you like. `smoke` only proves that everything runs; its numbers mean
-# nothing. Paths are relative to `notebooks/`.
+# Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
+# its numbers mean nothing. Paths are relative to `notebooks/`.
 
 # %% parameters tags=["parameters"]
 # Parameters of this notebook; papermill can replace each of them.
@@ -88,14 +89,15 @@ run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its tru
 # %% features-text [markdown] tags=["slide"]
 # **What to see.** A few actions, and idling between them.
 #
-# ## 2 · Features: one vector a cell
+# ## 2 · Features: one vector per cell
 #
 # The video is cut into T equal pieces of time, the **cells**. From the middle of each, a few
 # consecutive frames, a **snippet**, go through a video network, the **encoder**, which gives C
 # numbers: the cell's **feature**. Here the encoder is *frozen*: it learnt from studio clips and
 # never changes again, so we run it once and keep its output in files. From now on the detector sees
-# only a matrix [C, T], and time is measured in cells, from 0 to T. One place converts to and from
-# seconds, the **time grid**: here, one multiplication.
+# only a matrix [C, T], and time is measured in cells, from 0 to T. Only the **time grid** converts
+# between cells and seconds; here this is one multiplication. Cell t covers the time from position t
+# to position t + 1, so a snippet lies at position t + ½. Section 4 needs this.
 
 # %% features
 from etadlite.encoders.build import build_encoder
@@ -139,10 +141,10 @@ run.show(figure, "features", "Features of one video over time, with its actions 
 
 # %% guess-text [markdown]
 # **What to see.** Each column is one cell. Below the marked actions the pattern changes, more
-# clearly for some than for others. This is all the detector gets.
+# clearly for some than for others. This is all that the detector sees.
 #
 # **Predict first.** Write your guesses here; section 9 compares. *mAP* (section 8) runs from 0 to
-# 100 %, where 100 is perfect. Leave `None` where you'd rather wait.
+# 100 %, where 100 is perfect. Leave `None` where you prefer to wait.
 
 # %% guess
 guess = {
@@ -171,10 +173,13 @@ assert proposals.equal(valid_proposals(T, D))
 print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].numel():,} places")
 
 # %% tiou-text [markdown]
-# How well does a proposal fit an action? **Temporal intersection over union (tIoU)**: the time that
-# both share, divided by the time that they cover together. It is 1 for a perfect fit, 0 without
-# overlap. A proposal's **target**, what the detector shall say of it, is its tIoU with the action
-# that fits it best.
+# How well does a proposal fit an action? **Temporal intersection over union (tIoU)** says so: the
+# time that both share, divided by the time that they cover together. It is 1 for a perfect fit and
+# 0 without overlap. A proposal's **target**, the value that the detector should give to it, is its
+# tIoU with the action that fits it best.
+#
+# The next cell computes the tIoU of tensors of segments. It contains the answer to exercise 1 of
+# `00_quickstart`, so solve that exercise first.
 
 
 # %% tiou
@@ -205,14 +210,14 @@ def on_the_map(values):  # [P] -> [D, T]
     return painted
 
 
-def draw_map(figure, axis, values, title):
+def draw_map(figure, axis, values, title, label="tIoU"):
     extent = (0, T, 0.5, D + 0.5)
     image = axis.imshow(
         on_the_map(values), origin="lower", aspect="auto", cmap="cividis", extent=extent
     )
     axis.set(xlabel="start (cells)", ylabel="duration (cells)", title=title)
     axis.label_outer()  # of two maps, only the lower names their common axis
-    figure.colorbar(image, ax=axis, label="tIoU")
+    figure.colorbar(image, ax=axis, label=label)
 
 
 figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -226,15 +231,16 @@ run.show(figure, "map", "Map of all proposals; bright peaks lie where the true a
 # %% map-see [markdown]
 # **What to see.** Every point is a proposal: its column says when it starts, its row how long it
 # lasts. Each true action is the summit of a hill; the hills of short actions are narrow. White are
-# proposals that would end after the video. The detector's task is to paint this from features.
+# proposals that would end after the video. The detector's task is to paint this map from the
+# features.
 
 # %% detector-text [markdown] tags=["slide"]
 # ## 4 · Inside the detector
 #
 # **Temporal enhancement.** A feature knows half a second of video. Whether an action is under way
 # shows only in context, so the detector first mixes the features along time: with convolutions, and
-# with two LSTMs, one from each end. Which input cells can reach the cell in the middle? Its
-# gradient tells.
+# with two LSTMs, one from each end. Which input cells can reach the cell in the middle? The
+# gradient of the middle cell shows this.
 
 # %% enhance
 from etadlite.model.system import System
@@ -249,14 +255,22 @@ for name, part in (("a convolution", detector.enhance.project[0]), ("all", detec
 print("enhanced [B, width, T]:", list(detector.enhance(x).shape))
 
 # %% roi-text [markdown] tags=["slide"]
-# **RoIAlign.** Proposals have many lengths; a linear layer wants one. RoIAlign (*RoI*: region of
-# interest) cuts each proposal into R equal **bins** and reads the feature at evenly spaced places in
-# each. A place between two cells takes a bit of both: cell t weighs max(0, 1 - |place - t|), a
-# little *hat* over the place. The mean over the places of a bin is then a weighted sum of cells: a
-# row of a matrix. All proposals' matrices are weights [P, R, T].
+# **RoIAlign.** Proposals have many lengths, but a linear layer wants one. RoIAlign (*RoI*: region
+# of interest) cuts each proposal into R equal **bins** and reads the feature at evenly spaced
+# places in each bin. A place between two cells takes a bit of both: cell t weighs max(0, 1 - |place
+# - t|), a little *hat* over the place. The mean over the places of a bin is then a weighted sum of
+# cells: a row of a matrix. The matrices of all proposals are weights [P, R, T].
 #
-# To see what lies just before and after it, a proposal is lengthened by half on both sides first.
-# We compare with the package, and with torchvision's compiled RoIAlign for boxes in images.
+# **Two conventions meet here.** By section 2 the snippet of cell t lies at position t + ½, but this
+# hat has its top at position t. So RoIAlign reads everything half a cell late. The released ETAD
+# code does this, and so do its published weights (`aligned=False`). It costs little, because the
+# shift is the same for all proposals, so the layers behind it can learn it. The toolbox OpenTAD
+# subtracts the half cell first (`aligned=True`). The package has both, as
+# `detector.layout=released` and `opentad`. What matters is that training and test use the same one.
+#
+# Before it is cut out, a proposal is lengthened by half of its length on both sides, so that the
+# detector sees what lies just before and after it. We compare our weights with the package's, and
+# with torchvision's compiled RoIAlign for boxes in images.
 
 
 # %% roi
@@ -321,18 +335,19 @@ run.show(figure, "roi", "RoIAlign's weights of a short and of a long action, and
 # %% roi-see [markdown]
 # **What to see.** Each row of the matrix lights up the few cells that its bin is made of; between
 # the dashed lines is the action itself. On the right both are R bins wide, whatever their length:
-# now one layer can read either.
+# so one layer can read both.
 
 # %% linear-text [markdown] tags=["slide"]
-# **A delight: the layer goes first.** Next in the detector comes a linear layer on the flattened
-# RoI. Bin r of proposal p is the sum of w[p, r, t] · x[t] over the cells; the layer multiplies it
-# by that bin's weights W[r] and sums over the bins. Both are sums, so their order is free:
+# **A speed-up: apply the linear layer before RoIAlign.** Next in the detector comes a linear layer
+# on the flattened RoI. Bin r of proposal p is the sum of w[p, r, t] · x[t] over the cells; the
+# layer multiplies it by that bin's weights W[r] and sums over the bins. Both are sums, so they may
+# be taken in any order:
 #
 # Σᵣ W[r] (Σₜ w[p, r, t] x[t]) = Σᵣ Σₜ w[p, r, t] (W[r] x[t])
 #
-# On the right the layer is applied to *cells*: only T of them, against P · R bins. So we make a
-# small **table** of W[r] x[t] once, and each proposal adds up a few of its rows. The RoIs are never
-# formed.
+# On the right the layer is applied to T cells instead of P · R bins. So we make a small **table**
+# of W[r] x[t] once, and each proposal adds up a few of its rows. The RoIs themselves are never
+# computed.
 
 # %% linear tags=["slide-more"]
 H = settings.detector.hidden
@@ -348,10 +363,11 @@ print(f"largest difference {(package - usual).abs().max().item():.0e}, from roun
 print(f"numbers in the RoIs: {rois.numel():,}; in the table: {table.numel():,}")
 
 # %% time-text [markdown]
-# **Predict, then measure.** Count the multiplications. As usual: RoIAlign takes 4 neighbours (as in
-# an image) for each of S places a bin (over all proposals), then the layer P · R · C · H. Layer
-# first: T · R · C · H for the table; then each place sums 2 of its rows. We time both on the CPU,
-# for this detector and for one of the paper's size.
+# **Predict, then measure.** Count the multiplications. In the usual order, RoIAlign reads 4
+# neighbours (as in an image) for each of S places per bin, summed over all proposals, and the layer
+# then takes P · R · C · H multiplications. With the layer first, the table takes T · R · C · H, and
+# each place then adds up 2 rows of the table. We time both on the CPU, for this detector and for a
+# detector of the paper's size.
 
 
 # %% time
@@ -392,13 +408,15 @@ for name, shape, times in (
     print(f"  predicted {races[name][0]:.1f} times faster, measured {races[name][1]:.1f} times")
 
 # %% stages-text [markdown] tags=["slide"]
-# **What to see.** Faster, but not by what the count says. Multiplying matrices runs near a
-# processor's peak; fetching table rows waits for memory.
+# **What to see.** It is faster, but less so than the count says. Multiplying matrices runs near a
+# processor's peak, while fetching rows of a table waits for memory.
 #
-# **Refinement stages.** From this layer on, small heads predict a proposal's tIoU (twice: as a
-# yes/no question and as a number) and four **offsets**: how far to move its start, end and centre,
-# in units of its length, and the logarithm of the factor by which to change its width. Three stages
-# do so in turn, each on the last one's refined proposals. If the offsets are exactly the targets,
+# **Refinement stages.** From this layer on, small heads predict three things about a proposal. The
+# first is its tIoU, and they predict it twice: output 0 is the probability that the tIoU is *above
+# 0.9*, and output 1 is the tIoU as a number. The second is whether its two ends are real
+# boundaries. The third are four **offsets**: how far to move its start, end and centre, in units of
+# its length, and the logarithm of the factor by which to change its width. Three stages do this in
+# turn, each on the refined proposals of the stage before. Where offsets are exactly the targets,
 # *any* proposal lands on its action:
 
 # %% stages
@@ -415,11 +433,23 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # %% train-text [markdown]
 # ## 5 · Training
 #
-# Beside the stages, two small heads read every cell: **startness** and **endness** (does an action
-# start, or end, here?) and the cell's class: one of the K, or *background*. The loss adds up all of
-# these: cross entropy for the yes/no questions and the class, squared error for the tIoU, a smooth
-# absolute error for the offsets of good proposals. Most proposals fit nothing, so each step draws
-# about as many bad ones as there are good ones.
+# Beside the stages, two small heads read every cell. One says **startness** and **endness**: does
+# an action start, or end, here? The other says the cell's class: one of the K, or *background*. The
+# loss is the sum of these parts:
+#
+# | part | of what | loss |
+# |---|---|---|
+# | boundaries | startness and endness of each cell | cross entropy; cells near a boundary and the others weigh the same |
+# | tIoU above 0.9? | output 0 of each proposal, in each stage | cross entropy, on all positives and as many negatives |
+# | tIoU | output 1 of each proposal, in each stage | squared error, on as many high (above 0.7), middle and low (to 0.3) ones |
+# | offsets | the four offsets, in each stage | smooth absolute error, on good proposals only |
+# | ends | is there a start at its start, an end at its end, in each stage | cross entropy, on as many negatives as positives |
+# | class | each cell | cross entropy |
+#
+# A *good* proposal has a tIoU above 0.7 in the first stage, 0.8 in the second and 0.9 in the third:
+# a later stage sees proposals that were already refined, and should do the fine work. Most
+# proposals fit nothing, so each step draws about as many bad ones as there are good ones; otherwise
+# "no" would always be a good answer.
 
 # %% train
 from etadlite.runs.run import finished, run_training
@@ -438,10 +468,11 @@ print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.bat
 # %% said-text [markdown] tags=["slide"]
 # ## 6 · What it says
 #
-# We run the trained detector over all test videos and look at ours. Not every proposal goes on. It
-# must start where an action may start: in a cell whose startness is a **peak**, above both
-# neighbours, or above half the maximum; likewise for its end. This is the **boundary mask**. (The
-# first cell may always start, the last always end.)
+# We run the trained detector over all test videos and look at ours. `output.refined()` averages
+# over the three stages: the refined segments and both tIoUs. Not every proposal goes on. It must
+# start where an action may start: in a cell whose startness is a **peak**, above both neighbours,
+# or above half the maximum; likewise for its end. This is the **boundary mask**. (The first cell
+# may always start, the last always end.)
 
 # %% said
 from etadlite.inference.postprocess import boundary_mask, keep_by_boundary
@@ -486,31 +517,38 @@ axis.set_xlabel("time (cells)")
 run.show(figure, "boundaries", "Startness and endness of every cell beside their targets")
 
 # %% said-map tags=["slide"]
-score = iou.prod(dim=1)  # [P]: both answers must be high
+score = iou.prod(dim=1)  # [P]: "is it above 0.9?" times the tIoU; both must be high
 figure = Figure(figsize=(12, 6), layout="constrained")
-for axis, values, title in zip(
+for axis, values, title, label in zip(
     figure.subplots(2, 1, sharex=True),
     (score, wanted.iou[0]),
-    ("What the detector says: the product of its two tIoUs", "What it should say"),
+    ("The score: P(tIoU > 0.9) times the predicted tIoU", "The tIoU that it should find"),
+    ("score", "tIoU"),
     strict=True,
 ):
-    draw_map(figure, axis, values, title)
+    draw_map(figure, axis, values, title, label)
     axis.plot(actions[:, 0], actions[:, 1] - actions[:, 0], "o", color=COLOURS[3])
 run.show(figure, "predicted_map", "The detector's map of proposals above the target map")
 
 # %% said-see [markdown]
-# **What to see.** The grey target is a block of three cells around each true start or end; blue and
-# yellow dots are the cells that the mask lets through, generously. In the map, dots are the true
-# actions; where it stays dark around one, the action is missed. Each hill holds *many* proposals that
-# score nearly as well as its summit: they all tell of the same action.
+# **What to see.** The grey target is a block of three cells around each true start or end. The blue
+# and the yellow dots are the cells that the mask lets through; it is generous.
+#
+# The two maps should have their hills in the same places, but not the same heights. The score is a
+# product: the probability that the tIoU is above 0.9, times the predicted tIoU. So it is not a tIoU
+# itself, and its hills are narrower. Only the order of the scores matters for what follows. The
+# dots are the true actions; where the upper map stays dark around one, that action is missed. Each
+# hill holds *many* proposals that score nearly as well as its summit: all of them describe the same
+# action.
 
 # %% nms-text [markdown] tags=["slide"]
 # ## 7 · From a crowd to detections
 #
-# To say an action once, **soft-NMS** (*non-maximum suppression*) picks the best proposal and lowers
-# the score of every other by exp(-tIoU² / σ): duplicates sink, what lies apart stays as it is. Then
-# it picks the next. **σ** (sigma) says how strong: near 0, a little overlap suffices; if large,
-# nothing is lowered.
+# Each action should be reported once. **Soft-NMS** (*non-maximum suppression*) picks the best
+# proposal and multiplies the score of every other one by exp(-tIoU² / σ): the scores of duplicates
+# sink, and those of segments that lie apart stay as they are. Then it picks the next one. **σ**
+# (sigma) says how strong the suppression is: if σ is near 0, a little overlap is enough to lower a
+# score; if σ is large, no score is lowered.
 
 
 # %% nms
@@ -539,9 +577,10 @@ for rank in range(3):
     print(f"pick {rank + 1}: cells {begin:5.1f} to {end:5.1f}, score {lowered[rank]:.2f}")
 
 # %% detections-text [markdown]
-# Each kept segment gets its two best **classes**, by the mean probability that its cells give to
-# them; score times this probability is the detection's score. The package does mask, soft-NMS,
-# classes and the way back to seconds in `detections_of`. It must reproduce the training's own test:
+# Each kept segment gets its two best **classes**: those with the highest mean probability over its
+# cells. The score of a detection is the score of the segment times this probability. The package
+# does mask, soft-NMS, classes and the way back to seconds in `detections_of`. It must reproduce the
+# result of the test at the end of the training:
 
 # %% detections
 from etadlite.inference.detect import detections_of
@@ -571,19 +610,20 @@ figure = draw_timeline(frames, video.duration, rows, title=video.name, labels=CL
 run.show(figure, "detections", "Frames above true actions and detections; scores on the bars")
 
 # %% judge-text [markdown] tags=["slide"]
-# **What to see.** The number on a bar is its score, and paler means lower. *One a moment* leaves
-# out what overlaps something better by half, as a person would.
+# **What to see.** The number on a bar is its score, and paler means lower. The row *one a moment*
+# leaves out every detection that overlaps a better one by half, as a person would.
 #
 # ## 8 · How it is judged
 #
-# Judging must not depend on where we cut the list. So walk down *all* detections of one class, the
-# best first. Each takes a true action that is still free, if their tIoU reaches a threshold: a
-# **hit**. A second detection of the same action is a false alarm. After each, note the
-# **precision**, the share of hits so far, and the **recall**, the share of actions found so far.
+# The judgement must not depend on where we cut the list. So walk down *all* detections of one
+# class, the best first. If a detection and a true action that is still free have a tIoU that
+# reaches a threshold, the detection takes this action: it is a **hit**. A second detection of the
+# same action is a false alarm. After each, note the **precision**, the share of hits so far, and
+# the **recall**, the share of actions found so far.
 #
 # Precision can recover as one walks on, so it is **interpolated**: at each recall, take the best
-# precision from there on. The area below is the **average precision (AP)**. Its mean over the
-# classes is **mAP**; ours is also averaged over tIoU thresholds from 0.3 to 0.7.
+# precision from there on. The area below this curve is the **average precision (AP)**. Its mean
+# over the classes is **mAP**; ours is also averaged over tIoU thresholds from 0.3 to 0.7.
 
 # %% judge
 three = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])  # true actions
@@ -633,15 +673,19 @@ axis.legend(loc="lower left", frameon=False)
 run.show(figure, "precision", "Precision over recall of five detections; AP is the area below")
 
 # %% ladder-text [markdown] tags=["slide"]
-# **What to see.** Two false alarms cost the hits below them: each is worth 0.6 instead of 1.
+# **What to see.** Two false alarms stand above the second and the third hit: at these, the
+# interpolated precision is 0.6 instead of 1.
 #
-# **A number needs a floor and a ceiling.** Four rungs, on the same test videos:
+# **A number needs a floor and a ceiling.** We judge four systems on the same test videos:
 #
-# 1. **constant**: the same for every video. Segments as long as the median training action, every
-#    half length, each with all classes, scored by how common they are. It never looks.
-# 2. **detector**: ours.
-# 3. **detector, class ignored**: the same segments, judged as if there were one class, *action*.
-# 4. **ceiling**: for each true action the best-fitting proposal on the grid, with the right class.
+# 1. **constant** says the same for every video: segments as long as the median training action, one
+#    every half length, each with all classes, scored by how common the classes are. It never looks
+#    at the video.
+# 2. **detector** is the one that we have trained.
+# 3. **detector, class ignored** has the same segments, judged as if there were only one class,
+#    *action*.
+# 4. **ceiling** takes, for each true action, the proposal on the grid that fits best, with the
+#    right class.
 
 # %% ladder
 actions_seen = [a for v in read_annotations(annotations, "training").values() for a in v.actions]
@@ -698,15 +742,17 @@ axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 run.show(figure, "ladder", "mAP over the tIoU threshold: constant, detector, ceiling")
 
 # %% ladder-see [markdown] tags=["slide-more"]
-# **What to see** (in the `laptop` profile). The detector is far above the floor: it does look. The
-# grid's ceiling is high: cells cost next to nothing. The gap between the two blue lines is the price
-# of wrong classes; that from the upper one to the ceiling, of missed and misplaced actions, and it
+# **What to see** (in the `laptop` profile). The detector reaches 45 % and the floor 4 %: the
+# detector does use the video. The ceiling of the grid is 99.5 %: rounding to cells costs next to
+# nothing. The gap between the two blue lines, from 45 % to 68 %, is the price of wrong classes. The
+# gap from the upper blue line to the ceiling is the price of missed and misplaced actions; it
 # widens as the threshold asks for more precise ends. Part of both lies before the detector: what a
-# frozen encoder from the studio does not tell, no detector can bring back.
+# frozen encoder from the studio does not show, no detector can bring back.
 #
-# **One experiment on one dial.** How strong should soft-NMS be? With huge σ all duplicates stay and
-# are false alarms. With tiny σ, whatever touches a better segment is gone, right or not. Where do
-# you expect the best mAP? In JupyterLab the slider moves σ; otherwise, four of its positions.
+# **One experiment on one dial.** How strong should soft-NMS be? With a huge σ all duplicates stay,
+# and they are false alarms. With a tiny σ, every segment that touches a better one is gone, whether
+# it is right or not. Where do you expect the best mAP? In JupyterLab the slider moves σ; without a
+# running kernel you see four of its positions.
 
 # %% dial
 sigmas = [0.01, 0.03, 0.1, 0.35, 1.0, 3.0, 10.0, 100.0]
@@ -735,9 +781,10 @@ alt = "Timelines with the ten best detections at four strengths of soft-NMS"
 run.explore(slider(with_sigma, sigmas, "sigma", alt), "sigma_timelines")
 
 # %% compare-text [markdown]
-# **What to see.** With large σ the ten best detections crowd on the surest actions, and mAP falls:
-# duplicates are false alarms. Small σ costs little: our actions never overlap, so hardly anything
-# right is suppressed, and *soft* suppression never removes.
+# **What to see.** With a large σ the ten best detections crowd on the actions of which the detector
+# is most certain, and mAP falls, because duplicates are false alarms. A small σ costs little here:
+# our actions never overlap, so hardly any right detection is suppressed, and *soft* suppression
+# lowers scores without removing anything.
 #
 # ## 9 · Predicted against measured
 
@@ -765,7 +812,8 @@ from etadlite.course import check
 # %% exercise-1-text [markdown]
 # ## 10 · Exercises
 #
-# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
+# not. Nothing breaks if you leave an exercise out.
 #
 # ### 1 · How many proposals (easy, 5 minutes)
 #
@@ -793,7 +841,8 @@ check("count_proposals", count_proposals)
 #
 # Boundaries without classes are judged by the share of actions that *any* of the best k segments
 # finds. `segments` is [S, 2], best first, `actions` [A, 2]. Return the share of the actions that
-# overlap one of the first k segments with a tIoU of at least `threshold`. `my_tiou` is at hand.
+# overlap one of the first k segments with a tIoU of at least `threshold`. You may use `my_tiou`
+# from section 3.
 #
 # <details><summary>Hint</summary>
 #
@@ -815,9 +864,9 @@ check("recall_at", recall_at)
 # %% exercise-3-text [markdown]
 # ### 3 · Hard NMS (harder, 15 minutes)
 #
-# The elder sister of soft-NMS: pick the best segment, *remove* all that overlap it with a tIoU of
-# at least `threshold`, and go on with what is left. Return the indices of the picked segments, best
-# first, as a list. `segments` is [S, 2], `scores` is [S], in any order.
+# Hard NMS is older than soft-NMS: pick the best segment, *remove* all that overlap it with a tIoU
+# of at least `threshold`, and continue with what is left. Return the indices of the picked
+# segments, best first, as a list. `segments` is [S, 2], `scores` is [S], in any order.
 #
 # <details><summary>Hint</summary>
 #
@@ -851,14 +900,14 @@ if check("hard_nms", hard_nms):
 # ```
 #
 # And on *real* features, those of ActivityNet-1.3 by TSP, a frozen encoder, without a notebook;
-# `--resume last` goes on with a stopped run:
+# `--resume last` continues a stopped run:
 #
 # ```
 # etadlite train anet_tsp
 # ```
 #
-# The released code reports 37.8 % average mAP there. The command says which files it needs, and
-# where.
+# The released code reports 37.8 % average mAP there. The command says which files it needs and
+# where they must lie.
 
 # %% metrics
 run.finish(
@@ -879,14 +928,16 @@ run.finish(
 # ## Summary
 #
 # - In time, *all* proposals can be listed; a detector paints their map.
-# - RoIAlign is a matrix of interpolation weights; a linear layer behind it may as well go first.
+# - RoIAlign is a matrix of interpolation weights; a linear layer behind it can be applied first,
+#   which is faster.
 # - Soft-NMS lowers duplicates; mAP judges the whole ranked list, class by class.
-# - A floor and a ceiling tell what a score is worth.
+# - A floor and a ceiling show what a score is worth.
 #
 # ## Limits
 #
-# One seed, small test set: differences of a few points mean little. Published detectors take classes
-# from a separate video classifier, which fails where one video holds several classes.
+# There is one seed and a small test set, so differences of a few points mean little. Published
+# detectors take classes from a separate video classifier, which fails where one video holds several
+# classes.
 #
 # ## References
 #

@@ -101,9 +101,11 @@ run.show(figure, "snippets", alt)
 
 # %% snippets-see [markdown] tags=["slide-more"]
 # **What to see.** The upper row spans the whole video, the lower one a fraction of a second of an
-# action. Bytes are cheap: all the frames take a few megabytes. What a network makes of them is not.
+# action. As bytes, all the frames take only a few megabytes. What a network computes from them
+# takes far more.
 #
-# **Predict first.** Three guesses; section 7 compares them. Leave `None` where you'd rather wait.
+# **Predict first.** Write down three guesses; the end of section 8 compares them. Leave `None`
+# where you prefer to wait.
 
 # %% guess
 guess = {
@@ -145,11 +147,11 @@ run.show(figure, "filters", alt)
 # network learns many such filters.
 #
 # One 2+1 convolution from `planes_in` to `planes_out` channels (*planes*) has **mid planes** in
-# between: so many that it has the weights of a full 3×3×3 convolution. What it buys is a second
-# nonlinearity between space and time. (**Batch norm** subtracts a mean and divides by a deviation;
+# between: so many that it has the weights of a full 3×3×3 convolution. What it gains is a second
+# nonlinearity, between space and time. (**Batch norm** subtracts a mean and divides by a deviation;
 # section 4 comes back to it.) We write it down, then check two things: with the same weights,
-# torchvision's gives the same numbers; and a space convolution is an *image* convolution of every
-# frame.
+# torchvision's module gives the same numbers; and a space convolution is an *image* convolution of
+# every frame.
 
 
 # %% factor
@@ -189,7 +191,7 @@ print("equal to torchvision's, and its first half to a convolution of images")
 # space. The package's `StagedEncoder` is the paper's R(2+1)D-34, the smaller R(2+1)D-18, or a tiny
 # one for laptops. Later stages have fewer positions and more planes.
 #
-# On PyTorch's `meta` device tensors have shapes and no numbers. That is enough to count
+# On PyTorch's `meta` device, tensors have shapes but no numbers. That is enough to count
 # **parameters**, **operations** (a multiplication and an addition are two), and the **activations**
 # that training keeps for the way back.
 #
@@ -244,9 +246,10 @@ run.show(figure, "stages", alt)
 
 # %% stages-see [markdown] tags=["slide-more"]
 # **What to see.** Late stages hold the *parameters*; early ones, which see many pixels, cost *time
-# and memory*. So it pays twice to leave early stages **frozen**, never changed: what is not trained
-# keeps nothing for the way back, and section 6 saves their time, too. With all stages trained, 128
-# snippets of four videos would keep hundreds of *GiB*. That is the problem.
+# and memory*. So it pays twice to leave early stages **frozen**, which means that their weights
+# never change: a frozen stage keeps nothing for the backward pass, and section 6 saves its time as
+# well. With all stages trained, one snippet keeps 761 MiB, so the 512 snippets of four videos would
+# keep 380 *GiB*. That is the problem.
 
 # %% plain-text [markdown] tags=["slide"]
 # ## 3 · A plain pass keeps everything
@@ -293,15 +296,15 @@ assert abs(ratio_plain - 1) < 0.1
 del x  # and with it, all that was kept
 
 # %% plain-see [markdown]
-# **What to see.** Counting bytes is arithmetic: nothing is left to chance but the few means and
-# deviations of the norms. The frames took 6.8 MiB as bytes, their activations take almost thirty
-# times as much, and *all* must wait until the detector's gradient arrives.
+# **What to see.** Counting bytes is arithmetic: the prediction leaves out only the means and
+# deviations of the norms, which are few. The frames took 6.8 MiB as bytes, and their activations
+# take 29 times as much. *All* of them must wait until the detector's gradient arrives.
 
 # %% chunks-text [markdown] tags=["slide"]
 # ## 4 · First idea: encode in chunks, keep nothing
 #
 # Without gradient nothing needs to wait. So we encode a **chunk** of a few snippets, keep its
-# features (C numbers a snippet) and let go of the rest.
+# features (C numbers per snippet) and free everything else.
 
 
 # %% chunks tags=["slide-more"]
@@ -324,9 +327,10 @@ print(f"largest difference to encoding all at once: {chunk_difference:.1e} of th
 assert chunk_difference < 1e-4
 
 # %% norm-text [markdown] tags=["slide"]
-# Equal but for rounding, *if a snippet's feature does not depend on the snippets beside it*. **Batch
-# norm** breaks this in training mode: it takes mean and deviation over the whole batch, which is
-# now a chunk. Does the feature then change a little, or a lot? We replace every norm and compare.
+# The features are equal up to rounding, *as long as a snippet's feature does not depend on the
+# snippets beside it*. **Batch norm** breaks this in training mode: it takes mean and deviation over
+# the whole batch, and the batch is now a chunk. Does the feature then change a little, or a lot? We
+# replace every norm and compare.
 
 
 # %% norm tags=["slide-more"]
@@ -369,22 +373,24 @@ alt = "Batch norm in training mode changes features by tens of percent; the othe
 run.show(figure, "norms", alt)
 
 # %% norm-see [markdown] tags=["slide-more"]
-# **What to see.** In training mode a feature depends on its neighbours: by half in chunks of one,
-# by 7 % still in chunks of 32. In *eval mode* batch norm uses fixed statistics, and only rounding
-# is left (drawn at 10⁻⁹ where it is zero). `StagedEncoder` keeps it so, whoever calls `train()`.
+# **What to see.** In training mode a feature depends on its neighbours: it changes by 50 % in
+# chunks of one, and still by 7 % in chunks of 32. In *eval mode* batch norm uses fixed statistics,
+# and only rounding is left (drawn at 10⁻⁹ where it is zero). `StagedEncoder` keeps batch norm in
+# eval mode, even after a call of `train()`.
 
 # %% replay-text [markdown] tags=["slide"]
 # ## 5 · Second idea: the replay
 #
 # Encoding without gradient is enough for *using* a detector. To *train* the encoder, the gradient
-# must get through. The chain rule takes the way in two steps. Let *x*ₙ be the feature of snippet n
-# and *g*ₙ = ∂loss/∂*x*ₙ its gradient. Then
+# must get through. By the chain rule, this can be done in two steps. Let *x*ₙ be the feature of
+# snippet n and *g*ₙ = ∂loss/∂*x*ₙ its gradient. Then
 #
 # ∂loss/∂weights = Σₙ (∂*x*ₙ/∂weights)ᵀ *g*ₙ
 #
-# The **detector** decides all *g*ₙ, and needs only features for it. The sum over n may be taken in
-# any order, and in chunks. So a training step has three passes. To compare gradients we need a real
-# loss: the package's detector on every second snippet, with an encoder in double precision.
+# The **detector** alone determines all *g*ₙ, and it needs nothing but the features for this. The
+# sum over n may be taken in any order, and in chunks. So a training step has three passes. To
+# compare gradients we need a real loss: the package's detector on every second snippet, with an
+# encoder in double precision.
 
 # %% loss
 from etadlite.base.draws import Draws
@@ -421,10 +427,11 @@ print("gradient in the encoder:", next(exact.parameters()).grad)
 
 # %% pass-3-text [markdown] tags=["slide"]
 # **Pass 3**, the *replay*, encodes once more, now with gradient, and pushes the stored *g*ₙ into
-# each chunk: `backward(gradient)` on a tensor that is no single number multiplies by `gradient`, as
-# in the sum above. The weights' `.grad` adds up over the chunks. Is it the same gradient? The cell
-# after compares with plain back-propagation through everything at once, and with the package's
-# `SequentialEncoder`, an ordinary module: call it, and `backward()` does the rest.
+# each chunk: on a tensor of many numbers, `backward(gradient)` multiplies by `gradient`, as in the
+# sum above. The weights' `.grad` adds up over the chunks. Is it the same gradient? The cell after
+# the next compares it with plain back-propagation through everything at once, and with the
+# package's `SequentialEncoder`. This is an ordinary module: call it, and `backward()` does the
+# rest.
 
 
 # %% pass-3 tags=["slide-more"]
@@ -462,8 +469,8 @@ for name, difference in differences.items():
 assert max(differences.values()) < 1e-6
 
 # %% trace-text [markdown] tags=["slide"]
-# Equal to the last digits. The *ratio* is the share of the snippets that are replayed; at 1 it is
-# all of them, and the gradient is the full one, whatever the chunk size.
+# The gradients are equal to the last digits. The *ratio* is the share of the snippets that are
+# replayed; at ratio 1 all of them are, and the gradient is the full one, whatever the chunk size.
 # `03_snippet_gradient_sampling` turns that dial.
 #
 # Now watch the memory. `LiveTensors` counts the bytes that are alive after every operation; its
@@ -522,18 +529,23 @@ alt = "Memory over a step: plain, one high plateau; in three passes, low teeth a
 run.show(figure, "trace", alt)
 
 # %% trace-see [markdown] tags=["slide-more"]
-# **What to see.** Left, a mountain: activations pile up, wait while the detector works, and melt in
-# the backward pass. Right, low teeth (chunks without gradient), the detector, higher teeth (chunks
-# with gradient, each gone before the next). A longer video raises the mountain; on the right it
-# only adds teeth.
+# **What to see.** On the left is a mountain: activations pile up, wait while the detector works,
+# and are freed in the backward pass. On the right are low teeth (chunks without gradient), then the
+# detector, then higher teeth (chunks with gradient, each freed before the next). A longer video
+# raises the mountain on the left; on the right it only adds teeth.
+#
+# Don't read the times here as the price of three passes. Python counts tensors after every single
+# operation, which costs more than most of these operations do, and chunks of 4 make many small
+# ones. Section 8 measures the time without a counter.
 
 # %% prefix-text [markdown] tags=["slide"]
 # ## 6 · What never changes need not be computed twice
 #
 # Three passes encode twice. But a real encoder's stem and first stages are often *frozen*: their
 # output, the **prefix**, is the same in pass 1 and pass 3. `StagedEncoder` splits there,
-# `encode_suffix(encode_prefix(frames))`, and `SequentialEncoder` keeps the prefix in between. Take
-# R(2+1)D-18 with random weights and two frozen stages, and count what passes its stem.
+# `encode_suffix(encode_prefix(frames))`, and `SequentialEncoder` keeps the prefix in between. We
+# take R(2+1)D-18 with random weights and two frozen stages, and count the snippets that pass its
+# stem.
 
 # %% prefix
 big = freeze(R2Plus1D(18, own_planes=False), stages=2)
@@ -594,9 +606,10 @@ print(f"the prefix holds {p / (p + s):.0%} of the operations of a forward pass")
 print(f"time with it kept: predicted {prefix_share[0]:.2f}, measured {prefix_share[1]:.2f}")
 
 # %% prefix-see [markdown]
-# **What to see.** Time is gained and paid for in memory: the prefix takes room for every snippet that
-# is replayed. A processor does not run all stages equally fast, so clock and count agree only
-# roughly. Of the paper's encoder, stem, layer1 and layer2 are 73 % (section 2).
+# **What to see.** The time is shorter, and the price is memory: the prefix needs room for every
+# snippet that is replayed. A processor does not run all stages equally fast, so clock and count
+# agree only roughly. In the paper's encoder, stem, layer1 and layer2 take 73 % of the operations
+# (section 2).
 
 # %% sweep-text [markdown] tags=["slide"]
 # ## 7 · Predicted against measured
@@ -639,12 +652,13 @@ axis.legend(frameon=False)
 run.show(figure, "sweep", "Activations over N: plain grows in proportion, three passes stay level")
 
 # %% step-text [markdown] tags=["slide"]
-# **What to see.** One line climbs with N, the other goes flat where the video outgrows a chunk.
+# **What to see.** One line climbs with N; the other becomes flat where the video is longer than a
+# chunk.
 #
-# **A whole step** holds more: weights, gradients, the optimiser's state (AdamW keeps two numbers a
-# weight), the frames, the detector's activations. `plan` predicts all of it by running the step on
-# *fake tensors*, shapes without numbers; `measure` watches a real one. A chunk as long as the video
-# stands for plain training.
+# **A whole step** holds more: weights, gradients, the optimiser's state (AdamW keeps two numbers
+# per weight), the frames, the detector's activations. `plan` predicts all of it by running the step
+# on *fake tensors*, shapes without numbers; `measure` watches a real one. A chunk as long as the
+# video stands for plain training.
 
 # %% step
 from etadlite.memory import measure
@@ -680,12 +694,12 @@ alt = "Stacked bars of the memory of a step, predicted beside measured, all at o
 run.show(draw_memory(bars), "step", alt)
 
 # %% dial-text [markdown] tags=["slide"]
-# **What to see.** Prediction and measurement are alike. The activations stand above section 3's
-# count, because the backward pass itself needs room while it works.
+# **What to see.** Prediction and measurement agree. The activations are more than section 3
+# counted, because the backward pass itself needs room while it works.
 #
 # **The paper's size.** The prediction needs neither data nor a graphics card. So what does
 # R(2+1)D-34 need for 4 videos of 128 snippets of 16 frames of 112×112 pixels, two stages frozen and
-# 30 % of the snippets replayed? We hold it against a laptop's graphics card of 8 GiB.
+# 30 % of the snippets replayed? We compare it with the 8 GiB of a laptop's graphics card.
 
 # %% dial tags=["slide-more"]
 from etadlite.presets import preset
@@ -704,16 +718,17 @@ offered = {"batches": (1, 4, 16), "snippets": lengths_offered, "chunks": (1, 4, 
 run.explore(memory_dial(paper, budget, **offered), "dial")
 
 # %% dial-see [markdown] tags=["slide-more"]
-# **What to see.** The first picture is the paper's setting, each other one moves one dial. The
-# *chunk* decides: all 512 snippets at once burst the card even without gradient. More videos or
-# longer ones add little but kept prefix.
+# **What to see.** In JupyterLab, move the sliders. Without a running kernel you see four pictures:
+# the first is the paper's setting, and each other one moves one dial. The *chunk* decides. All 512
+# snippets at once take 32 GiB, four times the card, and most of it already in pass 1, without
+# gradient. More videos or longer ones add little except kept prefix.
 
 # %% time-text [markdown] tags=["slide"]
 # ## 8 · One experiment on one dial: how large a chunk?
 #
-# Memory asks for small chunks; and time? By operations every chunk size costs the same: once
-# forward (1), once with gradient (1 + 2), so 4, against 3 for plain training. Guess the curve's
-# shape before you run the cell.
+# Small chunks save memory. What do they cost in time? Counted in operations, every chunk size costs
+# the same: once forward (1) and once with gradient (1 + 2), which makes 4, against 3 for plain
+# training. Guess the curve's shape before you run the cell.
 
 # %% time
 probe = tiny_encoder().to(run.device)
@@ -761,15 +776,16 @@ alt = "Left: time over the chunk size, steep only for the smallest. Right: memor
 run.show(figure, "time", alt)
 
 # %% time-see [markdown] tags=["slide-more"]
-# **What to see.** Very small chunks are slow: every operation has a fixed cost, which one snippet of
-# this tiny encoder hardly covers. Very large ones gain nothing and can even lose, as their
-# activations no longer fit the processor's *cache*. So does plain training: the curve may dip below
-# the dashed line. (It also does where the machine was busy during one of the two: run the cell
-# twice.) For R(2+1)D-34 one snippet is work enough: the paper takes chunks of 4.
+# **What to see.** Very small chunks are slow: every operation has a fixed cost, and one snippet of
+# this tiny encoder hardly covers it. Very large chunks gain nothing and can even lose time, because
+# their activations no longer fit into the processor's *cache*. Plain training suffers from this,
+# too, so the curve may dip below the dashed line. (It also does so where the machine was busy
+# during one of the two measurements: run the cell twice.) One snippet through R(2+1)D-34 is work
+# enough, so the paper takes chunks of 4.
 #
-# At last your guesses, and **what this notebook claims**: features from chunks equal those encoded
-# at once; at ratio 1 the gradient equals plain back-propagation's; memory follows the formula
-# within 10 %.
+# Here are your guesses, and **what this notebook claims**: features from chunks equal those that
+# are encoded at once; at ratio 1 the gradient equals that of plain back-propagation; memory follows
+# the formula within 10 %.
 
 # %% compare
 index = chunk_sizes.index(chunk_size)
@@ -799,13 +815,14 @@ from etadlite.course import check
 # %% exercises [markdown]
 # ## 9 · Exercises
 #
-# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
+# not. Nothing breaks if you leave an exercise out.
 #
 # ### 1 · What a 2+1 convolution keeps (easy, 5 minutes)
 #
-# It is space convolution, norm, ReLU, time convolution, norm, ReLU; nothing is strided. `shape` is
-# (F, H, W), `number` the bytes of a number (2 in half precision). Return the bytes kept for one
-# snippet, its input not counted.
+# A 2+1 convolution is a space convolution, norm, ReLU, time convolution, norm, ReLU; nothing is
+# strided. `shape` is (F, H, W), `number` the bytes of a number (2 in half precision). Return the
+# bytes that are kept for one snippet, without its input.
 #
 # <details><summary>Hint</summary>
 #
@@ -884,8 +901,8 @@ if check("encode_batch", encode_batch):
 # %% full-run [markdown]
 # ## 10 · The full run
 #
-# This notebook trains nothing. Executed by itself, and then the prediction for any settings and
-# budget, with a real step beside it:
+# This notebook trains nothing. The first command runs the notebook. The others predict the memory
+# for any settings and budget; the last one also measures a real step:
 #
 # ```
 # etadlite notebook 02_sequential_snippet_encoding -p profile laptop
@@ -893,8 +910,8 @@ if check("encode_batch", encode_batch):
 # etadlite plan e2e_stickfigures --measure
 # ```
 #
-# Expect ratios within 10 % of 1, and times that are your machine's own. Videos in `data_root` are
-# kept. `05_end_to_end_activitynet` trains the paper's size.
+# Expect ratios within 10 % of 1. The times depend on your machine. Videos in `data_root` are kept.
+# `05_end_to_end_activitynet` trains the paper's size.
 
 # %% metrics
 run.finish(
@@ -918,18 +935,19 @@ print("written to out_dir: metrics.json and pictures")
 #
 # - R(2+1)D looks at space, then at time. Early stages cost time and memory, late ones hold the
 #   weights.
-# - Autograd keeps the output of every convolution and ReLU: for all snippets in a plain pass, for
-#   one chunk in three passes.
+# - Autograd keeps the output of every convolution and ReLU: for all snippets in a plain pass, and
+#   for one chunk at a time in three passes.
 # - Features from chunks are the true ones as long as snippets do not see each other: batch norm
 #   stays in eval mode.
 # - Pushing the features' gradient through a second encoding gives the *same* gradient for a third
-#   more operations; fewer where a frozen prefix is kept.
+#   more operations, or for fewer where a frozen prefix is kept.
 #
 # ## Limits
 #
-# Timings are of one machine and a tiny encoder. Memory counts tensors; what an operation borrows, or
-# a graphics card's allocator holds in reserve, comes on top. An encoder with dropout must draw the
-# *same* random numbers in pass 3 as in pass 1: `SequentialEncoder` sees to it, our code does not.
+# The timings come from one machine and a tiny encoder. The memory counts tensors only: what an
+# operation borrows, or what the allocator of a graphics card holds in reserve, comes on top. An
+# encoder with dropout must draw the *same* random numbers in pass 3 as in pass 1:
+# `SequentialEncoder` sees to it, our code does not.
 #
 # ## References
 #

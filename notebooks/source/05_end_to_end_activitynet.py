@@ -69,14 +69,15 @@ run = start(
 #   published numbers count these.
 # - **Blocked list.** A file with names of videos that are broken; they are left out. (The published
 #   file names 31 of the 4,728, too: 4,697 remain, and `data.blocked=[]` keeps all.)
-# - **One label a video.** All actions of a video have the same class (in all but 11 of 14,377).
+# - **One label per video.** All actions of a video have the same class (in all but 11 of 14,377
+#   videos).
 # - **The 1 % rule.** Training drops actions shorter than 1 % of their video.
 # - **Score.** mAP (mean average precision, notebook 01) at ten thresholds of temporal IoU, 0.50 to
 #   0.95 in steps of 0.05, and their average.
 #
 # The third point shapes the system. If a video has one label, one can ask a strong *classifier of
-# whole videos* for it, and the detector need only say **where** something happens. Such a detector
-# is **class-agnostic**.
+# whole videos* for it, and the detector only has to say **where** something happens. Such a
+# detector is **class-agnostic**.
 
 # %% rehearsal-text [markdown]
 # Our generated videos have several classes each. For the rehearsal we play by ActivityNet's rules:
@@ -101,7 +102,7 @@ def one_label_a_video(database):
 # Settings are one checked tree. A **preset** is a function that returns a complete one, and
 # `section.key=value` changes it. `e2e_anet_tsp` is the published training; its encoder, an
 # R(2+1)D-34, comes from **TSP**, a pre-training made for detection. The rehearsal takes the small
-# videos and the tiny encoder of `e2e_stickfigures`, and the protocol from the other.
+# videos and the tiny encoder of `e2e_stickfigures`, and the protocol of `e2e_anet_tsp`.
 
 # %% settings
 from etadlite.presets import preset
@@ -153,15 +154,15 @@ figure = draw_timeline(frames, video.duration, {"true": truth}, title=f"test vid
 run.show(figure, "one_label", f"Frames of {video.name} above its true actions, all of one label")
 
 # %% timeline-see [markdown] tags=["slide-more"]
-# **What to see.** Several actions, one label: a question about the whole video. Where the bars begin
-# and end is the detector's.
+# **What to see.** There are several actions and one label. The label is a question about the whole
+# video, which the classifier answers. Where the bars begin and end is a question for the detector.
 
 # %% short-text [markdown] tags=["slide"]
 # ### The 1 % rule
 #
 # A video is laid out on T = 128 **cells** of time (64 in the rehearsal). An action of less than 1 %
 # of the video is shorter than 1.3 cells: the detector could hardly mark it. Training drops it; the
-# test keeps it, since nobody may choose the questions he is asked.
+# test keeps it, because the test must not leave out what is difficult.
 
 
 # %% short
@@ -190,8 +191,9 @@ print("the package keeps the same actions")
 # ### Where the snippets lie: the rule "ends"
 #
 # A **snippet** is F consecutive frames. N of them are spread over a video of any length: the first
-# starts with the video, the last ends with it, the others start evenly between. (Our own default,
-# "cells", puts each in the middle of its cell.) The published weights and numbers belong to "ends".
+# starts with the video, the last ends with it, and the others start at even distances in between.
+# (Our own default, "cells", puts each in the middle of its cell.) The published weights and numbers
+# belong to "ends".
 
 
 # %% ends
@@ -229,10 +231,10 @@ axis.legend(frameon=False)
 run.show(figure, "ends", "How far snippets lie off the middles of their cells under two rules")
 
 # %% ends-see [markdown]
-# **What to see.** Under "ends" the snippets drift: early at the start, late at the end (the other
-# way round where snippets are longer than cells). It is little. But weights
-# trained under one rule and tested under the other lose precision at high thresholds: rules belong
-# to the protocol.
+# **What to see.** Under "ends" the snippets drift: they lie early at the start and late at the end
+# of the video (or the other way round, where snippets are longer than cells). The drift is small.
+# But weights that were trained under one rule and are tested under the other lose precision at high
+# thresholds, so the rule belongs to the protocol.
 
 # %% cells-text [markdown] tags=["slide"]
 # ### Every video becomes T cells
@@ -266,8 +268,8 @@ assert (resized[0] - by_middle)[2:-2].abs().max() < 0.5
 # multiplication: each segment is reported with each of the two best classes, and its score is that
 # of the segment times that of the class.
 #
-# In the rehearsal we write such a file from the true labels: 9 of 10 videos are told right, the
-# others get a random class.
+# In the rehearsal we write such a file from the true labels: each video gets its right class with a
+# chance of 9 in 10, and a random class otherwise.
 
 # %% classifier
 names = sorted({a.label for part in splits.values() for v in part for a in v.actions})
@@ -310,16 +312,16 @@ assert np.allclose(fused, by_hand)
 # %% rates-text [markdown] tags=["slide"]
 # ## 3 · Two learning rates
 #
-# The detector starts from random weights, the encoder from weights that took others weeks. One
-# optimiser, **AdamW**, trains both, in two groups. Published: 5e-4 for the detector, 5e-7 for the
-# encoder, a *thousandth*. Why so little?
+# The detector starts from random weights, and the encoder from weights that took others weeks to
+# train. One optimiser, **AdamW**, trains both, in two groups. The published rates are 5e-4 for the
+# detector and 5e-7 for the encoder, a *thousandth* of it. Why so little?
 #
 # Adam divides each weight's gradient by its own running size. So a step moves every weight by about
 # the learning rate, *however small the gradient is*, and over a training no weight can go much
 # further than the sum of the rates.
 #
-# **Predict first.** How far may an encoder weight of size 0.02 move in 6 epochs of 2,400 steps, with
-# either rate? (The rate is divided by ten in the last epoch.)
+# **Predict first.** How far may an encoder weight of size 0.02 move in 6 epochs of 2,400 steps,
+# with either rate? (The rate is divided by ten in the last epoch.)
 
 # %% drift
 steps = 5 * 2400 + 2400 / 10
@@ -327,11 +329,11 @@ for what, rate in (("encoder", 5e-7), ("detector", 5e-4)):
     print(f"with the rate of the {what}, {rate:g}: up to {steps * rate:.4f}")
 
 # %% drift-see [markdown] tags=["slide-more"]
-# **What to see.** At 5e-7 a typical weight may change by a third of its size: it is *tuned*. At 5e-4
-# it may go three hundred times its size: nothing of the pre-training needs to remain. And the
-# encoder's gradient is noisy, as it comes through a detector that knows nothing at first. Our tiny
-# encoder takes a larger rate: its rehearsal has hundreds of steps, not thousands, and a wide gap
-# from its studio to cross.
+# **What to see.** At 5e-7 a weight of size 0.02 may change by up to 0.0061, about a third of its
+# size: it is *tuned*. At 5e-4 it may change by up to 6.12, three hundred times its size: nothing of
+# the pre-training needs to remain. In addition, the encoder's gradient is noisy at first, because
+# it comes through a detector that has learned nothing yet. Our tiny encoder takes a larger rate:
+# its rehearsal has hundreds of steps, not thousands, and a wide gap from its studio to cross.
 
 # %% groups
 from etadlite.model.system import System
@@ -369,13 +371,14 @@ planned = plan(paper.changed(["device=cuda", "training.precision=fp32"]))
 print(table(planned))
 
 # %% plan-see [markdown]
-# **What to see.** Weights, gradients and AdamW's two running means take about half, and do not grow
-# with the video. The activations are those of one chunk, not of 512 snippets. The *kept prefix* is
-# the frozen stages' output for the sampled snippets, so that it is not computed twice. The paper
-# measured 1.3 GB a video; `etadlite plan e2e_anet_tsp` prints this table for your changes.
+# **What to see.** Weights, gradients and AdamW's two running means take 55 % of the total, and they
+# do not grow with the video. The activations are those of one chunk, not of 512 snippets. The *kept
+# prefix* is the frozen stages' output for the sampled snippets, so that it is not computed twice.
+# The paper measured 1.3 GB per video; `etadlite plan e2e_anet_tsp` prints this table for your
+# changes.
 #
 # **Hours.** One snippet through R(2+1)D-34 takes 152 GFLOP (10⁹ operations) forwards, 27 % of it
-# behind the frozen stages. All snippets are encoded once; 40 of 128 are done again behind the
+# behind the frozen stages. All snippets are encoded once. 40 of 128 are encoded again behind the
 # prefix, forwards (1) and backwards (about 2):
 
 
@@ -392,8 +395,11 @@ for speed in (10, 20, 40):
     print(f"{training_hours(10_024, 6, 128, 1, speed):4.1f} h")
 
 # %% hours-see [markdown]
-# By this count the paper's 18 hours are about 23 TFLOP/s (10¹² operations a second) all the while.
-# The detector is left out; it costs little.
+# The formula counts what *this* package computes: it keeps the prefix of the sampled snippets. The
+# paper's code encodes these snippets again from the first frame on, so per snippet its step takes
+# not 1 + 3 · 0.27 · 40/128 = 1.25 forward passes but 1 + (1 + 2 · 0.27) · 40/128 = 1.48. By that
+# count the paper's 18 hours mean about 27 TFLOP/s (10¹² operations per second) all the time. At the
+# same speed this package would take 15 hours. The detector is left out, because it costs little.
 #
 # **Differences by name.** Where this package departs from the published code (the authors' own, or
 # **OpenTAD**, a toolbox that holds ETAD, too), a setting takes you back, and a test in
@@ -428,8 +434,9 @@ for section in ("data", "losses", "inference"):
 #
 # A cluster ends jobs by a signal, SIGTERM. The training then ends between two steps and leaves its
 # **state**: weights, the optimiser's running means, and the position in the data. Random numbers
-# need not be saved: each follows from the seed and the position. A resumed run must then repeat the
-# uninterrupted one *exactly*. We try it with six videos: once straight, once stopped after two steps.
+# need not be saved, because each follows from the seed and the position. So a resumed run must
+# repeat the uninterrupted one *exactly*. We try it with six videos: once without a stop, and once
+# stopped after two steps.
 
 # %% few
 few_files = {"training": splits["training"][:6], "validation": splits["validation"][:1]}
@@ -475,16 +482,16 @@ for number, pair in enumerate(zip(*losses, strict=True), 1):
 assert np.allclose(*losses, rtol=1e-2 if run.device == "cuda" else 1e-6)
 
 # %% resume-see [markdown]
-# **What to see.** The same losses to the last digit (on a GPU, nearly).
-# `run_training(..., resume=True)` and `etadlite train ... --resume` do this with a run's folder.
+# **What to see.** The losses are the same to the last digit (on a GPU, nearly). `run_training(...,
+# resume=True)` and `etadlite train ... --resume` do this with a run's folder.
 
 # %% train-text [markdown] tags=["slide"]
 # ## 6 · The training
 #
-# `run_training` trains, tests and draws into one folder. With `resume=True` it goes on where that
-# folder's run stopped, so this cell can simply be executed again. In JupyterLab a bar shows the time
-# that is left, and the curves grow beside it; elsewhere a line an epoch appears. `tensorboard
-# --logdir` on the folder shows the curves from anywhere while it trains.
+# `run_training` trains, tests and draws into one folder. With `resume=True` it continues where the
+# run of that folder stopped, so this cell can simply be executed again. In JupyterLab a bar shows
+# the time that is left, and the curves grow beside it; elsewhere one line per epoch appears.
+# `tensorboard --logdir` on the folder shows the curves from anywhere while it trains.
 
 # %% train
 from etadlite.runs.run import run_training
@@ -505,12 +512,19 @@ curves = draw_curves({settings.name: records})
 run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP on test videos")
 
 # %% result-text [markdown]
-# **What to see.** Left, the loss: single steps faint, their mean bold. Right, mAP on test videos:
-# it, and not the loss, tells when to stop.
+# **What to see.** On the left is the loss: single steps are faint, and their mean is bold. On the
+# right is mAP on the test videos. It is good for watching a run, because the loss alone doesn't
+# show whether the detector gets better on videos that it has not learned from.
 #
-# On ActivityNet, 56.2 / 39.9 / 10.2 at tIoU 0.5 / 0.75 / 0.95 and 38.7 on average are published
-# (released code); OpenTAD reports 55.8 / 40.1 / 10.3 and 38.8 for the same training. So some tenths
-# mean nothing. Trained on stored features, it is 37.8.
+# But don't choose the epoch by it. Who stops where the test mAP is highest has *selected on the
+# test set*: the number is then the best of several, partly by luck, and too good for new videos.
+# The published protocol fixes the number of epochs beforehand and tests the last one, and so does
+# `run_training`. If you want to choose an epoch, put some training videos aside and choose on
+# those.
+#
+# For this training on ActivityNet, the released code reports 56.2 / 39.9 / 10.2 % at tIoU 0.5 /
+# 0.75 / 0.95 and 38.7 % on average, and OpenTAD reports 55.8 / 40.1 / 10.3 % and 38.8 %. So
+# differences of some tenths mean nothing. Trained on stored features, it is 37.8 %.
 
 # %% result
 for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
@@ -521,14 +535,14 @@ pictures = sorted((folder / "pictures").glob("timeline_*.png"))
 run.show_file(pictures[0], "Detections of the trained system below the true actions of a video")
 
 # %% breakdown-text [markdown] tags=["slide"]
-# **What to see.** The number on a bar is its score, and paler means lower. Where a bar has the
-# right ends and the wrong name, it is the classifier that erred.
+# **What to see.** The number on a bar is its score, and a paler bar has a lower score. Where a bar
+# has the right ends and the wrong name, the classifier was wrong.
 #
 # ## 7 · Where is it good?
 #
-# One number hides much. The **breakdown** gives precision and recall by class and by length of the
-# action, from XS to XL; the published borders are 30, 60, 120 and 180 s, our videos' actions last
-# 2 to 8 s.
+# One number hides much. The **breakdown** gives average precision and recall by class and by length
+# of the action, from XS to XL. The published borders are 30, 60, 120 and 180 s; the actions of our
+# videos last 2 to 8 s.
 
 # %% breakdown tags=["slide-more"]
 from etadlite.evaluation.error_analysis import breakdown
@@ -548,16 +562,24 @@ figure = draw_breakdown(parts, edges, title=settings.name)
 run.show(figure, "breakdown", "Precision and recall by class, and by length of the action")
 
 # %% breakdown-see [markdown]
-# **What to see.** Long actions are usually found better: a boundary that is off by a cell costs a
-# short action far more tIoU. Recall (is there *any* detection that fits?) lies above precision (are
-# the best-scored ones right?): much of the loss is in the ranking, not in the segments. A class whose
-# precision is near 0 although its recall is high is one that the classifier gets wrong.
+# **What to see.** By length: the shortest actions, XS, are found worst, because a boundary that is
+# off by one cell costs a short action far more tIoU than a long one.
+#
+# The diamonds are the **recall**: the share of actions that *some* detection in the list fits.
+# Average precision can never exceed it, so a diamond above its bar says nothing by itself. The
+# *distance* says something: as far as recall goes, the segments are there, and what is missing to
+# it is lost in the ranking, where wrong detections stand above right ones.
+#
+# By class, these bars mean little in the rehearsal: each video carries the label that it shows most
+# often, so the actions under "throw" include kicks and jumps of videos in which throws are most
+# frequent. On ActivityNet, where a video has one class, a class with high recall and a precision
+# near 0 is one that the classifier gets wrong.
 
 # %% dial-text [markdown] tags=["slide"]
 # ## 8 · One dial: how good the classifier is
 #
-# The detector never names a class. So what does mAP owe to the classifier? We take the names off the
-# detections, and name them by classifiers that are right for a known share of the videos.
+# The detector never names a class. So how much of mAP is due to the classifier? We remove the names
+# from the detections, and name them by classifiers that are right for a known share of the videos.
 #
 # **Predict first.** If a video is named wrongly, all its detections are wrong. Then mAP at accuracy
 # *a* should be about *a* times mAP at 1. Will it lie above that line, or below?
@@ -614,17 +636,22 @@ assert means[1.0] >= means[0.0]
 run.show(figure, "dial", "Average mAP against the share of videos that the classifier names right")
 
 # %% dial-see [markdown]
-# **What to see.** About a straight line: end-to-end training improves *where*, the classifier limits
-# *what*. It need not start at zero, as a random class is right now and then, and the second class
-# saves some. Two systems that use different classifiers can't be compared by mAP: the file belongs
+# **What to see.** The line is a good first guess: end-to-end training improves *where*, and the
+# classifier limits *what*. The answer to the question is "both". At accuracy 0 the curve lies
+# **above** the line: the second class of a video is sometimes right. In the middle it lies
+# **below**, here at 0.5 and 0.75: a video with a wrong name not only loses its own actions, it also
+# adds false alarms to another class, with scores as high as those of right detections. The band
+# shows how much four draws of wrong videos differ, which is a lot with so few videos.
+#
+# Two systems that use different classifiers can't be compared by mAP: the classifier's file belongs
 # to the protocol, too.
 
 # %% measured-text [markdown]
 # ## 9 · Predicted against measured
 #
 # We predicted how far the encoder's weights can move: no further than about the sum of its rates.
-# (Where features are stored: the detector's.)
-# And the plan predicted memory; here is the rehearsal's own plan beside a measured step.
+# (Where features are stored, there is no encoder, so we take the detector's weights.) The plan
+# predicted the memory; here is the plan of the rehearsal beside a measured step.
 
 # %% moved
 from safetensors.torch import load_file
@@ -677,20 +704,22 @@ run.show(draw_memory(bars), "memory", "Memory of a step by part: predicted besid
 from etadlite.course import check
 
 # %% exercises [markdown]
-# **What to see.** Two bars of about the same height, part by part.
+# **What to see.** The two bars have about the same height, part by part.
 #
 # ## 10 · Exercises
 #
-# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
+# not. Nothing breaks if you leave an exercise out.
 #
 # ### 1 · How long will it take? (easy, 5 minutes)
 #
-# Return the hours of a training from its measured seconds a step. `videos` are seen once an epoch,
-# `batch` of them a step; a last, smaller batch is a step as well.
+# Return the hours of a training from its measured seconds per step. All `videos` are seen once per
+# epoch, `batch` of them per step; a last, smaller batch is a step as well.
 #
 # <details><summary>Hint</summary>
 #
-# Steps an epoch: videos / batch, rounded up. Then epochs, seconds, and 3,600 seconds an hour.
+# The steps per epoch are videos / batch, rounded up. Multiply by epochs and seconds, and divide by
+# 3,600 seconds per hour.
 #
 # </details>
 
@@ -744,11 +773,11 @@ check("fuse", fuse)
 # sbatch data_scripts/train_slurm.sh e2e_anet_tsp
 # ```
 #
-# `-p train "anet_tsp training.epochs=3"` gives the notebook what stands after `etadlite train`. All
-# resume: the notebook when it is run again with the same `out_dir`, the command with
+# `-p train "anet_tsp training.epochs=3"` gives the notebook the words that would follow `etadlite
+# train`. All resume: the notebook when it is run again with the same `out_dir`, the command with
 # `--resume last`. Batch and rates stay the same for any number of GPUs: they share the four videos
 # of a step. Expect 38 to 39 % average mAP (published 38.7; this project has not run it), and by the
-# formula above 10 to 40 hours on one GPU.
+# formula above 10 to 41 hours on one GPU of 40 to 10 TFLOP/s.
 
 # %% metrics
 run.finish(
@@ -767,16 +796,19 @@ print("written to out_dir: metrics.json, pictures and the run's folder")
 # %% summary [markdown] tags=["slide"]
 # ## Summary
 #
-# - A protocol is rules: subsets, blocked videos, the 1 % filter, where snippets lie, thresholds, and
-#   the classifier's file.
-# - One label a video: the detector says where, a classifier says what, scores multiply.
-# - Adam moves each weight by about its rate a step; a pre-trained encoder gets a thousandth.
+# - A protocol is a set of rules: subsets, blocked videos, the 1 % filter, where snippets lie,
+#   thresholds, and the classifier's file.
+# - With one label per video, the detector says where, a classifier says what, and their scores are
+#   multiplied.
+# - Adam moves each weight by about its rate in every step; a pre-trained encoder gets a thousandth
+#   of the detector's rate.
 # - Memory and hours can be known before the run; a run that can't resume is not yet ready.
 #
 # ## Limits
 #
-# The rehearsal proves the *path*, not the number: tiny encoder, generated videos, a classifier made
-# from the labels. Nothing here says what ActivityNet will give; the published results do.
+# The rehearsal proves the *path*, not the number: the encoder is tiny, the videos are generated,
+# and the classifier is made from the labels. Nothing here says what ActivityNet will give; the
+# published results do.
 #
 # ## References
 #

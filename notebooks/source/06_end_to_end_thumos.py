@@ -66,23 +66,25 @@ run = start(
 # |---|---|---|
 # | videos: train, test | 10,024, 4,926 | 200 ("validation"), 213 less two ("test") |
 # | length of a video | 2 minutes | 3.5 minutes on average, up to half an hour |
-# | actions a video | 1.5 | 15, half of them below 3 s |
+# | actions per video | 1.5 | 15, half of them below 3 s |
 # | classes | 200, one a video | 20, in one video of seven two or more |
 # | a sample is | the whole video | a window of it |
 # | temporal IoU (tIoU) | 0.50 to 0.95 | 0.3 to 0.7 in steps of 0.1 |
 #
 # **tIoU** is the time that two segments share, divided by what they cover together; a detection
-# counts as right from a threshold on. The thresholds are lower here, since the actions are short: a
-# segment of 2 s that is off by half a second at each end has a tIoU of 0.5 already.
+# counts as right if its tIoU reaches a threshold. The thresholds are lower here, since the actions
+# are short: take a segment of 2 s whose ends are each off by half a second. If both ends lie too
+# far inside, its tIoU is 1 / 2 = 0.5; if it is shifted, 1.5 / 2.5 = 0.6; if both lie too far
+# outside, 2 / 3 = 0.67.
 #
-# Where annotators could not tell, they wrote the label **`Ambiguous`**. It is no class: such actions
-# are neither trained nor counted.
+# Where annotators could not tell, they wrote the label **`Ambiguous`**. It is no class: such
+# actions are neither trained nor counted.
 
 # %% settings-text [markdown]
 # For the rehearsal we take some generated videos and mark actions below 2.5 s as `Ambiguous`. A
 # **preset** is a complete tree of settings, and `section.key=value` changes it. The encoder and the
-# detector are the small ones; the detector tells the classes itself, as several classes a video are
-# more than a classifier of whole videos can tell apart.
+# detector are the small ones; the detector predicts the classes itself, because a classifier of
+# whole videos can't say which of several classes happens when.
 
 
 # %% ambiguous
@@ -148,10 +150,11 @@ for part, videos in splits.items():
 # %% windows-text [markdown] tags=["slide"]
 # ## 2 · Windows
 #
-# A **snippet** is F consecutive frames. Here snippets lie at a fixed distance, the **stride**: every
-# 4 frames in THUMOS-14, every 8 in the rehearsal. So a second has as many cells in a long video as
-# in a short one. A **window** is N consecutive snippets, and the next window begins half a window
-# later: the **overlap** is 0.5. The window that would run over the video's end is moved back to it.
+# A **snippet** is F consecutive frames. Here snippets lie at a fixed distance, the **stride**:
+# every 4 frames in THUMOS-14, every 8 in the rehearsal. So a second has as many cells in a long
+# video as in a short one. A **window** is N consecutive snippets, and the next window begins half a
+# window later: the **overlap** is 0.5. A window that would run over the end of the video is moved
+# back, so that it ends with the video.
 
 
 # %% windows
@@ -185,7 +188,7 @@ print("equal to the package's")
 # %% inside-text [markdown] tags=["slide"]
 # ### Which actions belong to a window?
 #
-# A window may cut an action in two. If only its beginning is to be seen, a detector that says "ends
+# A window may cut an action in two. If only its beginning can be seen, a detector that says "ends
 # here, at the window's border" would learn something false. The rule: a training window keeps an
 # action if **more than 90 %** of it lies inside, cut to the window; a window without actions is not
 # trained on. In the test all windows are used.
@@ -249,9 +252,10 @@ axis.set_title(f"test video {shown.name}: kept actions green, dropped ones hatch
 run.show(figure, "windows", "Windows over a video; actions that each keeps, and those it drops")
 
 # %% picture-see [markdown]
-# **What to see.** An action that a border cuts is dropped in one window (hatched) and usually whole
-# in its neighbour: that is what the overlap is for. Most actions are seen twice. In the test, too,
-# most are *found* twice: section 5 brings that in order.
+# **What to see.** An action that a border cuts is dropped in one window (hatched) and usually kept
+# by its neighbour: that is what the overlap is for. "Kept" means that more than 90 % of it lie
+# inside: window 2 keeps an action whose beginning it cuts off. Most actions are seen twice. In the
+# test, too, most of them are *found* twice; section 5 merges them.
 
 # %% grid-text [markdown] tags=["slide"]
 # ### From cells to seconds
@@ -275,13 +279,13 @@ for cell in (0, 1, size):
 # ## 3 · One dial: the overlap
 #
 # An action that no window keeps is never learnt. **Predict first**: an action of *L* snippets, a
-# window of *W*, a new window every *S* = *W* (1 − overlap). The action is kept wherever it hangs out
-# by less than a tenth. So it may begin 0.1 *L* before the window, and end 0.1 *L* after it: a range
+# window of *W*, a new window every *S* = *W* (1 − overlap). The action is kept if less than a tenth
+# of it lies outside. So it may begin 0.1 *L* before the window, and end 0.1 *L* after it: a range
 # of *W* − *L* + 0.2 *L* = *W* − 0.8 *L*. Windows come every *S*, so the chance is
 #
 # $$\min\left(1, \frac{W - 0.8\,L}{S}\right),$$
 #
-# and 0 for 0.9 *L* ≥ *W*: of such an action no window holds enough.
+# and 0 for 0.9 *L* ≥ *W*: no window holds enough of such an action.
 
 
 # %% dial-predicted
@@ -329,16 +333,19 @@ for overlap in overlaps:
 run.show(figure, "overlap", "Share of actions that some window keeps, against their length")
 
 # %% dial-see [markdown]
-# **What to see.** With half an overlap every action up to 62 % of a window (10.7 s in THUMOS-14) is
-# whole somewhere; more overlap helps longer ones only, and costs twice the windows at 0.75. Nine of
-# ten actions last 8.5 s or less, and that is also the longest proposal that the preset looks at (64
-# of 128 cells): the published choice fits the data, not the longest actions.
+# **What to see.** With an overlap of one half, every action up to 62 % of a window (10.7 s in
+# THUMOS-14) is *kept* by some window: at least 90 % of it lie inside. To have every action
+# **whole** in some window it must be shorter still: at most half a window, because a new window
+# begins every half window. A higher overlap helps longer actions only, and at 0.75 it costs twice
+# as many windows. Nine of ten actions last 8.5 s or less, and that is also the longest proposal
+# that the preset looks at (64 of 128 cells): the published choice fits most of the data, but not
+# the longest actions.
 
 # %% data-text [markdown] tags=["slide"]
 # ## 4 · Training on windows
 #
-# From here a window is what a video was before: N snippets go in, actions in cells come with them.
-# The three passes of sequential encoding do not change at all.
+# From here a window is what a video was before: N snippets go in, and actions in cells come with
+# them. The three passes of sequential encoding do not change at all.
 
 # %% data
 from etadlite.training.loop import open_split
@@ -351,12 +358,13 @@ for (first, last), label in zip(sample.actions.tolist(), sample.labels.tolist(),
     print(f"{told:>7}: cells {first:5.1f} to {last:5.1f}")
 
 # %% frames-text [markdown]
-# Strides are shorter than snippets in THUMOS-14: neighbours share frames. The package decodes each
-# frame of a window once, and cuts and colours it the same in all snippets that show it.
+# In THUMOS-14 the stride is shorter than a snippet, so neighbouring snippets share frames. The
+# package decodes each frame of a window once, and cuts and colours it the same in all snippets that
+# show it.
 
 # %% train-text [markdown] tags=["slide"]
-# `run_training` trains, tests and draws into one folder. With `resume=True` it goes on where that
-# folder's run stopped, so this cell can simply be executed again (notebook 05 proves that the
+# `run_training` trains, tests and draws into one folder. With `resume=True` it continues where the
+# run of that folder stopped, so this cell can simply be executed again (notebook 05 proves that the
 # numbers are the same). `tensorboard --logdir` on the folder shows the curves while it trains.
 
 # %% train
@@ -367,8 +375,8 @@ folder.mkdir(parents=True, exist_ok=True)
 already = (folder / "config.json").exists()
 with run.watching(settings.name, folder, settings.training.epochs, resume=True):
     report = run_training(settings, folder, resume=True, progress=run.interactive)
-for tiou, value in zip(report.tiou, report.per_tiou, strict=True):
-    print(f"mAP at tIoU {tiou:.1f}: {100 * value:5.1f} %")
+for threshold, value in zip(report.tiou, report.per_tiou, strict=True):
+    print(f"mAP at tIoU {threshold:.1f}: {100 * value:5.1f} %")
 print(f"average {100 * report.average:.1f} %, {report.seconds_per_step:.2f} s a step")
 
 # %% curves tags=["slide-more"]
@@ -384,8 +392,8 @@ run.show(curves, "curves", "Left: training loss over epochs. Right: average mAP 
 # %% merge-text [markdown] tags=["slide"]
 # ## 5 · Merging windows
 #
-# Each window gives detections of its own. First all of them, window by window, for the video of
-# section 2 and the first test videos:
+# Each window gives its own detections. First we collect all of them, window by window, for the
+# video of section 2 and for the first test videos:
 
 # %% found
 from etadlite.data.datasets import collate
@@ -408,9 +416,9 @@ counts = [len(found) for found in by_window[shown.name]]
 print(f"{shown.name}: {len(counts)} windows with {counts} detections")
 
 # %% soft-text [markdown] tags=["slide"]
-# **Soft-NMS** takes the best detection, then lowers the score of every other one by
-# exp(−tIoU² / σ): what overlaps the pick much, as it is probably the same action, sinks far. Then it
-# takes the next best, and so on, until the best left is below a least score.
+# **Soft-NMS** takes the best detection, then multiplies the score of every other one by exp(−tIoU²
+# / σ). A detection that overlaps the pick much is probably the same action, so its score sinks far.
+# Then it takes the next best, and so on, until the best that is left lies below a minimum score.
 #
 # **Voting** then moves each pick: its start and end become the mean, weighted by score, of all
 # detections that overlap it with a tIoU of 0.95 or more. Two windows that saw the same action agree
@@ -492,10 +500,11 @@ run.show(figure, "merged", "Detections of each window, and merged, below the tru
 # %% merged-see [markdown]
 # **What to see** (in the `laptop` profile). Windows that overlap report the same action twice, with
 # slightly other ends; merged, it is there once. An action that a window's border cuts gets a short,
-# wrong segment from that window, and the whole one from its neighbour: the better score wins.
+# wrong segment from that window, and the whole one from its neighbour. The one with the better
+# score wins.
 #
-# Published, and so here: this soft-NMS runs over all detections *whatever their label*. Two classes
-# at the same time would hinder each other; exercise 2 asks for the other way.
+# As in the published code, this soft-NMS runs over all detections, *whatever their label*. Actions
+# of two classes at the same time would hinder each other; exercise 2 asks for the other way.
 
 # %% once-text [markdown]
 # **Predict first.** What is lost if windows are *not* merged? Every duplicate of a found action is a
@@ -534,10 +543,10 @@ for what, value in scores.items():
     print(f"{what}: {value:.1f} % average mAP on {len(by_window)} videos")
 
 # %% judged-see [markdown]
-# **What to see.** Less than one might fear: in the recorded `laptop` run merging gains 0.3 points.
-# Duplicates sink, but soft-NMS lowers a right neighbour of another class as well. These videos have
-# few windows; a long one has many. Merged on all test videos is the number that the training
-# reported.
+# **What to see.** One loses less than one might fear: in the recorded `laptop` run, merging gains
+# 0.3 points. Duplicates sink, but soft-NMS lowers a right neighbour of another class as well. These
+# videos have few windows; a long one has many. The training reports the number for merged
+# detections on all test videos.
 
 # %% classifier-text [markdown] tags=["slide"]
 # ## 6 · The classifier of THUMOS-14
@@ -558,9 +567,9 @@ columns = {table[1, number - 1]: label for number, label in THUMOS_CLASSES.items
 print([(columns[score], float(score)) for score in sorted(columns)[:-3:-1]])
 
 # %% classifier-see [markdown]
-# **What to see.** Both lines are equal; the other 81 columns play no part. Two classes a segment are
-# enough for most videos, but where a third class occurs its actions are lost: a limit of naming
-# whole videos that the detector can't mend.
+# **What to see.** Both lines are equal; the other 81 columns play no part. Two classes per segment
+# are enough for most videos, but where a third class occurs its actions are lost. This is a limit
+# of naming whole videos, and no detector can remove it.
 
 # %% assignment-setup tags=["assignment"]
 import torch
@@ -570,7 +579,8 @@ from etadlite.course import check
 # %% exercises [markdown]
 # ## 7 · Exercises
 #
-# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
+# not. Nothing breaks if you leave an exercise out.
 #
 # ### 1 · Seconds of a cell (easy, 5 minutes)
 #
@@ -579,7 +589,7 @@ from etadlite.course import check
 # <details><summary>Hint</summary>
 #
 # First the frame: the window's first frame, plus the offset of a snippet's middle, plus `stride`
-# frames a cell. There are `fps` frames a second.
+# frames per cell. There are `fps` frames per second.
 #
 # </details>
 
@@ -626,8 +636,8 @@ check("lower", lower)
 #
 # `data_scripts/download.py` fetches what is open and says how to ask for the rest;
 # `data_scripts/make_thumos_annotations.py` builds the annotations from the distributed files;
-# `etadlite check-data e2e_thumos_tsp` counts and checks; `etadlite plan e2e_thumos_tsp` predicts the
-# memory. Then, on a GPU, any one of these:
+# `etadlite check-data e2e_thumos_tsp` counts and checks; `etadlite plan e2e_thumos_tsp` predicts
+# the memory. Then, on a GPU, any one of these:
 #
 # ```
 # etadlite notebook 06_end_to_end_thumos -p profile full -p data_root ../data/thumos-14
@@ -638,11 +648,12 @@ check("lower", lower)
 # sbatch data_scripts/train_slurm.sh e2e_thumos_tsp
 # ```
 #
-# The notebook's `train` takes what stands after `etadlite train`, such as
-# `-p train "thumos_i3d training.epochs=3"`: stored features need no GPU. All resume: the notebook
-# when it is run again with the same `out_dir`, the command with `--resume last`. Nobody has published a number for this training. On stored features (of *I3D*, a
-# frozen encoder) the toolbox *OpenTAD* reaches 55.6 on average, 67.7 at tIoU 0.3 and 38.4 at 0.7:
-# the preset `thumos_i3d`. This project has run neither on the real data.
+# The notebook's `train` takes the words that would follow `etadlite train`, such as `-p train
+# "thumos_i3d training.epochs=3"`: stored features need no GPU. All resume: the notebook when it is
+# run again with the same `out_dir`, the command with `--resume last`. Nobody has published a number
+# for this training. On stored features (of *I3D*, a frozen encoder) the toolbox *OpenTAD* reaches
+# 55.6 on average, 67.7 at tIoU 0.3 and 38.4 at 0.7: the preset `thumos_i3d`. This project has run
+# neither on the real data.
 
 # %% metrics
 run.finish(
@@ -666,9 +677,9 @@ print("written to out_dir: metrics.json, pictures and the run's folder")
 #
 # ## Limits
 #
-# The rehearsal proves the path, not the number: the videos are short, so windows are few, and the
-# training is a few epochs. Windows see nothing beyond their borders; an action longer than a window
-# can't be found whole at all.
+# The rehearsal proves the path, not the number: the videos are short, so there are few windows, and
+# the training has only a few epochs. Windows see nothing beyond their borders; an action longer
+# than a window can't be found whole at all.
 #
 # ## References
 #
@@ -677,6 +688,7 @@ print("written to out_dir: metrics.json, pictures and the run's folder")
 # - H. Idrees et al., *The THUMOS Challenge on Action Recognition for Videos "in the Wild"*, CVIU
 #   2017: data and protocol.
 # - N. Bodla et al., *Soft-NMS*, ICCV 2017.
-# - L. Wang et al., *UntrimmedNets for Weakly Supervised Action Recognition and Detection*, CVPR 2017.
-# - S. Liu et al., *OpenTAD*, [github.com/sming256/OpenTAD](https://github.com/sming256/OpenTAD): the
-#   windows and their merging.
+# - L. Wang et al., *UntrimmedNets for Weakly Supervised Action Recognition and Detection*, CVPR
+#   2017.
+# - S. Liu et al., *OpenTAD*, [github.com/sming256/OpenTAD](https://github.com/sming256/OpenTAD):
+#   the windows and their merging.

@@ -2,14 +2,15 @@
 # # 7 · From a folder of your own videos to a detector
 #
 # **The question.** You have recorded some videos and noted who did what when. How do you get from
-# this folder to a *temporal action detector*: a program that tells for a new video what happens,
-# from when to when?
+# this folder to a *temporal action detector*: a program that says of a new video what happens in
+# it, from when to when?
 #
 # **You will** bring labels into order that a hurried person has typed, choose how finely a video is
 # cut, train for two minutes, find actions in a video that the detector never saw, and look at what
 # it gets wrong. Then do the same with your own folder: every step here is one command, too.
 #
-# **You need** PyTorch and a first look at `00_quickstart`. Terms that matter are explained again.
+# **You need** PyTorch and a first look at `00_quickstart`. The terms that matter are explained
+# again.
 #
 # **What it takes**, from recorded runs:
 #
@@ -20,8 +21,8 @@
 # %% parameters-text [markdown]
 # ### Parameters
 #
-# Change a value here, if you like. `smoke` only proves that everything runs; its numbers mean
-# nothing. Paths are relative to `notebooks/`.
+# Run the notebook as it is, or change a value here first. `smoke` only proves that everything runs;
+# its numbers mean nothing. Paths are relative to `notebooks/`.
 
 # %% parameters tags=["parameters"]
 # Parameters of this notebook; papermill can replace each of them.
@@ -58,26 +59,37 @@ run = start(
 # %% folder-text [markdown] tags=["slide"]
 # ## 1 · A folder of videos
 #
-# We need videos that play the stranger's part. The program of the other notebooks draws them: stick
-# figures before moving backgrounds, real H.264 files. We take some recordings of less than a minute
-# and give them everyday names. One is **put aside**: nothing is learnt from it, and at the end the
-# detector meets it as it would meet tomorrow's recording.
+# We need videos that stand for yours. The program of the other notebooks draws them: stick figures
+# before moving backgrounds, real H.264 files. We take some recordings of less than a minute and
+# give them everyday names. One is **put aside**: nothing is learnt from it, and at the end the
+# detector sees it for the first time, as it would see a recording of tomorrow.
+#
+# **With real people.** If `data_root` has a folder `real_small`, made by
+# `data_scripts/make_real_small.py` from real clips, the notebook takes its videos instead (not in
+# the profile `smoke`), and section 5 starts from an encoder that has seen photographs.
 
 # %% folder
+from pathlib import Path
+
 from etadlite.data.annotations import read_annotations
 from etadlite.stickfigures.dataset import make_dataset
 
-print("making the videos; those that exist are kept")
-source = make_dataset(run.data, run.size, progress=run.interactive)
-count = {"smoke": 9, "laptop": 48, "full": 300}[run.profile]
-drawn = sorted(read_annotations(source).values(), key=lambda one: one.duration)[: count + 1]
+source = Path(data_root) / "real_small" / "annotations.json"
+real = run.profile != "smoke" and source.exists()
+if real:  # its test videos come last: they show nothing of the others
+    drawn = sorted(read_annotations(source).values(), key=lambda one: (one.subset, one.name))
+else:
+    print("making the videos; those that exist are kept")
+    source = make_dataset(run.data, run.size, progress=run.interactive)
+    count = {"smoke": 9, "laptop": 48, "full": 300}[run.profile]
+    drawn = sorted(read_annotations(source).values(), key=lambda one: one.duration)[: count + 1]
 folder, apart = run.out / "my_videos", run.out / "new"
 mine = {f"recording_{number:03d}": one for number, one in enumerate(drawn)}
 new_name, new = mine.popitem()  # the one that is put aside
 for name, one in {**mine, new_name: new}.items():
     target = (apart if name == new_name else folder) / f"{name}.mp4"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(run.data / "videos" / f"{one.name}.mp4", target)
+    shutil.copy(source.parent / "videos" / f"{one.name}.mp4", target)
 labels = sorted({action.label for one in drawn for action in one.actions})
 print(len(mine), "videos in my_videos, 1 in new; actions:", ", ".join(labels))
 
@@ -97,7 +109,7 @@ figure = draw_timeline(frames, one.duration, rows, title=f"{name}.mp4", labels=l
 run.show(figure, "recording", f"Frames of {name}.mp4 above bars for the labelled actions")
 
 # %% folder-see [markdown] tags=["slide-more"]
-# **What to see.** A bar is a labelled action; where there is none, nothing of interest happens.
+# **What to see.** A bar is a labelled action. Where there is no bar, nothing of interest happens.
 
 # %% labels-text [markdown] tags=["slide"]
 # ## 2 · Labels
@@ -117,7 +129,7 @@ def clock(seconds):  # as a video player shows it
 
 
 right_table = [
-    [f"{name}.mp4", clock(action.start), clock(action.end), action.label]
+    [f"{name}.mp4", clock(action.start), clock(action.end), action.label, one.subset]
     for name, one in mine.items()
     for action in one.actions
 ]
@@ -131,7 +143,8 @@ table[9][2] = "09" + table[9][2][2:]
 
 def write_table(path):
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["file", "from", "to", "action"], *table])
+        columns = ["file", "from", "to", "action", "subset"][: 5 if real else 4]
+        csv.writer(file).writerows([columns, *(row[: len(columns)] for row in table)])
     return path
 
 
@@ -153,8 +166,8 @@ for written in ("83.5", "83,5 s", "1:23.5", "0:01:23.5", "1:83", "1.23.5", "soon
 # **Other forms.** Labelling by hand is easier in a program made for it. *ELAN* (files `.eaf`) and
 # *VIA*, the VGG Image Annotator (its project `.json` or its CSV), are free. A **tier** is ELAN's
 # track of labels, for instance one for each hand; where a file has several, `--tier` says which one
-# to take. JSON may be a list or have ActivityNet's structure. All become the same rows. Here are
-# one video's labels as a list and as ELAN saves them:
+# to take. JSON may be a list or have ActivityNet's structure. All of them become the same rows.
+# Here are one video's labels as a list and as ELAN saves them:
 
 # %% formats
 first = next(iter(mine))
@@ -188,7 +201,8 @@ for form in ("list.json", f"{first}.eaf"):
 
 # %% check tags=["slide-more"]
 from etadlite.base.errors import InputError
-from etadlite.prepare.own_data import init_dataset
+from etadlite.prepare.choose_encoder import Wish
+from etadlite.prepare.own_data import ImportOptions, init_dataset
 
 
 def say(line):  # names without the folders of this machine
@@ -197,17 +211,19 @@ def say(line):  # names without the folders of this machine
 
 data = run.out / "data_set"  # where the checked labels and the settings will lie
 options = {"seed": run.seed, "overwrite": True, "progress": run.interactive}
+if real:  # an encoder is chosen by what this machine can do, as the command does
+    options["options"] = ImportOptions(encoder=Wish())
 try:
     init_dataset(folder, [labels_file], data, log=say, **options)
 except InputError as error:
     say(f"\nrefused: {error}")
 
 # %% check-see [markdown]
-# **What to see.** Each message names the file, the line and what does not fit; one gives its guess,
-# but nothing is mended behind your back. `--skip` would leave the three out, and the actions would
-# then be missing. A wrong *class* or a start that is two seconds late goes unnoticed: only a person
-# who looks can find it. Label one video twice, some days apart, and compare: the detector will
-# hardly be more exact than you are.
+# **What to see.** Each message names the file, the line and what does not fit. One gives a guess,
+# but nothing is corrected without you. `--skip` would leave the three lines out, and their actions
+# would then be missing. A wrong *class* or a start that is two seconds late goes unnoticed: only a
+# person who looks can find it. Label one video twice, some days apart, and compare: the detector
+# will hardly be more exact than you are.
 #
 # We look into the three videos and mend the table.
 
@@ -221,7 +237,7 @@ print("\nwritten:", ", ".join(sorted(path.name for path in data.glob("*.json")))
 
 # %% split-text [markdown] tags=["slide"]
 # **Split by video.** Some videos are for **training**, the others for **validation**: testing on
-# what was not learnt from. The split goes between videos, never through one: within a video,
+# what was not learnt from. The split goes between videos, never through a video: within a video,
 # clothes, light and background stay the same, and a detector could score by recognising *them*. If
 # you recorded a person or a place several times, keep these videos on one side: a column `subset`
 # in your table (`training`, `validation`) decides instead of the draw.
@@ -265,7 +281,7 @@ run.show(figure, "balance", "Left: actions of each class by subset. Right: the a
 # two or three actions. Film more of it rather than tune anything.
 
 # %% guess-text [markdown]
-# **Predict first.** Write your guesses here; section 8 compares. Leave `None` where you'd rather
+# **Predict first.** Write your guesses here; section 8 compares. Leave `None` where you prefer to
 # wait. **Temporal IoU (tIoU)** says how well two segments fit: the time that they share, divided by
 # the time that they cover together; 1 is perfect. **mAP**, from 0 to 100 %, judges a detector: it
 # rewards finding every action before any false alarm.
@@ -281,10 +297,11 @@ guess = {
 # ## 4 · How many snippets?
 #
 # The detector cuts each video into N equal pieces of time, **cells**, and looks at one **snippet**,
-# F consecutive frames, in each. What happens within one cell is a blur to it. So the shortest
-# action that matters should fill **two cells**. Cells last longest in the longest video, and the
-# shortest tenth of the actions may be odd: `init_dataset` takes the length that nine of ten exceed.
-# Its answer is the next power of two, from 64 to 256.
+# F consecutive frames, in each. It can't tell apart what happens within one cell. So the shortest
+# action that matters should fill **two cells**. Cells last longest in the longest video, so that
+# one decides. The shortest tenth of the actions may be exceptions, so `init_dataset` takes the
+# length that nine of ten actions exceed. Its answer is the next power of two, from 64 to 256 (from
+# 32 to 128 for larger encoders).
 
 # %% cells
 from etadlite.presets import preset
@@ -293,16 +310,18 @@ every_length = [length for of_class in lengths.values() for length in of_class]
 short = np.percentile(every_length, 10)  # nine of ten are longer
 longest = max(video.info.duration for video in videos.values())
 wanted = 2 * longest / short
-N = min(max(2 ** int(np.ceil(np.log2(wanted))), 64), 256)
+chosen = preset(str(data / "settings.json"))
+fewest, most = (64, 256) if chosen.encoder.name == "tiny" else (32, 128)
+N = min(max(2 ** int(np.ceil(np.log2(wanted))), fewest), most)
 print(f"2 x {longest:.1f} s / {short:.2f} s = {wanted:.0f} cells or more: N = {N}")
 print(f"a cell of the longest video lasts {longest / N:.2f} s")
-chosen = preset(str(data / "settings.json"))
 assert chosen.data.snippets == N
 
 # %% dial-text [markdown] tags=["slide"]
-# **One experiment on one dial.** How well could segments of whole cells fit our actions, for other
-# N? Rounding moves a boundary by a quarter of a cell on average. Two boundaries make half a cell,
-# so for an action of L cells we predict a tIoU of about 1 - 0.5 / L. We round all actions and see.
+# **One experiment on one dial.** How well could segments of whole cells fit our actions, with other
+# values of N? Rounding moves a boundary by a quarter of a cell on average. Two boundaries make half
+# a cell, so for an action of L cells we predict a tIoU of about 1 - 0.5 / L. We round all actions
+# and see.
 
 
 # %% dial
@@ -343,10 +362,10 @@ axis.legend(frameon=False, loc="lower right")
 run.show(figure, "cells", "Mean tIoU of actions rounded to whole cells, over the number of cells")
 
 # %% dial-see [markdown] tags=["slide-more"]
-# **What to see.** Too few cells spoil everything before a network is involved. More than needed
-# gain little, and each doubling doubles the time and the memory. (The detector also moves the ends
-# of what it finds *within* cells, so it may beat the rounding a little.) Where the simple rule fails
-# on the left, actions are shorter than a cell.
+# **What to see.** With too few cells, no network can do well. More cells than needed gain little,
+# and each doubling of N doubles the time and the memory. (The detector also moves the ends of what
+# it finds *within* cells, so it may beat the rounding a little.) Where the simple rule fails on the
+# left, actions are shorter than a cell.
 #
 # If your videos last an hour and your actions two seconds, no N suffices: cut the videos into
 # pieces, or train on **windows** that slide over them (`data.window_stride`, in `06`).
@@ -354,15 +373,17 @@ run.show(figure, "cells", "Mean tIoU of actions rounded to whole cells, over the
 # %% train-text [markdown] tags=["slide"]
 # ## 5 · A short training
 #
-# The **encoder** turns each snippet into a feature vector; we start from the one that comes with
-# the package and knows stick figures in a clean studio only. With few videos there is a choice:
+# The **encoder** turns each snippet into a feature vector. For stick figures we start from the one
+# that comes with the package. It was trained on stick figures in a clean studio only. For real
+# people `init_dataset` starts from a network that has seen photographs, EfficientNet-Lite0, if this
+# machine can train it within an hour. With few videos there is a choice:
 #
 # - **features first**: the encoder stays frozen; its features are computed once and only the
-#   detector learns. Done in seconds, and hard to spoil.
+#   detector learns. This takes seconds, and little can go wrong.
 # - **end to end**: the encoder learns, too, here from a random 30 % of the snippets in each step
 #   (the *ratio*). It adapts to your world, and could learn your few videos by heart.
 #
-# Try the cheap one first, and measure whether the other is better *on the validation videos*.
+# Try the cheap way first, and measure on the validation videos whether the other is better.
 
 # %% settings
 epochs = {"smoke": 1, "laptop": 16, "full": 40}[run.profile]
@@ -404,21 +425,29 @@ averages = [100 * report.average for report in reports.values()]
 
 # %% results-see [markdown] tags=["slide"]
 # **How to read it.** mAP is given for five demands on the fit: a detection counts as right if its
-# tIoU with an action of its class reaches 0.3, ..., 0.7. Validation holds few actions, so a
-# difference of a few points is luck: repeat with another `seed` before you believe it.
+# tIoU with an action of its class reaches 0.3, ..., 0.7. The validation videos hold few actions, so
+# a difference of a few points is luck: repeat the training with another `seed` before you believe
+# it.
 #
-# **Too few videos?** In this order: (1) film and label more, above all other people and places;
-# (2) features first; (3) end to end with a lower `training.encoder_lr`, and *fewer* epochs as soon
-# as the validation result falls while the loss still does; (4) a higher `sampling.snippet_ratio`
-# makes the gradient less noisy, but adds no information. What `init_dataset` chooses (about 600
-# steps) is a start, not a law.
+# **One subset can't do two jobs.** As soon as you *choose* by the validation videos (features first
+# or end to end, the number of epochs, a learning rate, the threshold of section 6), their number
+# becomes too good: you have taken the best of several, and part of that was luck. Here we choose
+# nothing by it, so it is still honest. If you choose, put a third part of the videos aside as a
+# **test** set, decide everything with the validation videos, and then measure once on the test set.
+# That last number is the one to report.
+#
+# **Too few videos?** Try this, in this order. (1) Film and label more, above all other people and
+# places. (2) Use features first. (3) Train end to end with a lower `training.encoder_lr`, and with
+# *fewer* epochs if the validation result falls while the loss still does. (4) A higher
+# `sampling.snippet_ratio` makes the gradient less noisy, but it adds no information. What
+# `init_dataset` chooses (about 600 steps) is a start, not a law.
 
 # %% predict-text [markdown] tags=["slide"]
 # ## 6 · A video that it never saw
 #
 # `predict_videos` is what the command `etadlite predict` does: it detects, and writes
-# `predictions.json`, `predictions.csv`, a timeline picture a video and, if asked, the video with its
-# detections drawn in. It needs the end-to-end checkpoint, which holds an encoder.
+# `predictions.json`, `predictions.csv`, one timeline picture per video and, if you ask for it, the
+# video with its detections drawn in. It needs the end-to-end checkpoint, which holds an encoder.
 
 # %% predict
 from etadlite.inference.predict import predict
@@ -465,14 +494,15 @@ for axis, picture, index in zip(
 run.show(figure, "annotated", "Frames of the annotated video: detections above, a time bar below")
 
 # %% annotated-see [markdown] tags=["slide-more"]
-# **What to see.** Compare the two rows: which actions were found, how well do their ends fit, does
-# the class agree? In the frames, the detections are written above and a bar below shows the time.
+# **What to see.** Compare the two rows: which actions were found, how well do their ends fit, and
+# are the classes right? In the frames, the detections are written above and a bar below shows the
+# time.
 
 # %% player-text [markdown] tags=["slide"]
-# **The threshold** is yours. The detector gives a long list with **scores**; which of them you act
-# on is a matter of what a false alarm costs against a miss. Scores are no probabilities: find the
-# threshold on validation videos, not by taste. In JupyterLab, move the sliders: the moment, the
-# lowest score, and how many to show; otherwise you see four settings.
+# **The threshold** is your decision. The detector gives a long list with **scores**. Which of them
+# you act on depends on what a false alarm costs and what a miss costs. Scores are no probabilities,
+# so find the threshold on validation videos. In JupyterLab, move the sliders: the moment, the
+# lowest score, and how many to show; without a running kernel you see four settings.
 
 # %% player tags=["slide-more"]
 from etadlite.viz.widgets import player
@@ -510,10 +540,11 @@ def judge(found, truth):  # detections of one video, best first
 
 
 # %% equal-text [markdown]
-# This matching is the one inside mAP. To prove it, we compute **average precision**: walk down a
-# class's detections of all videos; at each right one, note the *precision* so far (the share that is
-# right, or what a later place in the list reaches, if that is better); add up, divide by the number of
-# actions. The mean over the classes is mAP.
+# This matching is the one inside mAP. To prove it, we compute **average precision** from it. Walk
+# down the detections of one class in all videos, the best first. At each right one, note the
+# *precision* so far: the share of right ones, or what a later place in the list reaches, if that is
+# better. Add up these precisions and divide by the number of actions. The mean over the classes is
+# mAP.
 
 # %% equal
 report = reports["end to end, 30 %"]
@@ -574,12 +605,22 @@ for axis, (title, names), end, tally in zip(
 run.show(figure, "failures", "Detections by kind of error, and actions by whether they were found")
 
 # %% failures-see [markdown] tags=["slide-more"]
-# **What to see**, and what helps against each:
+# **What to see.** In the recorded run, 40 detections score high enough to be kept: 23 are right,
+# and 17 have the wrong class. Of the 40 actions 23 are found, 5 only under a wrong class, and 12
+# are not noticed. How can 17 alarms belong to 5 actions? The detector reports each segment with its
+# *two* best classes, and at most one of them is right. So many of the 17 alarms are the second name
+# of an action that was found under its first name, and a lost action can have several alarms. The
+# threshold counts them all, so a wrong second name also takes the place of a detection that would
+# have found another action.
 #
-# - *badly placed*: look at your labels' boundaries first; then more cells, more epochs.
-# - *wrong class*: the encoder does not tell these classes apart; train it, film more of the two.
-# - *nothing there*: watch these moments. Often an action was not labelled; else film more "nothing".
-# - *not noticed*: is the class rare, or shorter than two cells?
+# What helps against each kind of error:
+#
+# - *badly placed*: look at the boundaries of your labels first; then take more cells or more
+#   epochs.
+# - *wrong class*: the encoder does not tell these classes apart; train it, and film more of both.
+# - *nothing there*: watch these moments. Often an action was not labelled; otherwise film more
+#   videos in which nothing happens.
+# - *not noticed*: is the class rare, or the action shorter than two cells?
 
 # %% compare-text [markdown]
 # ## 8 · Predicted against measured
@@ -601,7 +642,8 @@ from etadlite.course import check
 # %% exercises [markdown]
 # ## 9 · Exercises
 #
-# Replace the `...`; the checker tells what is wrong. Nothing breaks if you leave them.
+# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
+# not. Nothing breaks if you leave an exercise out.
 #
 # ### 1 · Read a time (easy, 5 minutes)
 #
@@ -633,15 +675,15 @@ check("seconds", my_seconds)
 # ### 2 · The threshold that costs least (medium, 10 minutes)
 #
 # `scores` are those of detections, `right` says of each whether it is right, and `actions` is the
-# number of true actions. A false alarm costs `alarm`, a miss costs `miss`. Which score should a
-# detection reach to be kept, so that the total is least? Return one of the scores, or `float("inf")`
-# where keeping nothing is cheapest.
+# number of true actions. A false alarm costs `alarm`, a miss costs `miss`. Which score must a
+# detection reach to be kept, so that the total cost is lowest? Return one of the scores, or
+# `float("inf")` where keeping nothing is cheapest.
 #
 # <details><summary>Hint</summary>
 #
 # Try each score as a threshold: keep what reaches it (`>=`), count the wrong ones among them, and
-# what is missing: `actions` less the right ones. Keeping nothing costs `actions * miss`. `min` takes
-# a `key`.
+# what is missing: `actions` minus the right ones. Keeping nothing costs `actions * miss`. `min`
+# takes a `key`.
 #
 # </details>
 
@@ -665,7 +707,7 @@ if check("best_threshold", best_threshold):
 # %% full-run [markdown] tags=["slide"]
 # ## 10 · Your own folder
 #
-# The same with commands; `my_videos` is your folder:
+# You can do the same with commands; `my_videos` is your folder:
 #
 # ```
 # etadlite init-dataset my_videos --annotations labels.csv
@@ -677,11 +719,12 @@ if check("best_threshold", best_threshold):
 #     --predictions runs/my_videos/001/predictions.json --tiou 0.3:0.7:0.1
 # ```
 #
-# Features first: `etadlite extract my_videos/settings.json --out my_videos/features`, then train with
-# `data.features=my_videos/features`. A stopped training goes on with `--resume last`. This notebook
-# with 300 videos: `etadlite notebook 07_your_own_videos -p profile full`. Real people in real rooms
-# need a large encoder, such as `encoder.name=r2plus1d_34` (section "encoder" of the settings), and a
-# graphics card.
+# Features first: `etadlite extract my_videos/settings.json --out my_videos/features`, then train
+# with `data.features=my_videos/features`. `--resume last` continues a stopped training. To run this
+# notebook with 300 videos: `etadlite notebook 07_your_own_videos -p profile full`. For real people
+# in real rooms, `init-dataset` chooses an encoder that has seen photographs (`pip install
+# "etadlite[lite]"`) and says how long a training takes on this machine; `--encoder r2plus1d_34`
+# names another one.
 
 # %% metrics
 run.finish(
@@ -696,24 +739,26 @@ print("written to out_dir: metrics.json, pictures, data_set, runs, found")
 # %% summary [markdown] tags=["slide"]
 # ## Summary
 #
-# - Labels are checked against the videos before anything is learnt; what a program cannot know, a
-#   person must look at.
-# - Two cells for the shortest action that matters, and half a cell lost at its boundaries: N follows
-#   by arithmetic.
-# - Split by video; features first, then end to end, judged on validation videos.
+# - Labels are checked against the videos before anything is learnt; what a program can't know, a
+#   person must check.
+# - The shortest action that matters should fill two cells, and rounding its boundaries loses half a
+#   cell: N follows by arithmetic.
+# - Split by video. Try features first, then end to end. Choose on validation videos, and report
+#   what other videos, a test set, give.
 # - Sort the errors by kind: each kind has its own remedy.
 #
 # ## Limits and care
 #
 # Stick figures with perfect labels are easier than people with hasty ones, and a dozen validation
-# videos measure roughly. A detector of actions watches people: film and keep only those who agreed.
-# It judges worse, without saying so, whoever and whatever was not in its training (other cameras,
-# clothes, bodies, ages): test it on them, and let no decision about a person rest on it alone.
+# videos give only a rough measurement. A detector of actions watches people: film and keep only
+# those who agreed. It judges worse, without saying so, whoever and whatever was not in its training
+# (other cameras, clothes, bodies, ages): test it on them, and let no decision about a person rest
+# on it alone.
 #
 # ## References
 #
-# - H. Alwassel et al., *Diagnosing Error in Temporal Action Detectors*, ECCV 2018: errors by
-#   kind, in finer detail than here.
+# - H. Alwassel et al., *Diagnosing Error in Temporal Action Detectors*, ECCV 2018: errors by kind,
+#   in finer detail than here.
 # - H. Sloetjes, P. Wittenburg, *Annotation by Category: ELAN and ISO DCR*, LREC 2008: ELAN.
 # - A. Dutta, A. Zisserman, *The VIA Annotation Software for Images, Audio and Video*, ACM
 #   Multimedia 2019: VIA.

@@ -1,4 +1,4 @@
-"""End-to-end training four ways: seconds and memory of a step, side by side.
+"""End-to-end training five ways: seconds and memory of a step, side by side.
 
     python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--json FILE] [--repeats 3]
 
@@ -10,6 +10,7 @@ Each variant runs in a process of its own, on the same random frames and the sam
                   torchvision's RoIAlign, video decoded at full size and then resized
     engine fp32   ours in fp32: the frozen stages run once for each snippet
     engine        ours, in the precision and layout that are measured to be fastest here
+    bank          the same with sampling.others=bank: only the sampled snippets are encoded
 
 A second table decodes one video both ways. On a GPU the models have the paper's size.
 """
@@ -37,14 +38,14 @@ from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.encoders.build import settle_speed
 from etadlite.memory import measure
-from etadlite.memory.measurement import peak_memory_bytes, random_batch
+from etadlite.memory.measurement import peak_memory_bytes, random_bank, random_batch
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
 
-VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine")
+VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
 SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
 
@@ -55,10 +56,12 @@ def settings_of(model: str, variant: str, device: str) -> Settings:
     changes = [f"device={device}", f"training.precision={own.get(variant, 'auto')}"]
     if variant == "published":
         changes.append("encoder.keep_prefix=nothing")
+    if variant == "bank":
+        changes.append("sampling.others=bank")
     if model == "tiny":
         return preset("e2e_stickfigures", changes)
     changes += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
-    changes += [f"encoder.channels_last={'null' if variant == 'engine' else 'false'}"]
+    changes += [f"encoder.channels_last={'null' if variant in ('engine', 'bank') else 'false'}"]
     if device == "cpu":
         cells = SNIPPETS_ON_CPU[model]
         changes += ["training.batch_size=1", f"data.snippets={cells}"]
@@ -73,7 +76,7 @@ class Whole(nn.Module):
         super().__init__()
         self.encoder, self.chunk_size, self.ratio = encoder, chunk_size, 1.0
 
-    def forward(self, frames: Tensor, draws: object = None, actions: object = None) -> Tensor:
+    def forward(self, frames: Tensor, *context: object) -> Tensor:
         """Uint8 [B, N, 3, F, H, W] -> [B, C, N]."""
         device = next(self.encoder.parameters()).device
         snippets = frames.flatten(0, 1).to(device)
@@ -97,11 +100,12 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
         chunk = settings.encoder.chunk_size if variant == "checkpointed" else None
         system.encoder = Whole(sequential.encoder, chunk)
     optimizer = make_optimizer(system, settings.training)
+    bank = random_bank(settings) if variant == "bank" else None
     half = settings.training.precision == "bf16"
     cast = torch.autocast(device, torch.bfloat16, enabled=half)
 
     def step() -> None:
-        train_step(system, batch, optimizer, settings)
+        train_step(system, batch, optimizer, settings, bank)
 
     def no_gradient() -> None:
         with torch.no_grad(), cast:
@@ -179,7 +183,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure every variant of every model and report."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser = argparse.ArgumentParser(description="Time end-to-end training four ways.")
+    parser = argparse.ArgumentParser(description="Time end-to-end training five ways.")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "r2plus1d_18"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--variant", choices=VARIANTS, help="this one alone, as JSON")

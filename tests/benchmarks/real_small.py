@@ -1,18 +1,20 @@
 """Real footage on a laptop: frozen features against end-to-end training, over folds.
 
     python tests/benchmarks/real_small.py CLIPS [--folds 0 1 2 3 4] [--systems NAME ...]
-        [--seeds 0] [--out runs/real_small] [--json FILE] [--set KEY=VALUE ...]
+        [--seeds 0] [--out runs/real_small] [--json FILE] [--picture FILE] [--set KEY=VALUE ...]
 
 CLIPS are UT-Interaction's; data_scripts/make_real_small.py joins them to videos, for each fold with
 other recordings in the test. Frozen systems train on features that are extracted once, four times
 per training video with other crops, flips and colours. Finished runs are kept: the same command
-goes on where it stopped.
+goes on where it stopped. The picture shows the first test video of the first fold without its
+frames, which may not be passed on.
 """
 
 import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from etadlite.base.files import read_json
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/real_small"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path)
     parser.add_argument("--set", nargs="+", default=[], help="changes to all systems")
     options = parser.parse_args()
     found: dict[str, list[list[float]]] = {}  # of each fold: one average mAP per seed
@@ -94,10 +97,29 @@ def main() -> None:
                 steps = settings.training.epochs * steps_per_epoch(settings)
                 minutes.setdefault(system, []).append(report.seconds_per_step * steps / 60)
             shown[system] = read_json(folder / "predictions.json", "predictions of a run")
-        draw_test_videos(settings_of("frozen", data, 0), shown, options.out / f"fold{fold}")
-    rows = [["system", *(f"fold {fold}" for fold in options.folds), "mean", "s/step", "minutes"]]
-    for system, folds in found.items():
-        values = [100 * statistics.mean(scores) for scores in folds]
+        settings = settings_of("frozen", data, 0)
+        draw_test_videos(settings, shown, options.out / f"fold{fold}")
+        if options.picture and fold == options.folds[0]:
+            without_frames = settings.changed({"data.videos": None})
+            (drawn,) = draw_test_videos(without_frames, shown, options.out, count=1)
+            drawn.replace(options.picture)
+    about = machine()
+    print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
+    print(aligned(table_of(found, seconds, minutes, options.folds)))
+    costs = {"seconds_per_step": seconds, "minutes_of_training": minutes}
+    write_report(options.json, {"average_mAP": found} | costs)
+
+
+def table_of(
+    found: dict[str, list[list[float]]],
+    seconds: dict[str, list[float]],
+    minutes: dict[str, list[float]],
+    folds: Sequence[int],
+) -> list[list[str]]:
+    """Return the table's rows: average mAP in % of each fold, mean and deviation, and costs."""
+    rows = [["system", *(f"fold {fold}" for fold in folds), "mean", "s/step", "minutes"]]
+    for system, of_folds in found.items():
+        values = [100 * statistics.mean(scores) for scores in of_folds]
         mean = f"{statistics.mean(values):.1f}"
         if len(values) > 1:
             mean += f" ± {statistics.stdev(values):.1f}"
@@ -106,11 +128,7 @@ def main() -> None:
             medians = (statistics.median(of[system]) for of in (seconds, minutes))
             cost = [f"{median:.2f}" for median in medians]
         rows.append([system, *(f"{value:.1f}" for value in values), mean, *cost])
-    about = machine()
-    print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
-    print(aligned(rows))
-    costs = {"seconds_per_step": seconds, "minutes_of_training": minutes}
-    write_report(options.json, {"average_mAP": found} | costs)
+    return rows
 
 
 def steps_per_epoch(settings: Settings) -> int:

@@ -3,6 +3,8 @@
 Exercise -> (wrong answer, a part of the hint).
 """
 
+from math import ceil, floor, log
+
 import torch
 
 from etadlite.base.segments import tiou
@@ -76,17 +78,11 @@ def repeated(context, count):
 
 
 WRONG = {
-    "count_valid": [
-        (lambda cells, longest: longest * cells, "must end within the video"),
-        (lambda cells, longest: cells * (cells + 1) // 2, "must end within the video"),
-        (
-            lambda cells, longest: longest * (cells + 1) - longest * (longest - 1) // 2,
-            "must end within the video",
-        ),
-        (
-            lambda cells, longest: longest * cells - longest // 2,
-            "3 of one cell, 2 of two and 1 of three",
-        ),
+    "epochs_until": [
+        (lambda ratio, share: ceil(share / ratio), "do misses multiply?"),
+        (lambda ratio, share: log(1 - share) / log(1 - ratio), "after two epochs"),
+        (lambda ratio, share: floor(log(1 - share) / log(1 - ratio)), "after two epochs"),
+        (lambda ratio, share: floor(log(1 - share) / log(1 - ratio)) + 1, "one epoch draws half"),
     ],
     "scale_chances": [
         (lambda durations: [1.0] * len(durations), "return a tensor, not list"),

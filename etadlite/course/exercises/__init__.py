@@ -17,7 +17,7 @@ CHECKERS: dict[str, Checker] = {
         *(basics.count_proposals, basics.recall_at, basics.hard_nms),  # 01
         *(sampling.conv_bytes, sampling.push, sampling.encode_batch),  # 02
         *(sampling.sampling_error, sampling.group_weights, sampling.stratified),  # 03
-        *(sampling.count_valid, sampling.scale_chances, sampling.with_positives),  # 04
+        *(sampling.epochs_until, sampling.scale_chances, sampling.with_positives),  # 04
         *(real_data.hours_left, real_data.fuse),  # 05
         *(real_data.seconds_of, real_data.lower),  # 06
         *(real_data.seconds, real_data.best_threshold),  # 07

@@ -150,16 +150,15 @@ def stratified(attempt: Callable) -> Iterator[str]:
             yield f"{case} each stratum should draw for itself; {grid}."
 
 
-def count_valid(attempt: Callable) -> Iterator[str]:
-    """Check the number of proposals for (cells, longest)."""
+def epochs_until(attempt: Callable) -> Iterator[str]:
+    """Check the epochs after which a share of the proposals was drawn at (ratio, share)."""
     cases = [
-        ((4, 2), 7, "4 of one cell and 3 of two; a proposal must end within the video"),
-        ((4, 1), 4, "every cell by itself is a proposal, and no longer one is allowed"),
-        ((3, 3), 6, "3 of one cell, 2 of two and 1 of three"),
-        ((128, 128), 8256, "128 + 127 + ... + 1"),
-        ((64, 32), 1552, "64 + 63 + ... + 33, so the longest row still has 33 places"),
+        ((0.5, 0.5), 1, "one epoch draws half of them, which is the share already"),
+        ((0.5, 0.6), 2, "half is too little; after two epochs a quarter is left"),
+        ((0.06, 0.5), 12, "11 epochs miss 0.94 to the power 11 = 0.506; do misses multiply?"),
+        ((0.3, 0.99), 13, "0.7 to the power 12 is 0.014, and to the power 13 0.0097"),
     ]
-    yield from wrong_numbers("count_valid", attempt, cases)
+    yield from wrong_numbers("epochs_until", attempt, cases)
 
 
 def scale_chances(attempt: Callable) -> Iterator[str]:

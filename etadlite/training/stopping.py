@@ -1,0 +1,62 @@
+"""A training that ends early: what is said, and whether its state is saved."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+from etadlite.base import distributed
+from etadlite.base.errors import StoppedError, disk_is_full, first_line
+from etadlite.config import Settings, flat
+from etadlite.training.state import STATE
+
+
+def stopped(
+    error: Exception, save: Callable[[], None], folder: Path | None, *, died: bool
+) -> StoppedError | None:
+    """Save the state, and return the error that stands for what stopped a training.
+
+    Where the state may lie between two updates, or lack a record, the last saved one is kept.
+    `died` is True if a process that loads videos has died. The result is None for an error that
+    has nothing to do with any of this.
+    """
+    code, keep, lost = 1, True, False
+    if isinstance(error, StoppedError):
+        reason, code = str(error), error.code
+    elif isinstance(error, distributed.LostProcessError):
+        reason, lost = "another process of this training was lost", True
+    elif isinstance(error, OSError):
+        where = error.filename or folder
+        if disk_is_full(error):
+            reason = f"the disk of {where} is full"
+        elif error.errno in (errno.EIO, errno.ESTALE, errno.EROFS):
+            reason = f"{where} cannot be written any more ({error.strerror})"
+        else:
+            return None
+        keep = False  # perhaps the last record is lost, so its step is done again
+    elif died:
+        # PyTorch raises this wherever the step happens to be, perhaps between two of its updates.
+        reason, keep = f"a process that loads videos died ({first_line(error)})", False
+    else:
+        return None
+    if folder is None:
+        return StoppedError(reason, code, everywhere=lost)
+    if keep and distributed.is_first():
+        try:
+            save()
+        except OSError as failure:
+            reason += f", and its state cannot be saved ({failure.strerror})"
+    where = "its last saved step" if (folder / STATE).exists() else "its beginning"
+    return StoppedError(f"{reason}; {folder} goes on from {where}", code, folder, everywhere=lost)
+
+
+def too_little_memory(settings: Settings, reason: str) -> str:
+    """Say which settings to lower where memory does not suffice."""
+    names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
+    if settings.data.features is None:
+        names += ["sampling.snippet_ratio", "data.crop"]
+    values = flat(settings.model_dump(mode="json"))
+    lower = ", ".join(f"{name} ({values[name]})" for name in names)
+    return (
+        f"memory does not suffice for a training step ({reason}); lower one of {lower}; "
+        "`etadlite plan` says what fits"
+    )
