@@ -19,7 +19,7 @@ from etadlite.base.folders import used_alone
 from etadlite.data import shared_memory
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
-from etadlite.runs import predictions
+from etadlite.runs import page, predictions
 from etadlite.runs import run as runs
 from etadlite.runs.run import run_training
 from etadlite.training import loop, recorder
@@ -58,10 +58,11 @@ def test_a_picture_or_a_board_that_fails_ends_no_run(tiny, tmp_path, monkeypatch
         raise ValueError("no picture")
 
     monkeypatch.setattr(runs, "draw_test_videos", fails)
+    monkeypatch.setattr(page, "write_page", fails)
     monkeypatch.setattr(recorder, "SummaryWriter", fails)
     with pytest.warns(UserWarning, match="could not be made: no picture") as said:
         report = run_training(on_features(tiny), tmp_path, progress=False)
-    assert len({str(warning.message) for warning in said}) == 2
+    assert len({str(warning.message) for warning in said}) == 3
     assert (tmp_path / "report.json").exists()
     assert report.average >= 0
 

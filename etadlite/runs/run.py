@@ -1,9 +1,9 @@
 """A run: a training from settings to a directory with all its results.
 
 A run directory holds `config.json` (the full settings), `metrics.jsonl` (a record per line),
-`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`
-and `pictures/`; if videos could not be read, `failed_videos.json`; and, until it is finished,
-`state.safetensors`, from which it can be resumed.
+`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`,
+`report.html` (the same to read, and more) and `pictures/`; if videos could not be read,
+`failed_videos.json`; and, until it is finished, `state.safetensors`, from which it can be resumed.
 """
 
 import shutil
@@ -192,6 +192,10 @@ def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
         at.skipped,
         sum(map(len, unreadable.values())),
     )
+    with never_fatal("the page report.html"):
+        from etadlite.runs import page  # once a run is finished
+
+        page.write_page(folder, report)
     write_json(folder / "report.json", report_record(report))
     for name in (*BANK_FILES, STATE):
         (folder / name).unlink(missing_ok=True)
