@@ -34,7 +34,8 @@ class DataSettings(Section):
     videos: Path | None = None
     """Folder of videos NAME + suffix, in any format that the decoder can open."""
     features: Path | None = None
-    """Folder of NAME.npy [T, C] (or .npz, .h5); if given, no video is read."""
+    """Folder of NAME.npy [T, C] (or .npz, .h5), or one .npz or .h5 that holds all videos by name;
+    if given, no video is read."""
     feature_views: Count = 1
     """Feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn."""
     train_subset: str = "training"

@@ -204,7 +204,7 @@ class FeatureDataset(AnnotatedVideos):
         view = int(torch.randint(views, ())) if views > 1 else 0
         path, cells = self.file_of(video), self.settings.snippets
         if view:
-            path = features.feature_file(self.folder, path.stem, view, path.suffix)
+            path = features.view_of(path, view)
         if window is None:
             whole = features.read_features(path, self.channels)
             return whole if whole.shape[1] == cells else features.resize_features(whole, cells)

@@ -1,4 +1,8 @@
-"""Feature files: one array [T, C] per video, as NumPy or HDF5."""
+"""Feature files: one array [T, C] per video, as NumPy or HDF5.
+
+A folder has a file for each video, or one archive (.npz, .h5) has an array for each. The path of
+such an array is that of the archive and the array's name.
+"""
 
 from pathlib import Path
 
@@ -26,8 +30,22 @@ def feature_file(folder: Path, name: str, view: int = 0, suffix: str = ".npy") -
 
 
 def feature_files(folder: Path, name: str) -> list[Path]:
-    """Return the feature files of a video that has a name; see `files_named`."""
+    """Return the feature files of a video that has a name; see `files_named`.
+
+    `folder` may also be an archive, whose arrays are looked up in the same way.
+    """
+    if folder.is_file():
+        from etadlite.data.feature_archives import members  # few data sets have them
+
+        return [folder / known for known in members(folder)[1].like(name)]
     return [path for path in files_named(folder, name) if path.suffix.lower() in FEATURE_SUFFIXES]
+
+
+def view_of(path: Path, view: int) -> Path:
+    """Return the path of a further view of a video, from that of its features."""
+    if path.parent.is_file():  # an array of an archive, whose name has no suffix
+        return path.with_name(f"{path.name}.{view}")
+    return path.with_stem(f"{path.stem}.{view}")
 
 
 def find_features(folder: Path, name: str) -> Path | None:
@@ -52,18 +70,21 @@ def open_features(path: Path, channels: int) -> np.ndarray:
         InputError: the file is absent or broken.
         FeatureShapeError: it is not two-dimensional, is empty, or has another width.
     """
-    if not path.exists():
+    archived = path.parent.is_file()
+    if not (archived or path.exists()):
         raise InputError(f"{path}: there is no such feature file; extract the features")
-    with damage_named(f"{path} is no readable NumPy file", "extract it again"):
-        if path.suffix.lower() == ".npy":
+    suffix = (path.parent if archived else path).suffix.lower()
+    kind = "NumPy" if suffix.startswith(".np") else "HDF5"
+    with damage_named(f"{path} is no readable {kind} file", "extract it again"):
+        if suffix == ".npy":
             # Mapped, the file is compared with its header before memory is asked for.
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             from etadlite.data.feature_archives import read_archive  # few data sets have them
 
-            array = read_archive(path)
+            array = read_archive(path.parent, path.name) if archived else read_archive(path)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
+        raise InputError(f"{path} is no {kind} file of one array of numbers; extract it again")
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
         hint = "; it looks transposed" if array.ndim == 2 and len(array) == channels else ""
         raise FeatureShapeError(

@@ -20,6 +20,7 @@ from etadlite.base.folders import claim_folder
 from etadlite.base.weights import fingerprint
 from etadlite.config import DataSettings, Settings
 from etadlite.data.datasets import VideoDataset, centre_crop
+from etadlite.data.feature_archives import is_archive
 from etadlite.data.features import feature_file, write_features
 from etadlite.data.loading import Readable, collate_readable, raise_errors
 from etadlite.data.snippets import clip_frames
@@ -62,6 +63,8 @@ def extract(
             f"{settings.name} needs both data.videos and data.features to extract; "
             "give the missing one as data.videos=FOLDER or data.features=FOLDER"
         )
+    if folder.is_file() or is_archive(folder):
+        raise InputError(f"{folder} is called like a file, but features are written to a folder")
     if fps is not None and stride is None:
         raise InputError("--fps needs --stride, the frames between two features")
     encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
