@@ -1,4 +1,4 @@
-"""The Slurm script, with stand-ins for Slurm: what it starts, and when it goes back to the queue."""
+"""The Slurm script, with stand-ins for Slurm: what it starts, and when it requeues."""
 
 import os
 import signal

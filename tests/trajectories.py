@@ -50,13 +50,14 @@ SMALL = (
 ON_VIDEOS = (
     "data.videos=videos",
     "data.frames=4",
-    "training.encoder_lr=1e-4",
+    "training.detector_lr=5e-5",
+    "training.encoder_lr=1e-5",
     "data.decode_size=[26, 26]",
     "data.crop=24",
     "encoder.name=tiny",
     "encoder.weights=null",
     "encoder.frozen_stages=0",
-    "encoder.chunk_size=8",
+    "encoder.chunk_size=16",
     "encoder.channels_last=false",
     "detector.in_channels=48",
 )
