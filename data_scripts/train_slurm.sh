@@ -1,25 +1,46 @@
 #!/bin/bash
 # A training over several machines with Slurm: sbatch data_scripts/train_slurm.sh PRESET [key=value]...
 #
-# One torchrun a machine starts a process a GPU; they meet at the first machine. Two minutes before
-# the time limit Slurm sends TERM, upon which the state is saved and the job ends. Submit the same
-# line again and the last run goes on; after a machine's failure Slurm does that by itself.
+# One torchrun a machine starts a process a GPU; they meet at the first machine. Three minutes before
+# the time limit Slurm sends TERM to this script: the training saves its state and ends, and the job
+# goes back into the queue, where it continues the last run when it starts again. Slurm does the same
+# after the failure of a machine. A lost process is started again at once, three times at most.
+# An error of the training itself ends the job.
 #SBATCH --job-name=etadlite
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@180
 #SBATCH --requeue
 #SBATCH --open-mode=append
-set -eu
+set -u
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # Threads of each process on the CPU; torchrun's own choice is one.
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / SLURM_GPUS_ON_NODE))
 
-exec srun torchrun \
-    --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" \
+asked_to_stop=no
+stop() {
+    asked_to_stop=yes
+    kill -TERM "$training"  # srun hands it on to every torchrun, and that to every process
+}
+trap stop TERM
+
+srun torchrun \
+    --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv_backend=c10d --rdzv_endpoint="$first:29500" --rdzv_id="$SLURM_JOB_ID" \
-    -m etadlite train "$@" --out runs --resume last
+    -m etadlite train "$@" --out runs --resume last &
+training=$!
+wait "$training"
+code=$?
+while kill -0 "$training" 2>/dev/null; do  # a signal ends the first wait at once
+    wait "$training"
+    code=$?
+done
+
+if [ "$asked_to_stop" = yes ] && [ "$code" -ne 0 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

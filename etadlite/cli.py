@@ -222,6 +222,8 @@ def train(
     from etadlite.training.report import results_table
 
     settings = preset_of(preset, changes or ())
+    if resume is None and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        resume = "last"  # of torchrun --max-restarts: the run that this command has begun
 
     def folder() -> Path:
         known = last_run_folder(out, settings.name) if resume == "last" else resume

@@ -21,6 +21,7 @@ from etadlite.data.loading import TrainingOrder
 from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs import testing
+from etadlite.runs.run import run_training
 from etadlite.training import loop
 from etadlite.training.loop import make_optimizer, open_split
 from etadlite.training.recorder import read_metrics
@@ -231,15 +232,18 @@ def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
 # The command
 
 
-def command_in_two(arguments, folder, *, dies=None):
-    """Run the command in two processes, like torchrun; return the failure and all outputs."""
+def command_in_two(arguments, folder, *, dies=None, restarts=0):
+    """Run the command in two processes, like torchrun; return the failure and all outputs.
+
+    The process `dies`, a pair of its number and a step, is killed before that step, once.
+    """
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=2,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=0,
+        max_restarts=restarts,
         monitor_interval=0.1,
         start_method="forkserver",
     )
@@ -254,6 +258,7 @@ def command_in_two(arguments, folder, *, dies=None):
 
 def one_command(arguments, folder, dies):
     rank = os.environ["RANK"]
+    restarted = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     sys.argv = ["etadlite", *arguments]
     sys.stderr = (folder / f"{rank}.err").open("w")
     sys.stdout = (folder / f"{rank}.out").open("w")
@@ -261,7 +266,7 @@ def one_command(arguments, folder, dies):
     step = loop.step_in_memory
 
     def lethal(training, batch):
-        if rank == "1" and training.progress.steps == dies:
+        if (int(rank), training.progress.steps) == dies and not restarted:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(training, batch)
 
@@ -278,7 +283,7 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     changes = ("training.epochs=6", "training.batch_size=2", "training.checkpoint_minutes=10")
     arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
     folder = tmp_path / "stickfigures" / "001"
-    failure, err, *_ = command_in_two(arguments, tmp_path, dies=3)
+    failure, err, *_ = command_in_two(arguments, tmp_path, dies=(1, 3))
     assert failure is not None
     assert "error: another process of this training was lost; " in err
     words = err.splitlines()[-1].removeprefix("continue with: torchrun --nproc_per_node=2 ")
@@ -292,3 +297,42 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     assert out.splitlines()[-1] == f"run: {folder}"
     assert [r["step"] for r in read_metrics(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert (folder / "report.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_replaces_a_lost_process_and_the_run_goes_on(tiny, tmp_path, rank):
+    """With --max-restarts: all processes start again, and the same command goes on with the run."""
+    changes = ("training.epochs=4", "training.batch_size=1", "training.checkpoint_minutes=0")
+    arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
+    failure, *_ = command_in_two(arguments, tmp_path, dies=(rank, 5), restarts=1)
+    assert failure is None
+    (folder,) = (tmp_path / "stickfigures").iterdir()  # no second run
+    records = [record for record in read_metrics(folder) if "loss" in record]
+    assert [record["step"] for record in records] == list(range(1, 9))
+    assert (folder / "report.json").exists()
+
+    alone = preset("stickfigures", [*tiny.on_features, *changes])
+    run_training(alone, tmp_path / "alone", progress=False)
+    expected = [record for record in read_metrics(tmp_path / "alone") if "loss" in record]
+    for found, wanted in zip(records, expected, strict=True):
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(tiny, tmp_path, monkeypatch):
+    changes = ("training.epochs=4", "training.batch_size=2", "training.checkpoint_minutes=0")
+    arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
+    assert command_in_two(arguments, tmp_path, dies=(1, 2))[0] is not None
+    folder = tmp_path / "stickfigures" / "001"
+    assert [record["step"] for record in read_metrics(folder)] == [1, 2]
+    words = ["etadlite", *map(str, arguments), "--resume", "last"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    run_training(preset("stickfigures", [*tiny.on_features, *changes]), tmp_path / "alone")
+    both = [
+        [r["loss"] for r in read_metrics(f) if "loss" in r] for f in (folder, tmp_path / "alone")
+    ]
+    assert both[0] == pytest.approx(both[1], rel=1e-4)

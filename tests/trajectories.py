@@ -9,10 +9,10 @@ which would take minutes.
 """
 
 import json
-import os
 import sys
 import tempfile
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,14 +20,15 @@ import av
 import numpy as np
 import torch
 
-from etadlite.config import Settings
+from etadlite.base.files import write_json
+from etadlite.config import Settings, flat
 from etadlite.presets import PRESETS, preset
 from etadlite.runs.trajectory import STEPS, Trajectory, write_trajectory
-from etadlite.training import train
+from etadlite.training import loop, train
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 FPS, FRAMES, SIDE = 10, 160, 26
-TRAINING, VALIDATION = 6, 1  # videos; two a step are three steps an epoch
+TRAINING, VALIDATION = 6, 1  # videos
 SMALL = (
     "data.annotations=annotations.json",
     "data.cache=null",
@@ -40,8 +41,8 @@ SMALL = (
     "detector.head=16",
     "detector.max_duration=16",
     "training.detector_lr=2e-4",
-    "training.batch_size=2",
-    f"training.epochs={-(-STEPS * 2 // TRAINING)}",
+    "training.batch_size=1",
+    f"training.epochs={-(-STEPS // TRAINING)}",
     "training.precision=fp32",
     "inference.classifier=null",
     "device=cpu",
@@ -49,26 +50,25 @@ SMALL = (
 ON_VIDEOS = (
     "data.videos=videos",
     "data.frames=4",
-    "training.encoder_lr=1e-4",
+    "training.detector_lr=5e-5",
+    "training.encoder_lr=1e-5",
     "data.decode_size=[26, 26]",
     "data.crop=24",
     "encoder.name=tiny",
     "encoder.weights=null",
     "encoder.frozen_stages=0",
-    "encoder.chunk_size=8",
+    "encoder.chunk_size=16",
     "encoder.channels_last=false",
     "detector.in_channels=48",
 )
+SEEDS: dict[str, int] = {}
 ON_FEATURES = ("data.features=features", "data.feature_views=1", "detector.in_channels=48")
 
 
 def shrunk(name: str) -> Settings:
     """Return the settings of a preset for the generated data in the working directory."""
     on = ON_FEATURES if preset(name).data.features is not None else ON_VIDEOS
-    changes = [*SMALL, *on]
-    if preset(name).data.window_stride is not None:
-        changes += ["data.min_action=0"]
-    return preset(name, changes)
+    return preset(name, [*SMALL, *on, f"seed={SEEDS.get(name, 0)}"])
 
 
 def make_data(root: Path, labels: tuple[str, ...]) -> None:
@@ -105,15 +105,15 @@ def make_data(root: Path, labels: tuple[str, ...]) -> None:
     (root / "annotations.json").write_text(json.dumps({"database": database}))
 
 
-def trajectory(name: str, root: Path, disturb: float = 0.0) -> Trajectory:
-    """Train a shrunk preset for its first steps, on one thread.
+def trajectory(name: str, root: Path, *, disturb: float = 0.0, count: int = 1) -> Trajectory:
+    """Train a shrunk preset for its first steps on `count` threads, with its data below `root`.
 
-    `disturb` is the size of random relative changes of all initial weights, to see how far such
-    small differences grow.
+    `disturb` is the size of random relative changes of all initial weights: it shows how far small
+    differences grow.
     """
     records: list[dict] = []
     threads = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("TRAJECTORY_THREADS", "1")))
+    torch.set_num_threads(count)
     try:
         with chdir(root):
             settings = shrunk(name)
@@ -128,35 +128,34 @@ def trajectory(name: str, root: Path, disturb: float = 0.0) -> Trajectory:
     return Trajectory.of(settings.model_dump(mode="json"), records)
 
 
-class disturbed:
-    """Change the initial weights of the next training by a random relative amount."""
+@contextmanager
+def disturbed(size: float) -> Iterator[None]:
+    """Change the initial weights of trainings by random relative amounts of some size."""
+    make = loop.System
 
-    def __init__(self, size: float) -> None:
-        self.size = size
+    def changed(settings: Settings) -> loop.System:
+        system, draws = make(settings), torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in system.parameters():
+                weight.mul_(1 + size * torch.randn(weight.shape, generator=draws))
+        return system
 
-    def __enter__(self) -> None:
-        from etadlite.training import loop
+    loop.System = changed if size else make
+    try:
+        yield
+    finally:
+        loop.System = make
 
-        self.before = loop.System
 
-        def make(settings):
-            system = self.before(settings)
-            draws = torch.Generator().manual_seed(1)
-            with torch.no_grad():
-                for weight in system.parameters():
-                    weight *= 1 + self.size * torch.randn(weight.shape, generator=draws)
-            return system
-
-        if self.size:
-            loop.System = make
-
-    def __exit__(self, *error: object) -> None:
-        from etadlite.training import loop
-
-        loop.System = self.before
+def preset_values() -> dict[str, dict]:
+    """Return the settings of all presets, as they are: name -> section.key -> value."""
+    values = {name: flat(preset(name).model_dump(mode="json")) for name in PRESETS}
+    return json.loads(json.dumps(values))
 
 
 def main(names: list[str]) -> None:
+    """Record trajectories, and the settings of all presets."""
+    write_json(GOLDEN / "settings.json", preset_values())
     with tempfile.TemporaryDirectory() as scratch:
         for name in names or PRESETS:
             print(write_trajectory(GOLDEN / f"{name}.json", trajectory(name, Path(scratch))))

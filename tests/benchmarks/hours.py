@@ -1,12 +1,18 @@
 """Hours of the full trainings: operations are counted, the published hours are the clock.
 
     python tests/benchmarks/hours.py [--json FILE] [--annotations thumos_14_anno.json]
+    python tests/benchmarks/hours.py --nodes 4 --gpus 4 --gbit 100
 
 Counted, in multiplications and additions: one snippet of 16x112x112 through R(2+1)D-34, and the
 part of it that is trained. With them, what a video of a training costs as published (all snippets
 without gradient, the sampled ones whole with gradient) and here (their frozen part only once).
 From the published 18 hours on ActivityNet-1.3 follows how fast that GPU was, and from this the
 hours of other trainings on it: predicted, of the encoder alone, if decoding keeps up.
+
+With --nodes it counts what a step of ActivityNet-1.3 takes on several machines, with one video a
+GPU: what is read and decoded, what is encoded, and what the GPUs send each other for the sum of
+their gradients (a ring passes every gradient on twice). The speed of a GPU is again the published
+one; the network's is given.
 """
 
 import argparse
@@ -22,6 +28,7 @@ from etadlite.config import Settings
 from etadlite.data.split import read_split
 from etadlite.data.windows import action_frames, actions_inside, windows_of
 from etadlite.encoders import R2Plus1D, freeze
+from etadlite.memory.fake_passes import fake_system
 from etadlite.presets import preset
 
 ACTIVITYNET_VIDEOS = 10_024
@@ -67,11 +74,53 @@ def count_windows(annotations: Path) -> int:
     )
 
 
+def count_parameters(settings: Settings) -> int:
+    """Parameters with a gradient: of the encoder's trained part, and of the detector."""
+    system = fake_system(settings.changed({"encoder.weights": None, "device": "cpu"}))
+    return sum(p.numel() for p in system.parameters() if p.requires_grad)
+
+
+def several_machines(
+    settings: Settings, videos: int, work: float, speed: float, nodes: int, gpus: int, gbit: float
+) -> dict[str, float]:
+    """Count an epoch and a step of one video a GPU; bytes, operations and seconds are a step's.
+
+    `work` is the operations of a video, `speed` operations a second of a GPU, and `gbit` what a GPU
+    can send in 10^9 bits a second.
+    """
+    data, count = settings.data, nodes * gpus
+    pixels = data.snippets * data.frames * 3
+    seconds = work / speed
+    gradients = 4 * count_parameters(settings)  # bytes, in fp32
+    sent = 2 * (count - 1) / count * gradients
+    steps = -(-videos // count)
+    reducing = 8 * sent / (gbit * 1e9)
+    return {
+        "gpus": count,
+        "steps_an_epoch": steps,
+        "videos_a_second_and_node": gpus / (seconds + reducing),
+        "frames_a_second_and_node": gpus * data.snippets * data.frames / (seconds + reducing),
+        "decoded_bytes_a_video": pixels * data.decode_size[0] * data.decode_size[1],
+        "bytes_to_a_gpu": pixels * data.crop**2,
+        "operations": work,
+        "encoding_seconds": seconds,
+        "gradient_bytes": gradients,
+        "sent_bytes_a_gpu": sent,
+        "reducing_seconds": reducing,
+        "hours": steps * settings.training.epochs * (seconds + reducing) / 3600,
+    }
+
+
 def main() -> None:
     """Count, predict and report."""
     parser = argparse.ArgumentParser(description="Hours of the full trainings, predicted.")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--annotations", type=Path, help="of THUMOS-14, to count its windows")
+    parser.add_argument("--nodes", type=int, help="machines of a training on ActivityNet-1.3")
+    parser.add_argument("--gpus", type=int, default=4, help="GPUs of a machine")
+    parser.add_argument(
+        "--gbit", type=float, default=100, help="10^9 bits a second that a GPU sends"
+    )
     arguments = parser.parse_args()
     samples = {"e2e_anet_tsp": ACTIVITYNET_VIDEOS}
     if arguments.annotations is not None:
@@ -93,6 +142,12 @@ def main() -> None:
             hours = each * count * settings.training.epochs / speed / 3600
             found["hours"][f"{name}, {how}"] = hours
             print(f"{name} ({count:,} samples), {how}: {each / 1e12:.1f} T a sample, {hours:.1f} h")
+    if arguments.nodes is not None:
+        ours = operations_a_sample(paper, snippet, published=False)
+        machines = (arguments.nodes, arguments.gpus, arguments.gbit)
+        found["machines"] = several_machines(paper, ACTIVITYNET_VIDEOS, ours, speed, *machines)
+        for what, value in found["machines"].items():
+            print(f"{what:<26}{value:>12,.4g}")
     write_report(arguments.json, found)
 
 
