@@ -18,7 +18,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-lo
 CORE := $(addprefix tests/test_,$(addsuffix .py,config encoders sequential detector losses training \
 	datasets video predict evaluation command))
 
-.PHONY: demo seeds test check requirements faults lint types install clean notebooks record slides assignment solutions
+.PHONY: demo seeds film test check requirements faults lint types install clean notebooks record slides assignment solutions
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -26,6 +26,11 @@ demo: .venv/installed
 
 seeds: .venv/installed
 	$(BIN)/etadlite demo --seeds 3 --out runs/seeds
+
+# The film of the README, from the detector that `make demo` has trained.
+film: .venv/installed
+	$(BIN)/python data_scripts/make_film.py runs/demo/end_to_end_all_snippets \
+		notebooks/pictures/detections.gif
 
 notebooks: .venv/installed-test
 	$(BIN)/python -m etadlite.course.build $(NOTEBOOK)

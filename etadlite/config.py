@@ -34,7 +34,8 @@ class DataSettings(Section):
     videos: Path | None = None
     """Folder of videos NAME + suffix, in any format that the decoder can open."""
     features: Path | None = None
-    """Folder of NAME.npy [T, C] (or .npz, .h5); if given, no video is read."""
+    """Folder of NAME.npy [T, C] (or .npz, .h5), or one .npz or .h5 that holds all videos by name;
+    if given, no video is read."""
     feature_views: Count = 1
     """Feature files per training video: NAME.npy, NAME.1.npy, ...; one is drawn."""
     train_subset: str = "training"
@@ -145,6 +146,14 @@ class EncoderSettings(Section):
     shipped weights (tiny) or random ones."""
     frozen_stages: int | None = Field(2, ge=0)
     """Frozen stages after the frozen first one; None: nothing is frozen, as always in tiny."""
+    train: Literal["all", "norms", "head", "adapters"] = "all"
+    """What is trained after the frozen stages: all; scales and shifts of norms; the last stage; or
+    low-rank adapters; see etadlite.encoders.few."""
+    adapter_rank: Count = 8
+    """`train=adapters`: their channels; more of them learn more."""
+    adapter_layers: tuple[str, ...] = ()
+    """`train=adapters`: layers that have one, by name or by a part of it, such as layer4; none: all
+    linear and convolution layers."""
     temporal_shift: bool = False
     """Image networks: let the frames of a snippet see their neighbours (TSM)."""
     chunk_size: Count | None = 4

@@ -73,6 +73,20 @@ def found(checked):
     return {finding.what: len(finding.items) for finding in checked.findings}
 
 
+def test_an_archive_of_all_features_is_checked_like_a_folder(root):
+    rows = {path.stem: np.load(path) for path in (root / "features").glob("*.npy")}
+    del rows["clip_a"]
+    rows |= {"clip_b": rows["clip_b"][:, :3], "stranger": rows["clip_c"]}
+    np.savez(root / "all.npz", **rows)
+    checked = check(root, f"data.features={root / 'all.npz'}")
+    found = {finding.what: list(finding.items) for finding in checked.findings}
+    assert found["training videos without a file"] == ["clip_a"]
+    (shape,) = found["features of another shape"]
+    assert "clip_b has shape [24, 3], expected [T, 8]" in shape
+    assert found["files nobody annotated"] == ["stranger"]
+    assert checked.splits[0].usable == 4
+
+
 def test_sound_data_are_called_so(root):
     checked = check(root)
     assert checked.sound

@@ -20,11 +20,13 @@ import av
 import convert_videos
 import download
 import h5py
+import make_film
 import make_thumos_annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from transfer import Patience, fetch, unpack
 
 from etadlite.base.errors import InputError
@@ -705,3 +707,20 @@ def test_broken_thumos_files_are_named(thumos, change, message):
     change(thumos)
     with pytest.raises(InputError, match=message):
         make_thumos_annotations.thumos_annotations(thumos)
+
+
+def test_a_film_shows_a_new_video_at_double_speed_in_few_colours(trained, tmp_path, capsys):
+    film = tmp_path / "film.gif"
+    make_film.main(trained, film, seed=3, pixels=16, colours=20)
+    assert f"{film}: 90 pictures" in capsys.readouterr().out
+    with Image.open(film) as picture:
+        assert picture.n_frames == 90  # of 30 s with 15 frames a second, every fifth
+        assert (
+            picture.info["duration"] == 160
+        )  # ms, rounded down to hundredths: a sixth of a second
+        assert picture.size[0] == 320
+        colours = {colour for _, colour in picture.convert("RGB").getcolors()}
+        assert (0x20, 0x20, 0x20) in colours  # below the bars
+        assert len(colours) <= 20
+    with pytest.raises(SystemExit, match="nowhere"):
+        make_film.main(tmp_path / "nowhere", film)

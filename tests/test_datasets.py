@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from etadlite.data import datasets
 from etadlite.data.annotations import read_annotations
 from etadlite.data.datasets import (
     FeatureDataset,
+    SampleKey,
     VideoDataset,
     augment,
     centre_crop,
@@ -83,6 +85,35 @@ def test_a_sample_has_features_and_actions_in_cells(folder):
     assert second.actions.shape == (0, 2)
     assert second.labels.shape == (0,)
     assert second.inputs.unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_one_archive_gives_the_samples_of_a_folder(folder, suffix):
+    rows = {p.stem: np.load(p) for p in (folder / "features").glob("*.npy")}
+    views = {f"{name}.1": array + 1 for name, array in rows.items()}
+    path = folder / f"all.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **rows, **views)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in (rows | views).items():
+                file[name] = array
+    plain, archived = feature_data(folder), feature_data(folder, features=path)
+    assert [archived.name(i) for i in range(len(archived))] == ["a", "b"]
+    for one, other in zip(plain, archived, strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+    drawn = feature_data(folder, features=path, feature_views=2)
+    seen = {float((drawn[SampleKey(0, s)].inputs - plain[0].inputs).max()) for s in range(20)}
+    assert seen == {0.0, 1.0}
+    short = folder / f"short.{suffix}"
+    short.write_bytes(path.read_bytes())
+    if suffix == "npz":
+        np.savez(short, a=rows["a"])
+    else:
+        with h5py.File(short, "a") as file:
+            del file["b"]
+    with pytest.raises(InputError, match=rf"1 of the 2 .* no file in .*short\.{suffix}"):
+        feature_data(folder, features=short)
 
 
 def test_an_action_that_overshoots_ends_with_the_video(folder):

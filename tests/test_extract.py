@@ -1,7 +1,14 @@
 """Features at a fixed stride: which frames, what is in the files, and several processes."""
 
 import json
+import multiprocessing
+import os
+import signal
+import time
+import warnings
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +19,9 @@ from torch import nn
 
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
+from etadlite.config import DataSettings
+from etadlite.data.datasets import open_dataset
+from etadlite.data.features import StaleWarning, read_features
 from etadlite.data.packets import Timeline
 from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video, VideoInfo
@@ -169,6 +179,89 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(videos, tmp_path):
     assert (out / "v_a.npy").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="choose another folder, or delete this one"):
         extracted(videos, out, stride=4)
+
+
+def test_features_are_made_again_when_their_video_is_replaced(videos, tmp_path):
+    out = tmp_path / "features"
+    extracted(videos, out)
+    before = np.load(out / "v_a.npy")
+    np.save(out / "v_c.npy", np.ones((4, 2)))  # of somebody else: no note, so it is kept
+    os.utime(videos / "v_b.mp4", (1, 1))
+    for name in ("v_a", "v_c"):
+        (videos / f"{name}.mp4").write_bytes((videos / "v_b.mp4").read_bytes())
+    assert extracted(videos, out) == 2
+    assert np.load(out / "v_a.npy").shape == np.load(out / "v_b.npy").shape != before.shape
+    np.testing.assert_array_equal(np.load(out / "v_c.npy"), np.ones((4, 2)))
+    assert extracted(videos, out) == 0
+    assert torch.equal(
+        read_features(out / "v_a.npy", 2).T, torch.from_numpy(np.load(out / "v_a.npy"))
+    )
+
+
+def test_training_on_features_of_replaced_videos_is_refused(videos, tmp_path):
+    out, annotations = tmp_path / "features", tmp_path / "annotations.json"
+    extracted(videos, out)
+    entry = {"subset": "training", "duration": 2.0, "annotations": []}
+    entry["annotations"] = [{"segment": [0.5, 1.5], "label": "run"}]
+    annotations.write_text(json.dumps({"database": {"v_a": entry, "v_b": entry}}))
+    data = DataSettings(annotations=annotations, features=out, videos=videos, snippets=8)
+
+    def opened(data=data):
+        return open_dataset(data, ("run",), 2, training=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened()
+        os.utime(videos / "v_c.mp4", (1, 1))  # not of this data set
+        opened()
+    os.utime(videos / "v_b.mp4", (1, 1))
+    with pytest.warns(StaleWarning, match=r"1 of 2 .* copied or changed, the first is v_b\.npy"):
+        opened()
+    (videos / "v_a.mp4").write_bytes((videos / "v_c.mp4").read_bytes())
+    words = (
+        r"1 of 2 feature files .* other versions of their videos .*v_a\.npy; run `etadlite extract"
+    )
+    with pytest.raises(InputError, match=words):
+        opened()
+    opened(data.model_copy(update={"videos": None}))
+    np.save(out / "v_a.npy", np.ones((4, 2)))
+    np.save(out / "v_b.npy", np.ones((4, 2)))
+    opened()
+
+
+def silent(self, path):
+    time.sleep(60)
+    yield
+
+
+def killed(self, path):
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        (silent, r"not answered for 0\.02 minutes"),
+        (killed, "exit code -9, perhaps for lack of mem"),
+    ],
+)
+def test_loading_processes_that_do_not_answer_end_an_extraction(
+    videos, tmp_path, monkeypatch, blocks, words
+):
+    monkeypatch.setattr(extract.DenseClips, "blocks", blocks)
+    how = ("data.workers=2", "training.patience_minutes=0.02")
+    with pytest.raises(InputError, match=f"{words}.*set data.workers=0"):
+        extracted(videos, tmp_path / "features", *how)
+    assert not [p for p in multiprocessing.active_children() if p.is_alive()]
+
+
+def test_an_extraction_that_needs_more_shared_memory_is_refused(videos, tmp_path, monkeypatch):
+    small = SimpleNamespace(f_bavail=1, f_frsize=2**20)
+    monkeypatch.setattr(os, "statvfs", lambda path: small)
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    with pytest.raises(InputError, match=r"data\.workers=1 may need 9 MiB .* /dev/shm has 1 MiB"):
+        extracted(videos, tmp_path / "features", "data.workers=1")
 
 
 def test_processes_share_the_videos_without_a_word(videos, tmp_path, monkeypatch):

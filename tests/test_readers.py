@@ -230,8 +230,49 @@ def test_features_of_archives_are_those_of_a_plain_file(tmp_path, suffix, write)
     with pytest.raises(InputError, match="it has none"):
         read_features(path, 8)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match=rf"{path.name} is no readable"):
+    kind = "NumPy" if suffix == "npz" else "HDF5"
+    with pytest.raises(InputError, match=rf"{path.name} is no readable {kind} file"):
         read_features(path, 8)
+
+
+@pytest.mark.parametrize(("suffix", "write"), [("npz", as_npz), ("h5", as_hdf5)])
+def test_one_archive_holds_the_features_of_all_videos(tmp_path, suffix, write):
+    path, own = tmp_path / f"all.{suffix}", {"v_a": ROWS, "b.c": ROWS + 1, "Zürich": ROWS + 2}
+    write(path, **own)
+    for name, known in (("a", "v_a"), ("b.c", "b.c"), ("Zu\u0308rich", "Zürich")):
+        found = find_features(path, name)
+        assert found == path / known
+        np.testing.assert_array_equal(read_features(found, 8), own[known].T)
+    assert find_features(path, "other") is None
+    assert find_features(path, "../a") is None
+    with pytest.raises(InputError, match=rf"all\.{suffix} has no array of numbers .* for other"):
+        read_features(path / "other", 8)
+    with pytest.raises(FeatureShapeError, match=r"v_a has shape \[5, 8\], expected \[T, 7\]"):
+        read_features(path / "v_a", 7)
+    path.write_bytes(b"no archive")
+    kind = "NumPy" if suffix == "npz" else "HDF5"
+    with pytest.raises(InputError, match=rf"all\.{suffix} is no readable {kind} file"):
+        find_features(path, "a")
+
+
+def test_an_archive_of_all_videos_may_have_a_group_for_each_and_follows_no_link(tmp_path):
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["v_a/c3d_features"] = ROWS
+        file["v_a/fps"] = 30
+        file["v_b"] = h5py.ExternalLink("other.h5", "/x")
+        file["v_c"] = np.zeros(3)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = ROWS
+    np.testing.assert_array_equal(read_features(tmp_path / "all.h5" / "v_a", 8), ROWS.T)
+    for name in ("v_b", "v_c"):
+        with pytest.raises(InputError, match=f"no array of numbers .* for {name}; extract"):
+            read_features(tmp_path / "all.h5" / name, 8)
+
+
+def test_a_file_that_is_no_archive_is_no_folder_of_features(tmp_path):
+    (tmp_path / "notes.txt").write_text("a")
+    with pytest.raises(InputError, match=r"notes\.txt is no folder of features, and no archive"):
+        find_features(tmp_path / "notes.txt", "a")
 
 
 def test_archives_that_ask_for_more_than_there_is_are_refused(tmp_path, monkeypatch):

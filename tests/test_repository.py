@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 from conftest import REPOSITORY
+from PIL import Image
 from rooms import ROOMS
 
 from etadlite import __version__
@@ -42,6 +43,16 @@ def test_the_readme_begins_with_two_commands_and_one_picture():
     commands = re.findall(r"^make \w+", first_screen, flags=re.MULTILINE)
     assert commands == ["make demo", "make test"]
     assert first_screen.count("![") == README.count("![") == 1
+
+
+def test_the_first_screen_of_the_readme_says_what_for_whom_and_shows_a_film():
+    screen = "\n".join(README.splitlines()[:25])
+    assert all(word in screen for word in ("students", "researchers", "make demo", "make test"))
+    (film,) = re.findall(r"!\[.+\]\((.+\.gif)\)", screen)
+    assert (REPOSITORY / film).stat().st_size < 2e6
+    with Image.open(REPOSITORY / film) as picture:
+        assert picture.n_frames > 50
+        assert picture.info["loop"] == 0
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -152,7 +163,7 @@ def test_text_files_end_with_one_newline_and_no_line_with_spaces():
     )
     if listed.returncode:
         pytest.skip("this is not a git checkout")
-    binary = (".png", ".safetensors", ".ipynb")
+    binary = (".png", ".gif", ".safetensors", ".ipynb")
     for name in listed.stdout.decode().split("\0"):
         file = REPOSITORY / name
         if not name or name.endswith(binary) or not file.is_file():

@@ -393,6 +393,7 @@ def test_a_run_leaves_everything_in_its_directory(trained, tiny):
         "pictures/curves.png",
         "pictures/timeline_validation_00000.png",
         "predictions.json",
+        "report.html",
         "report.json",
     }
     assert any(name.startswith("tensorboard") for name in files)

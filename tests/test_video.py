@@ -20,6 +20,7 @@ from etadlite.data import video as video_module
 from etadlite.data.datasets import open_dataset
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning, probe, read_frames
+from etadlite.data.video_files import why_no_video
 
 SIZE = (32, 32)
 VARYING = np.cumsum([0, *np.random.default_rng(0).integers(15, 90, 199)])  # ms
@@ -243,6 +244,33 @@ def test_a_clip_with_a_corrupted_packet_loses_only_that_frame(shared):
         read_frames(path, np.array([0, 10, 29]), (36, 64))
     with pytest.warns(VideoWarning, match=r"1 of 3 frames follow damage .* intra picture"):
         read_frames(path, np.array([0, 10, 49]), (36, 64))
+
+
+LISTS = {
+    "concat.mp4": "ffconcat version 1.0\nfile other.mp4\n",
+    "plain.mp4": "file other.mp4\n",
+    "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nother.ts\n#EXT-X-ENDLIST\n",
+    "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nother.ts\n#EXT-X-ENDLIST\n",
+    "dash.mp4": """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"
+        mediaPresentationDuration="PT3S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">
+        <Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1">
+        <BaseURL>other.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>""",
+    "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_other_files_is_not_followed(tmp_path, name):
+    for other in ("other.mp4", "other.ts"):
+        write(tmp_path / other, 20)
+    (tmp_path / name).write_text(LISTS[name])
+    with pytest.raises(InputError, match=rf"{name} cannot be read as a video"):
+        Video(tmp_path / name)
+    if name in ("concat.mp4", "hls.m3u8"):  # which FFmpeg would follow
+        with pytest.raises(InputError, match="or a list of other files, which are not followed"):
+            Video(tmp_path / name)
+    assert why_no_video(tmp_path / name)
 
 
 def test_a_file_cut_off_in_its_index_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What never ends a run, who else uses its folder, and how it goes on or ends from outside."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,7 +21,7 @@ from etadlite.base.folders import used_alone
 from etadlite.data import shared_memory
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
-from etadlite.runs import predictions
+from etadlite.runs import page, predictions
 from etadlite.runs import run as runs
 from etadlite.runs.run import run_training
 from etadlite.training import loop, recorder
@@ -58,10 +60,11 @@ def test_a_picture_or_a_board_that_fails_ends_no_run(tiny, tmp_path, monkeypatch
         raise ValueError("no picture")
 
     monkeypatch.setattr(runs, "draw_test_videos", fails)
+    monkeypatch.setattr(page, "write_page", fails)
     monkeypatch.setattr(recorder, "SummaryWriter", fails)
     with pytest.warns(UserWarning, match="could not be made: no picture") as said:
         report = run_training(on_features(tiny), tmp_path, progress=False)
-    assert len({str(warning.message) for warning in said}) == 2
+    assert len({str(warning.message) for warning in said}) == 3
     assert (tmp_path / "report.json").exists()
     assert report.average >= 0
 
@@ -107,6 +110,55 @@ def test_a_lock_names_who_else_uses_a_run_folder_and_dies_with_him(tiny, tmp_pat
     with used_alone(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_locked_before_its_state_is_read(tiny, tmp_path, monkeypatch):
+    settings = on_features(tiny, "training.epochs=2")
+
+    def stop(training, batch):
+        raise StoppedError("enough", 1)
+
+    monkeypatch.setattr(loop, "step_in_memory", stop)
+    with pytest.raises(StoppedError):
+        run_training(settings, tmp_path, progress=False)
+    (tmp_path / STATE).write_bytes(b"another process writes it")
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"held\n"
+    try:
+        for resume in (False, True):
+            with pytest.raises(InputError, match=rf"is in use by process {other.pid} on .* since"):
+                run_training(settings, tmp_path, resume=resume, progress=False)
+    finally:
+        other.kill()
+        other.wait()
+    with pytest.raises(InputError, match="is no state of a training"):
+        run_training(settings, tmp_path, resume=True, progress=False)
+
+
+def test_windows_locks_a_byte_behind_the_text(tmp_path, monkeypatch):
+    locked = []
+
+    def locking(number, mode, count):
+        place = os.lseek(number, 0, os.SEEK_CUR)
+        if (mode, place) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        locked.append((mode, place))
+
+    windows = SimpleNamespace(LK_NBLCK=2, locking=locking)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    with used_alone(tmp_path):
+        assert locked == [(2, 2**20)]
+        with (
+            pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on .* since"),
+            used_alone(tmp_path),
+        ):
+            pass
+        text = (tmp_path / "in_use.txt").read_text()
+        assert text.startswith(f"process {os.getpid()} on ")
+    locked.clear()
+    with used_alone(tmp_path):
+        assert (tmp_path / "in_use.txt").read_text().count("process") == 1
 
 
 def test_a_second_call_goes_on_where_the_first_was_stopped(tiny, tmp_path, monkeypatch):

@@ -41,6 +41,15 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def made_from(what: str, source: Path) -> bytes:
+    """Return a note for the end of a file: what it holds, and the state of the file it is made of.
+
+    When that file is replaced, its note is another one.
+    """
+    state = source.stat()
+    return f"{what} of {state.st_size} bytes changed at {state.st_mtime_ns} ns".encode()
+
+
 def is_draft(name: str) -> bool:
     """Return True for a draft of `written_whole` or an unfinished download."""
     return name.endswith(".part") or re.search(r"\.\d+\.part\.\w+$", name) is not None

@@ -5,13 +5,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, TextIO
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, write_json
+
+BEHIND_THE_TEXT = 2**20  # a byte of the file that holds no text
 
 
 def require_writable(folder: Path) -> None:
@@ -30,14 +32,9 @@ def used_alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process uses the folder; it is named.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     with (folder / "in_use.txt").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.seek(0)
@@ -51,7 +48,21 @@ def used_alone(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows deletes no open file
+                Path(file.name).unlink(missing_ok=True)
+
+
+def _lock(file: TextIO) -> None:
+    """Lock a file until it is closed; raise an `OSError` if another process has done so."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nobody else can read what is locked
+        import msvcrt
+
+        os.lseek(file.fileno(), BEHIND_THE_TEXT, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def claim_folder(folder: Path, manifest: Mapping[str, Any], what: str) -> None:

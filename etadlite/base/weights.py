@@ -1,7 +1,7 @@
 """Weights: safetensors files, and state dicts that are loaded without leaving anything out."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import safetensors
@@ -12,9 +12,15 @@ from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import written_whole
 
 
-def save_weights(path: str | Path, module: nn.Module, metadata: dict[str, str]) -> None:
-    """Write a module's state dict and texts about it as safetensors, whole or not at all."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+def save_weights(
+    path: str | Path, module: nn.Module, metadata: dict[str, str], without: Container[str] = ()
+) -> None:
+    """Write a module's state dict, `without` some names, and texts about it as safetensors.
+
+    The file is written whole or not at all.
+    """
+    weights = {name: v for name, v in module.state_dict().items() if name not in without}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with written_whole(Path(path)) as draft:
         draft.write_bytes(save(tensors, metadata))
 
@@ -51,10 +57,12 @@ def checksum(path: Path, begins: str = "") -> str:
     return digest
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Return a digest of a module's weights, whichever file they came from."""
+def fingerprint(module: nn.Module, names: Container[str] | None = None) -> str:
+    """Return a digest of a module's weights, or some, whichever file they came from."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
+        if names is not None and name not in names:
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Write the course into a folder: its notebooks, their sources and pictures."""
+"""Write the course into a folder: its notebooks and their sources."""
 
 import importlib.metadata
 from pathlib import Path
@@ -7,7 +7,7 @@ import etadlite
 from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 
-PARTS = ("README.md", "runtimes.json", "*.ipynb", "pictures/*.png", "source/*.py")
+PARTS = ("README.md", "runtimes.json", "*.ipynb", "source/*.py")
 """What belongs to the course; `pyproject.toml` puts the same files into the wheel."""
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.files import written_whole
+from etadlite.base.files import made_from, written_whole
 from etadlite.base.names import inside
 from etadlite.config import DataSettings
 from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
@@ -204,7 +204,7 @@ class FeatureDataset(AnnotatedVideos):
         view = int(torch.randint(views, ())) if views > 1 else 0
         path, cells = self.file_of(video), self.settings.snippets
         if view:
-            path = features.feature_file(self.folder, path.stem, view, path.suffix)
+            path = features.view_of(path, view)
         if window is None:
             whole = features.read_features(path, self.channels)
             return whole if whole.shape[1] == cells else features.resize_features(whole, cells)
@@ -256,9 +256,8 @@ class VideoDataset(AnnotatedVideos):
         place = f"{settings.snippets}x{settings.frames}x{settings.frame_step}_{size}"
         place += "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
         place += "" if settings.resize == "decoder" else f"_{settings.resize}"
-        cached, state = inside(settings.cache / place, f"{video.name}.npy"), path.stat()
-        # A file of the cache ends with what it was made from.
-        origin = f"frames of {state.st_size} bytes changed at {state.st_mtime_ns} ns".encode()
+        cached = inside(settings.cache / place, f"{video.name}.npy")
+        origin = made_from("frames", path)  # a file of the cache ends with it
         shape = (settings.snippets, 3, settings.frames, *settings.decode_size)
         frames = _cached(cached, origin, shape)
         if frames is None:
@@ -351,7 +350,12 @@ def open_dataset(
         InputError: neither is given, or the data cannot be used.
     """
     if settings.features is not None:
-        return FeatureDataset(settings, classes, channels, training=training)
+        data = FeatureDataset(settings, classes, channels, training=training)
+        if settings.videos is not None:
+            from etadlite.data.features import refuse_stale
+
+            refuse_stale(settings.videos, [data.file_of(video) for video in data.videos])
+        return data
     if settings.videos is None:
         raise InputError("the settings name no data: give data.videos or data.features")
     if settings.window_stride is not None and settings.cache is not None:

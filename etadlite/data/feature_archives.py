@@ -1,35 +1,74 @@
-"""Features as others publish them: NumPy archives (.npz) and HDF5 files, one per video."""
+"""Features as others publish them: NumPy and HDF5 archives, one for each video or one for all."""
 
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
 
 from etadlite.base.devices import require_memory
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, damage_named
+from etadlite.base.names import Names
 
 KNOWN = ("feats", "features")  # names of the array where a file has several of two dimensions
 Entry = TypeVar("Entry")
 
 
-def read_archive(path: Path) -> np.ndarray:
+def is_archive(path: Path) -> bool:
+    """Return True if a path is called like an archive."""
+    return path.suffix.lower() in (".npz", ".h5", ".hdf5")
+
+
+def members(path: Path) -> tuple[list[str], Names]:
+    """Return the names of what an archive of all videos holds, as a list and to look them up.
+
+    Raises:
+        InputError: it is no archive, or broken.
+    """
+    if not is_archive(path):
+        raise InputError(
+            f"{path} is no folder of features, and no archive (.npz, .h5) of those of all videos"
+        )
+    state = path.stat()
+    kind = "NumPy" if path.suffix.lower() == ".npz" else "HDF5"
+    with damage_named(f"{path} is no readable {kind} file", "copy or download it again"):
+        return _listed(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _listed(path: Path, size: int, changed: int) -> tuple[list[str], Names]:
+    """List an archive that has this size and this time of its last change."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as packed:
+            names = [name.removesuffix(".npy") for name in packed.namelist()]
+    else:
+        with _h5py(path).File(path, "r") as file:
+            names = list(file)
+    names = [name for name in names if name == PurePath(name).name]
+    return names, Names(names)
+
+
+def read_archive(path: Path, video: str | None = None) -> np.ndarray:
     """Read the features [T, C] of a file: its array `feats` or `features`, or its only table.
 
+    In an archive of all videos, those of one `video` are its array, or such an array in its group.
     Sizes are compared with the free memory before anything is read.
 
     Raises:
         InputError: there is no such array, or more than one; it is too large; or h5py is absent.
     """
-    return _from_zip(path) if path.suffix.lower() == ".npz" else _from_hdf5(path)
+    return (_from_zip if path.suffix.lower() == ".npz" else _from_hdf5)(path, video)
 
 
-def _from_zip(path: Path) -> np.ndarray:
+def _from_zip(path: Path, video: str | None) -> np.ndarray:
     with zipfile.ZipFile(path) as packed:
-        found = {}
-        for entry in packed.infolist():
+        found, entries = {}, packed.infolist()
+        if video is not None:
+            entries = [entry for entry in entries if entry.filename == f"{video}.npy"]
+        for entry in entries:
             with packed.open(entry) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0
@@ -38,7 +77,7 @@ def _from_zip(path: Path) -> np.ndarray:
                 shape, _, dtype = read(file)
             if len(shape) == 2 and dtype.kind in "fiu":
                 found[entry.filename.removesuffix(".npy")] = entry, shape, dtype
-        entry, shape, dtype = _features_among(path, found)
+        entry, shape, dtype = _features_among(path, found, video)
         size = prod(shape) * dtype.itemsize
         if size > entry.file_size:
             raise InputError(f"{path} announces {size:,} bytes and holds {entry.file_size:,}")
@@ -47,11 +86,16 @@ def _from_zip(path: Path) -> np.ndarray:
             return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _from_hdf5(path: Path) -> np.ndarray:
+def _h5py(path: Path) -> Any:
     try:
         import h5py
     except ImportError:
         raise InputError(f"{path} needs h5py to be read: pip install h5py") from None
+    return h5py
+
+
+def _from_hdf5(path: Path, video: str | None) -> np.ndarray:
+    h5py = _h5py(path)
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
 
@@ -59,16 +103,24 @@ def _from_hdf5(path: Path) -> np.ndarray:
             if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "fiu":
                 found[name] = item
 
-        file.visititems(note)
-        stored = _features_among(path, found)
+        if video is None:
+            file.visititems(note)
+        elif isinstance(file.get(video, getlink=True), h5py.HardLink):
+            item = file[video]
+            note(video, item)
+            if isinstance(item, h5py.Group):
+                item.visititems(note)
+        stored = _features_among(path, found, video)
         if stored.is_virtual or stored.external:
             raise InputError(f"{path} takes its features from another file; give that file")
         require_memory(stored.size * stored.dtype.itemsize, f"{path} holds features")
         return stored[()]
 
 
-def _features_among(path: Path, found: Mapping[str, Entry]) -> Entry:
+def _features_among(path: Path, found: Mapping[str, Entry], video: str | None) -> Entry:
     """Return the array of the features among all arrays of two dimensions, by name."""
+    if not found and video is not None:
+        raise InputError(f"{path} has no array of numbers [T, C] for {video}; extract it again")
     names = [name for name in found if name.rpartition("/")[2] in KNOWN] or list(found)
     if len(names) != 1:
         which = ", ".join(names[:5]) or "none"

@@ -1,5 +1,13 @@
-"""Feature files: one array [T, C] per video, as NumPy or HDF5."""
+"""Feature files: one array [T, C] per video, as NumPy or HDF5.
 
+A folder has a file for each video, or one archive (.npz, .h5) has an array for each. The path of
+such an array is that of the archive and the array's name.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +16,21 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from etadlite.base.errors import InputError, damage_named
-from etadlite.base.files import written_whole
+from etadlite.base.files import made_from, written_whole
 from etadlite.base.names import inside
-from etadlite.data.video_files import files_named, only_file
+from etadlite.data.video_files import files_named, only_file, video_files
 
 
 class FeatureShapeError(InputError):
     """A feature file has another shape than [T, C]."""
 
 
+class StaleWarning(UserWarning):
+    """Features may be of another version of their videos."""
+
+
+NOTE = re.compile(rb"features of \d+ bytes changed at -?\d+ ns\Z")
+NOTE_LENGTH = 100  # bytes; notes are shorter
 FEATURE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 
 
@@ -26,8 +40,22 @@ def feature_file(folder: Path, name: str, view: int = 0, suffix: str = ".npy") -
 
 
 def feature_files(folder: Path, name: str) -> list[Path]:
-    """Return the feature files of a video that has a name; see `files_named`."""
+    """Return the feature files of a video that has a name; see `files_named`.
+
+    `folder` may also be an archive, whose arrays are looked up in the same way.
+    """
+    if folder.is_file():
+        from etadlite.data.feature_archives import members  # few data sets have them
+
+        return [folder / known for known in members(folder)[1].like(name)]
     return [path for path in files_named(folder, name) if path.suffix.lower() in FEATURE_SUFFIXES]
+
+
+def view_of(path: Path, view: int) -> Path:
+    """Return the path of a further view of a video, from that of its features."""
+    if path.parent.is_file():  # an array of an archive, whose name has no suffix
+        return path.with_name(f"{path.name}.{view}")
+    return path.with_stem(f"{path.stem}.{view}")
 
 
 def find_features(folder: Path, name: str) -> Path | None:
@@ -39,10 +67,56 @@ def find_features(folder: Path, name: str) -> Path | None:
     return only_file(feature_files(folder, name), name)
 
 
-def write_features(path: Path, features: Tensor) -> None:
-    """Write features [C, T] as a NumPy file [T, C], whole or not at all."""
+def write_features(path: Path, features: Tensor, origin: bytes = b"") -> None:
+    """Write features [C, T] as a NumPy file [T, C], whole or not at all.
+
+    `origin` says what they were made from, see `made_from`; it stands behind the array.
+    """
     with written_whole(path) as draft:
         np.save(draft, features.T.contiguous().cpu().numpy())
+        with draft.open("ab") as file:
+            file.write(origin)
+
+
+def origin_of(path: Path) -> bytes | None:
+    """Return what a feature file says that it was made from; None if it says nothing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(NOTE_LENGTH, path.stat().st_size), os.SEEK_END)
+            note = NOTE.search(file.read())
+    except OSError:
+        return None
+    return note and note[0]
+
+
+def refuse_stale(videos: Path, files: Sequence[Path]) -> None:
+    """Compare feature files with the videos that they were extracted from, where these are there.
+
+    A `StaleWarning` says that videos only have another time, as copies often have.
+
+    Raises:
+        InputError: a video has another size, so that it is another version.
+    """
+    other, newer = [], []
+    for path in files:
+        sources = video_files(videos, path.stem) if path.suffix == ".npy" else []
+        origin = origin_of(path) if len(sources) == 1 else None
+        if origin and origin != (now := made_from("features", sources[0])):
+            (newer if origin.split()[2] == now.split()[2] else other).append(path.name)
+    remedy = "run `etadlite extract` again, or leave data.videos out to use them as they are"
+    if other:
+        raise InputError(
+            f"{len(other)} of {len(files)} feature files in {files[0].parent} were extracted from "
+            f"other versions of their videos in {videos}, the first is {other[0]}; {remedy}"
+        )
+    if newer:
+        warnings.warn(
+            f"{len(newer)} of {len(files)} feature files in {files[0].parent} were extracted "
+            f"before their videos in {videos} were copied or changed, the first is {newer[0]}; if "
+            f"they were changed, {remedy}",
+            StaleWarning,
+            stacklevel=3,
+        )
 
 
 def open_features(path: Path, channels: int) -> np.ndarray:
@@ -52,18 +126,21 @@ def open_features(path: Path, channels: int) -> np.ndarray:
         InputError: the file is absent or broken.
         FeatureShapeError: it is not two-dimensional, is empty, or has another width.
     """
-    if not path.exists():
+    archived = path.parent.is_file()
+    if not (archived or path.exists()):
         raise InputError(f"{path}: there is no such feature file; extract the features")
-    with damage_named(f"{path} is no readable NumPy file", "extract it again"):
-        if path.suffix.lower() == ".npy":
+    suffix = (path.parent if archived else path).suffix.lower()
+    kind = "NumPy" if suffix.startswith(".np") else "HDF5"
+    with damage_named(f"{path} is no readable {kind} file", "extract it again"):
+        if suffix == ".npy":
             # Mapped, the file is compared with its header before memory is asked for.
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             from etadlite.data.feature_archives import read_archive  # few data sets have them
 
-            array = read_archive(path)
+            array = read_archive(path.parent, path.name) if archived else read_archive(path)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError(f"{path} is no NumPy file of one array of numbers; extract it again")
+        raise InputError(f"{path} is no {kind} file of one array of numbers; extract it again")
     if array.ndim != 2 or array.shape[1] != channels or not len(array):
         hint = "; it looks transposed" if array.ndim == 2 and len(array) == channels else ""
         raise FeatureShapeError(

@@ -4,6 +4,7 @@ Packets are read without decoding them, which takes about 3 microseconds a frame
 packet shows only when it is decoded.
 """
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,24 @@ REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie befo
 GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
 COUNTED = "avi", "mpeg"  # these store the times of some frames only; made-up ones misplace B frames
 ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
+
+# Formats whose text names other files. FFmpeg's whitelist has all others.
+LISTS = frozenset(
+    [
+        "concat",
+        "concatf",
+        "hls",
+        "applehttp",
+        "dash",
+        "imf",
+        "sdp",
+        "rtsp",
+        "rtp",
+        "sap",
+        "webm_dash_manifest",
+    ]
+)
+FORMATS = ",".join(name for name in av.formats_available if LISTS.isdisjoint(name.split(",")))
 
 Container: TypeAlias = av.container.InputContainer
 
@@ -82,8 +101,9 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
 
 
 def open_video(path: Path) -> Container:
-    """Open a video file, whatever the encoding of its tags."""
-    return av.open(str(path), metadata_errors="replace")
+    """Open a video file, whatever the encoding of its tags; lists of other files are refused."""
+    only = {"format_whitelist": FORMATS}
+    return av.open(str(path), metadata_errors="replace", container_options=only)
 
 
 class Packets:
@@ -162,9 +182,10 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     try:
         container = open_video(path)
     except FFmpegError as error:
-        raise InputError(
-            f"{path} cannot be read as a video ({error.strerror}); it may be cut off or no video"
-        ) from error
+        why = "it may be cut off or no video"
+        if error.errno == errno.EINVAL:
+            why = "it is broken, or a list of other files, which are not followed"
+        raise InputError(f"{path} cannot be read as a video ({error.strerror}); {why}") from error
     with container:
         stream = film_of(container, path)
         context = stream.codec_context

@@ -55,7 +55,7 @@ def without_missing(
     """
     if not missing:
         return list(videos)
-    if not folder.is_dir():
+    if not folder.exists():
         raise InputError(f"{folder}: there is no such folder; get the data, or correct its name")
     bad = [name for name, reason in missing.items() if reason]
     what = f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "

@@ -31,6 +31,10 @@ def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> Stag
         freeze(encoder, settings.frozen_stages)
     if pretrained:
         _load(encoder, settings)
+    if settings.train != "all":
+        from etadlite.encoders.few import train_few
+
+        train_few(encoder, settings, pretrained=pretrained)
     if settings.channels_last is not None or settings.compile:
         from etadlite.encoders import speed
 

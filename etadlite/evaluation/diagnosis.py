@@ -159,6 +159,25 @@ def diagnose(
     )
 
 
+def even_edges(
+    ground_truth: Source, subset: str, blocked: Names = (), duplicates: Duplicates = "keep"
+) -> dict[str, tuple[float, ...]]:
+    """Return edges, to two digits, that cut the actions of a subset into groups of equal size.
+
+    Ground truths whose videos have no durations keep the coverages of `EDGES`.
+    """
+    edges = dict(EDGES)
+    for trait, values in _traits(
+        read_ground_truth(ground_truth, subset, blocked, duplicates)
+    ).items():
+        known = values[np.isfinite(values)]
+        if known.size:
+            parts = np.linspace(0, 1, len(EDGES[trait]) + 2)[1:-1]
+            cuts = np.quantile(known, parts, method="lower")
+            edges[trait] = tuple(sorted({float(f"{cut:.2g}") for cut in cuts}))
+    return edges
+
+
 def kinds_of(
     truth: GroundTruth,
     ranked: Predictions,
@@ -202,9 +221,9 @@ def diagnosis_table(found: Diagnosis) -> str:
             actions.append([f"{trait} {name}", span, *numbers])
     over = f"mean over tIoU {found.tiou.min():g} to {found.tiou.max():g}, in %"
     return (
-        f"predictions by kind, {over}; 1G are the best predictions of each class, as many as it "
-        f"has actions\n{aligned(rows)}\n\n"
-        f"actions by trait, {over}; mAP_N has normalised precision\n{aligned(actions, left=2)}"
+        f"predictions by kind, {over}\n1G are the best predictions of each class, as many as it "
+        f"has actions; 2G are the next\n\n{aligned(rows)}\n\n"
+        f"actions by trait, {over}; mAP_N has normalised precision\n\n{aligned(actions, left=2)}"
     )
 
 
@@ -237,7 +256,8 @@ def spans_of(edges: Sequence[float], trait: str) -> list[str]:
     unit = {"length": " s", "coverage": " %"}.get(trait, "")
     above = int(trait == "instances")  # whole numbers: 2-4 is followed by 5-8
     shown = [100 * edge if trait == "coverage" else edge for edge in edges]
-    between = [f"{low + above:g}-{high:g}{unit}" for low, high in pairwise(shown)]
+    spans = [(low + above, high) for low, high in pairwise(shown)]
+    between = [f"{a:g}{f'-{b:g}' if a != b else ''}{unit}" for a, b in spans]
     return [f"to {shown[0]:g}{unit}", *between, f"over {shown[-1]:g}{unit}"]
 
 

@@ -8,10 +8,22 @@ from etadlite.base.weights import load_exactly, load_weights, save_weights
 from etadlite.config import Settings, flat, read_settings
 from etadlite.model.system import System, require_room
 
+TRAINED = ("train", "adapter_rank", "adapter_layers", "frozen_stages")
+"""Settings of the encoder that say which of its weights a checkpoint holds."""
+
 
 def save_checkpoint(path: Path, system: System, settings: Settings) -> None:
-    """Write the weights of a system as safetensors, with the settings in the metadata."""
-    save_weights(path, system, {"settings": settings.model_dump_json()})
+    """Write the weights of a system as safetensors, with the settings in the metadata.
+
+    Where few of the encoder's parameters are trained, the others are left out; the metadata has
+    their SHA-256.
+    """
+    metadata, base = {"settings": settings.model_dump_json()}, set()
+    if settings.encoder.train != "all" and system.encoder is not None:
+        from etadlite.model.base_weights import base_weights
+
+        base, metadata["base"] = base_weights(system.encoder)
+    save_weights(path, system, metadata, base)
 
 
 def checkpoint_settings(path: Path) -> Settings:
@@ -29,7 +41,9 @@ def checkpoint_settings(path: Path) -> Settings:
 def load_checkpoint(path: Path, settings: Settings) -> System:
     """Build the system of `settings` with the weights of a checkpoint.
 
-    The checkpoint is one of a run, or a published one that `etadlite convert` has written.
+    The checkpoint is one of a run, or a published one that `etadlite convert` has written. What few
+    trained parameters stand beside is loaded from `encoder.weights`, and adapters are merged, so
+    the system is for inference.
 
     Raises:
         InputError: the checkpoint belongs to another model; the differing settings, or else the
@@ -37,7 +51,8 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
     """
     weights, metadata = load_weights(path)
     if "family" not in metadata:  # of a run, which keeps its settings
-        ours, theirs = _model_settings(settings), _model_settings(checkpoint_settings(path))
+        run = checkpoint_settings(path)
+        ours, theirs = _model_settings(settings), _model_settings(run)
         different = [
             f"{name} is {theirs[name]} there and {ours[name]} here"
             for name in ours
@@ -45,9 +60,18 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
         ]
         if different:
             raise InputError(f"{path} is a checkpoint of another config: {'; '.join(different)}")
+        trained = ("train",) if run.encoder.train == "all" else TRAINED
+        settings = settings.changed({f"encoder.{k}": getattr(run.encoder, k) for k in trained})
+    else:
+        settings = settings.changed({"encoder.train": "all"})
     require_room(settings)
-    system = System(settings, pretrained=False)
-    load_exactly(system, weights, str(path))
+    system = System(settings, pretrained="base" in metadata)
+    if "base" in metadata:
+        from etadlite.model.base_weights import load_beside_base
+
+        load_beside_base(system, weights, metadata["base"], str(path))
+    else:
+        load_exactly(system, weights, str(path))
     return system
 
 

@@ -222,6 +222,8 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
 
 
 def _as_found(path: Path) -> CheckedFile:
-    """Return a file's size and time of change."""
+    """Return a file's size and time of change; an array of an archive has no size of its own."""
+    if path.parent.is_file():
+        return CheckedFile(0, path.parent.stat().st_mtime_ns)
     stat = path.stat()
     return CheckedFile(stat.st_size, stat.st_mtime_ns)

@@ -1,7 +1,7 @@
 """Features written to files: of a data set's videos, or dense at a fixed stride over any video."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from etadlite.base.devices import resolve_device
 from etadlite.base.distributed import local_device, torchrun_rank
 from etadlite.base.errors import InputError
+from etadlite.base.files import made_from
 from etadlite.base.folders import claim_folder
 from etadlite.base.weights import fingerprint
 from etadlite.config import DataSettings, Settings
 from etadlite.data.datasets import VideoDataset, centre_crop
-from etadlite.data.features import feature_file, write_features
+from etadlite.data.feature_archives import is_archive
+from etadlite.data.features import feature_file, origin_of, write_features
 from etadlite.data.loading import Readable, collate_readable, raise_errors
+from etadlite.data.shared_memory import answered, require_room
 from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video
 from etadlite.data.video_folders import videos_in
@@ -62,6 +65,8 @@ def extract(
             f"{settings.name} needs both data.videos and data.features to extract; "
             "give the missing one as data.videos=FOLDER or data.features=FOLDER"
         )
+    if folder.is_file() or is_archive(folder):
+        raise InputError(f"{folder} is called like a file, but features are written to a folder")
     if fps is not None and stride is None:
         raise InputError("--fps needs --stride, the frames between two features")
     encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
@@ -74,7 +79,10 @@ def extract(
 def extract_features(
     settings: Settings, encoder: nn.Module, folder: Path, *, progress: bool = True
 ) -> int:
-    """Write the features of all training and test videos; existing files are kept.
+    """Write the features of all training and test videos; files that still fit are kept.
+
+    A file notes the size and the time of its video, and is made again when the video is replaced.
+    Files without a note are kept.
 
     Under torchrun each process takes its share of the videos, and the first one shows a bar; the
     result is the number of files that this process wrote. Training videos get `data.feature_views`
@@ -102,29 +110,31 @@ def extract_features(
     rank, world = torchrun_rank()
     whole = settings.changed({"data.window_stride": None}).data
     work: list[tuple[int, VideoDataset]] = []
+    origins: dict[Path, bytes] = {}
     for training, view in [(False, 0), *((True, view) for view in range(data.feature_views))]:
         videos = VideoDataset(whole, settings.detector.classes, training=training)
         videos.training = view > 0  # whether they are augmented
-        mine = videos.parts[rank::world]
-        videos.parts = [p for p in mine if not feature_file(folder, p.video.name, view).exists()]
+        mine = {feature_file(folder, p.video.name, view): p for p in videos.parts[rank::world]}
+        notes = {file: made_from("features", videos.file_of(p.video)) for file, p in mine.items()}
+        origins |= notes
+        videos.parts = [p for file, p in mine.items() if not _fits(file, notes[file])]
         if videos.parts:
             work.append((view, videos))
 
     def extracted() -> Iterator[Extracted]:
         for view, videos in work:
             torch.manual_seed(settings.seed + view)
-            batches = DataLoader(
-                Readable(videos), collate_fn=collate_readable, num_workers=data.workers
-            )
-            for batch in raise_errors(batches):
+            readable, how = Readable(videos), {"collate_fn": collate_readable}
+            for batch in raise_errors(_loaded(readable, settings, data.workers, **how)):
                 for name, reason in batch.failed.items():
                     yield feature_file(folder, name, view), reason
                 for name in batch.names:
                     part = encode_in_chunks(encoder, batch.inputs, settings.encoder.chunk_size)
                     yield feature_file(folder, name, view), part[0]
 
+    require_room(data.workers, data.snippets * 3 * data.frames * data.crop**2)
     encoder.eval()
-    return _write(extracted(), sum(len(videos) for _, videos in work), progress)
+    return _write(extracted(), origins, sum(len(videos) for _, videos in work), progress)
 
 
 def extract_dense(
@@ -156,13 +166,17 @@ def extract_dense(
     }
     claim_folder(folder, manifest | _origin(settings, encoder), "features")
     rank, world = torchrun_rank()
-    mine = [p for p in files[rank::world] if not feature_file(folder, p.stem).exists()]
+    origins = {feature_file(folder, p.stem): made_from("features", p) for p in files[rank::world]}
+    mine = [
+        p
+        for p, (file, note) in zip(files[rank::world], origins.items(), strict=True)
+        if not _fits(file, note)
+    ]
 
     def extracted() -> Iterator[Extracted]:
         parts: dict[Path, list[Tensor]] = defaultdict(list)  # workers read several videos at once
         blocks = DenseClips(mine, data, stride, fps)
-        workers = min(data.workers, len(mine))
-        for block in DataLoader(blocks, batch_size=None, num_workers=workers):
+        for block in _loaded(blocks, settings, workers, batch_size=None):
             if not block.error:
                 clips = block.frames[:, block.clips].transpose(0, 1)[None]
                 part = encode_in_chunks(encoder, clips, settings.encoder.chunk_size)
@@ -171,8 +185,10 @@ def extract_dense(
                 done = parts.pop(block.path, [])
                 yield feature_file(folder, block.path.stem), block.error or torch.cat(done, dim=1)
 
+    workers = min(data.workers, len(mine))
+    require_room(workers, max(BLOCK, stride + data.frames) * 3 * data.crop**2)
     encoder.eval()
-    return _write(extracted(), len(mine), progress)
+    return _write(extracted(), origins, len(mine), progress)
 
 
 @dataclass(eq=False)
@@ -228,15 +244,32 @@ def _origin(settings: Settings, encoder: nn.Module) -> dict[str, Any]:
     return {"encoder": settings.encoder.name, "weights": fingerprint(encoder)}
 
 
-def _write(extracted: Iterable[Extracted], total: int, progress: bool) -> int:
-    """Write features and return the number of files; raise an error at the end if some failed."""
+def _fits(file: Path, origin: bytes) -> bool:
+    """Return True if a feature file is there and was not made from another version of its video."""
+    return file.exists() and origin_of(file) in (None, origin)
+
+
+def _loaded(data: Dataset, settings: Settings, workers: int, **how: Any) -> Iterator[Any]:
+    """Yield what a data set loads in some processes, as long as they answer."""
+    patience = 60 * settings.training.patience_minutes if workers else 0
+    return answered(DataLoader(data, num_workers=workers, timeout=patience, **how))
+
+
+def _write(
+    extracted: Iterable[Extracted], origins: Mapping[Path, bytes], total: int, progress: bool
+) -> int:
+    """Write features with their origins, and return the number of files.
+
+    Raises:
+        InputError: some cannot be written; this is known at the end, when all others are.
+    """
     silent = not progress or torchrun_rank()[0] > 0
     failed = []
     for file, features in tqdm(extracted, "features", total, unit="video", disable=silent):
         if isinstance(features, str):
             failed.append(features)
         else:
-            write_features(file, features)
+            write_features(file, features, origins[file])
     if failed:
         raise InputError(
             f"{len(failed)} of {total} feature files cannot be written, the first because "

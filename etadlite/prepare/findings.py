@@ -14,6 +14,7 @@ from etadlite.base.files import is_draft
 from etadlite.base.names import Names, loosest
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
+from etadlite.data.feature_archives import members
 from etadlite.data.features import FEATURE_SUFFIXES, feature_files
 from etadlite.data.manifest import CheckedFile
 from etadlite.data.split import read_split
@@ -68,7 +69,8 @@ class DataFolder:
         folder = data.features or data.videos
         if folder is None:
             raise InputError("the settings name no data: give data.videos or data.features")
-        if not folder.is_dir():
+        one_file = data.features is not None and folder.is_file()
+        if not (folder.is_dir() or one_file):
             raise InputError(
                 f"{folder}: there is no such folder; get the data, or correct its name"
             )
@@ -81,7 +83,10 @@ class DataFolder:
         find = feature_files if self.is_features else video_files
         # name of a video of a split -> its file; the first if there are two
         self.paths = {name: files[0] for name in self.videos if (files := find(folder, name))}
-        self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        if one_file:
+            self.names = sorted(members(folder)[0])
+        else:
+            self.names = sorted(path.name for path in folder.iterdir() if path.is_file())
         finished = [name for name in self.names if not is_draft(name) and name[0] != "."]
         # name of a file without the suffix of a video -> why it is none; empty if it is one
         self.unusual = {
@@ -92,7 +97,7 @@ class DataFolder:
         self.present = [
             name
             for name in finished
-            if name.lower().endswith(self.suffixes) or self.unusual.get(name) == ""
+            if one_file or name.lower().endswith(self.suffixes) or self.unusual.get(name) == ""
         ]
         self.used = {path.name for path in self.paths.values()}  # by annotated videos
         if self.is_features:  # further views lie beside the first

@@ -1,14 +1,14 @@
 """A run: a training from settings to a directory with all its results.
 
 A run directory holds `config.json` (the full settings), `metrics.jsonl` (a record per line),
-`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`
-and `pictures/`; if videos could not be read, `failed_videos.json`; and, until it is finished,
-`state.safetensors`, from which it can be resumed.
+`tensorboard/`, `checkpoint.safetensors`, `predictions.json` (ActivityNet structure), `report.json`,
+`report.html` (the same to read, and more) and `pictures/`; if videos could not be read,
+`failed_videos.json`; and, until it is finished, `state.safetensors`, from which it can be resumed.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -44,10 +44,23 @@ def run_training(
         InputError: the data or the settings cannot be used, or the folder holds another run.
         StoppedError: a signal, a full disk or lost data stopped it; it can be resumed.
     """
+    with ExitStack() as locks:
+        return _run(settings, folder, locks, resume=resume, progress=progress)
+
+
+def _run(
+    settings: Settings,
+    folder: Path | Callable[[], Path],
+    locks: ExitStack,
+    *,
+    resume: bool,
+    progress: bool,
+) -> RunReport | None:
+    """Do what `run_training` says; `locks` hold the directory until the end."""
     # 1. The run to resume.
     state = None
-    if resume or (isinstance(folder, Path) and _stopped(settings, folder)):
-        folder = _run_to_resume(folder, settings)
+    if resumed := resume or (isinstance(folder, Path) and _stopped(settings, folder)):
+        folder = _run_to_resume(folder, settings, locks)
         if (folder / "report.json").exists():
             return read_report(folder) if distributed.is_first() else None
         state = folder / STATE if (folder / STATE).exists() else None
@@ -69,33 +82,41 @@ def run_training(
         run(training, data, after_epoch=tests, folder=place)
         return None
     place.mkdir(parents=True, exist_ok=True)
-    with used_alone(place):
-        _make_ready(place, settings, keep=training.progress.records if state else None)
-        # 4. The training, with a test after the last epoch at least.
-        try:
-            with Recorder(place, training.progress.steps) as recorder:
-                log = recorder.log
-                run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
-        except StoppedError:
-            if failed := training.progress.failed:
-                with suppress(OSError):
-                    write_json(place / "failed_videos.json", {"training": failed})
+    if not resumed:
+        locks.enter_context(used_alone(place))
+    _make_ready(place, settings, keep=training.progress.records if state else None)
+    # 4. The training, with a test after the last epoch at least.
+    try:
+        with Recorder(place, training.progress.steps) as recorder:
+            log = recorder.log
+            run(training, data, log=log, after_epoch=tests, folder=place, progress=progress)
+    except StoppedError:
+        if failed := training.progress.failed:
+            with suppress(OSError):
+                write_json(place / "failed_videos.json", {"training": failed})
+        raise
+    except InputError:
+        if place is not folder and not training.progress.steps:  # it never began
+            shutil.rmtree(place)
+        raise
+    # 5. Predictions, pictures and report.
+    with _stopped_by_a_full_disk(place):
+        return _finish(training, tests, place)
+
+
+@contextmanager
+def _stopped_by_a_full_disk(folder: Path) -> Iterator[None]:
+    """Say how a complete training goes on whose results cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_is_full(error):
             raise
-        except InputError:
-            if place is not folder and not training.progress.steps:  # it never began
-                shutil.rmtree(place)
-            raise
-        # 5. Predictions, pictures and report.
-        try:
-            return _finish(training, tests, place)
-        except OSError as error:
-            if not disk_is_full(error):
-                raise
-            raise StoppedError(
-                f"the disk of {error.filename or place} is full; the training is complete, and "
-                f"{place} goes on from its last test",
-                folder=place,
-            ) from error
+        raise StoppedError(
+            f"the disk of {error.filename or folder} is full; the training is complete, and "
+            f"{folder} goes on from its last test",
+            folder=folder,
+        ) from error
 
 
 def finished(settings: Settings, folder: Path) -> bool:
@@ -129,8 +150,11 @@ def last_run_folder(root: Path, name: str) -> Path | None:
     return max(folders, key=lambda folder: int(folder.name), default=None)
 
 
-def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Path:
-    """Return the run directory to resume; the first process finds and checks it."""
+def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings, locks: ExitStack) -> Path:
+    """Return the run directory to resume; the first process finds and checks it.
+
+    An unfinished one is locked before its state is read, which another process might write.
+    """
     with distributed.raise_together():
         if distributed.is_first():
             folder = folder() if callable(folder) else folder
@@ -143,6 +167,8 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings) -> Pat
                 raise InputError(
                     f"{folder} is no run directory: it has no config.json; check the path"
                 )
+            if not (folder / "report.json").exists():
+                locks.enter_context(used_alone(folder))
     return distributed.broadcast(folder)
 
 
@@ -192,6 +218,10 @@ def _finish(training: Training, tests: EpochTests, folder: Path) -> RunReport:
         at.skipped,
         sum(map(len, unreadable.values())),
     )
+    with never_fatal("the page report.html"):
+        from etadlite.runs import page  # once a run is finished
+
+        page.write_page(folder, report)
     write_json(folder / "report.json", report_record(report))
     for name in (*BANK_FILES, STATE):
         (folder / name).unlink(missing_ok=True)

@@ -125,14 +125,21 @@ def evaluate(settings: Settings, predictions: dict[str, Any]) -> AveragePrecisio
 
     Predictions of classes that no annotation has count neither for nor against it.
     """
+    truth, predictions, chosen = what_is_scored(settings, predictions)
+    return mean_average_precision(truth, predictions, **chosen)
+
+
+def what_is_scored(
+    settings: Settings, predictions: dict[str, Any]
+) -> tuple[Path | dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return ground truth and predictions as they are compared, and the options of evaluation."""
     data, truth = settings.data, settings.data.annotations
     if not settings.detector.classes and settings.inference.classifier is None:
         truth = _without_classes(settings)
     else:
         predictions = of_annotated_classes(predictions, truth)
-    options = {"subset": data.test_subset, "tiou": settings.inference.tiou}
-    options["duplicates"] = settings.inference.duplicates
-    return mean_average_precision(truth, predictions, **options, blocked=data.blocked)
+    chosen = {"subset": data.test_subset, "tiou": settings.inference.tiou, "blocked": data.blocked}
+    return truth, predictions, chosen | {"duplicates": settings.inference.duplicates}
 
 
 def of_annotated_classes(predictions: dict[str, Any], truth: Path) -> dict[str, Any]:

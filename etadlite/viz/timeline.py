@@ -188,19 +188,20 @@ def write_annotated(
 
 
 def annotated(
-    video: Video, detections: Segments, labels: Sequence[str] = ()
+    video: Video, detections: Segments, labels: Sequence[str] = (), truth: Segments = ()
 ) -> Iterator[tuple[float, Image.Image]]:
     """Yield the frames of a video with its detections, each with its time in seconds.
 
-    A bar below the picture shows all detections of the video, and a line in it marks the present
-    moment. The picture shows label and score of what is detected at that moment. A video that is
-    stored on its side is turned upright. A picture whose longer side is below 320 pixels is
-    enlarged, and an odd column or row is cut off. `labels` are all classes, so that each keeps its
-    look; by default those that occur.
+    A bar below the picture shows all detections of the video, below the true actions if they are
+    given, and a line marks the present moment. The picture shows label and score of what is
+    detected at that moment. A video that is stored on its side is turned upright. A picture whose
+    longer side is below 320 pixels is enlarged, and an odd column or row is cut off. `labels` are
+    all classes, so that each keeps its look; by default those that occur.
     """
     from etadlite.viz.fonts import Pen, readable_by_pillow
 
-    duration, known = video.info.duration, labels or sorted({d["label"] for d in detections})
+    duration = video.info.duration
+    known = labels or sorted({item["label"] for item in (*detections, *truth)})
     looks, names = looks_of(known), readable_by_pillow(known)
     pen, bar = None, None
     for index, frame in video:
@@ -209,7 +210,8 @@ def annotated(
             now = 0.0  # players show the first picture from the start on
             width, height = picture.width // 2 * 2, picture.height // 2 * 2
             pen = Pen(max(13, width // 45))
-            bar = _bar(width, duration, detections, looks, names, pen)
+            rows = [row for row in (truth, detections) if row or row is detections]
+            bar = _stacked([_bar(width, duration, row, looks, names, pen) for row in rows])
         sheet = Image.new("RGB", (width, height + bar.height))
         sheet.paste(picture, (0, 0))
         sheet.paste(bar, (0, height))
@@ -230,8 +232,9 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
     picture = frame.to_image()
     if frame.rotation:
         picture = picture.rotate(frame.rotation, expand=True)
-    scale = -(-SMALLEST_SIDE // max(picture.size))
-    return picture.resize((picture.width * scale, picture.height * scale)) if scale > 1 else picture
+    scale = max(-(-SMALLEST_SIDE // max(picture.size)), 1)
+    # Pixels become squares: nothing is made up, and a film of them stays small.
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
 def _bar(
@@ -258,6 +261,16 @@ def _bar(
         pen.write(ImageDraw.Draw(room), (3, 1), next(fitting, ""))
         bar.paste(room, (round(left), 2 + lane * line))
     return bar
+
+
+def _stacked(bars: Sequence[Image.Image]) -> Image.Image:
+    """Return bars of one width below each other."""
+    whole = Image.new("RGB", (bars[0].width, sum(bar.height for bar in bars)))
+    top = 0
+    for bar in bars:
+        whole.paste(bar, (0, top))
+        top += bar.height
+    return whole
 
 
 def _filled(look: Look, width: int, height: int) -> Image.Image:
