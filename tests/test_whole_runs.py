@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import psutil
@@ -17,13 +17,13 @@ import torch
 from matplotlib.figure import Figure
 
 from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.folders import used_alone
+from etadlite.base.folders import IN_USE, used_alone
 from etadlite.data import shared_memory
 from etadlite.data.datasets import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import page, predictions
 from etadlite.runs import run as runs
-from etadlite.runs.run import run_training
+from etadlite.runs.run import _run_to_resume, run_training
 from etadlite.training import loop, recorder
 from etadlite.training.recorder import Recorder
 from etadlite.training.state import STATE
@@ -133,6 +133,16 @@ def test_a_run_is_locked_before_its_state_is_read(tiny, tmp_path, monkeypatch):
         other.wait()
     with pytest.raises(InputError, match="is no state of a training"):
         run_training(settings, tmp_path, resume=True, progress=False)
+
+
+def test_a_run_that_was_killed_before_its_first_file_can_be_resumed(tiny, tmp_path):
+    (tmp_path / IN_USE).write_text("process 1 on x since yesterday")
+    with ExitStack() as locks:
+        assert _run_to_resume(tmp_path, on_features(tiny), locks) == tmp_path
+        assert str(os.getpid()) in (tmp_path / IN_USE).read_text()
+    (tmp_path / "other.txt").write_text("a")
+    with pytest.raises(InputError, match="is no run directory"), ExitStack() as locks:
+        _run_to_resume(tmp_path, on_features(tiny), locks)
 
 
 def test_windows_locks_a_byte_behind_the_text(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, write_json
 
+IN_USE = "in_use.txt"  # says who uses a folder; one that was killed leaves it behind
 BEHIND_THE_TEXT = 2**20  # a byte of the file that holds no text
 
 
@@ -32,7 +33,7 @@ def used_alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process uses the folder; it is named.
     """
-    with (folder / "in_use.txt").open("a+", encoding="utf-8") as file:
+    with (folder / IN_USE).open("a+", encoding="utf-8") as file:
         try:
             _lock(file)
         except OSError as error:

@@ -27,21 +27,8 @@ COUNTED = "avi", "mpeg"  # these store the times of some frames only; made-up on
 ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
 
 # Formats whose text names other files. FFmpeg's whitelist has all others.
-LISTS = frozenset(
-    [
-        "concat",
-        "concatf",
-        "hls",
-        "applehttp",
-        "dash",
-        "imf",
-        "sdp",
-        "rtsp",
-        "rtp",
-        "sap",
-        "webm_dash_manifest",
-    ]
-)
+_LISTS = "concat concatf hls applehttp dash webm_dash_manifest imf sdp rtsp rtp sap"
+LISTS = frozenset(_LISTS.split())
 FORMATS = ",".join(name for name in av.formats_available if LISTS.isdisjoint(name.split(",")))
 
 Container: TypeAlias = av.container.InputContainer

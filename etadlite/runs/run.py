@@ -15,7 +15,7 @@ from pathlib import Path
 from etadlite.base import distributed
 from etadlite.base.errors import InputError, StoppedError, disk_is_full, never_fatal
 from etadlite.base.files import read_json, read_text, write_json, written_whole
-from etadlite.base.folders import used_alone
+from etadlite.base.folders import IN_USE, used_alone
 from etadlite.config import Settings
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
 from etadlite.runs.testing import EpochTests
@@ -163,7 +163,7 @@ def _run_to_resume(folder: Path | Callable[[], Path], settings: Settings, locks:
                 from etadlite.training.resume import refuse_other_settings
 
                 refuse_other_settings(read_json(config, "settings file of a run"), settings, config)
-            elif not folder.is_dir() or any(folder.iterdir()):
+            elif not folder.is_dir() or any(path.name != IN_USE for path in folder.iterdir()):
                 raise InputError(
                     f"{folder} is no run directory: it has no config.json; check the path"
                 )
