@@ -60,8 +60,7 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
         ]
         if different:
             raise InputError(f"{path} is a checkpoint of another config: {'; '.join(different)}")
-        trained = ("train",) if run.encoder.train == "all" else TRAINED
-        settings = settings.changed({f"encoder.{k}": getattr(run.encoder, k) for k in trained})
+        settings = settings.changed({f"encoder.{k}": getattr(run.encoder, k) for k in TRAINED})
     else:
         settings = settings.changed({"encoder.train": "all"})
     require_room(settings)

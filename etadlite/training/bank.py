@@ -266,9 +266,9 @@ def bank_of(settings: Settings, samples: int, progress: Progress) -> FeatureBank
 
 def open_bank(
     training: Training,
+    folder: Path | None,
     data: AnnotatedVideos,
     batches: Iterable[Batch],
-    folder: Path | None,
     *,
     progress: bool,
 ) -> FeatureBank:

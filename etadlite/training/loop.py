@@ -177,7 +177,7 @@ def run(
     ):
         if settings.sampling.others == "bank":
             first_epoch = _next_batches(training, batches, data, interruption)
-            _open_bank(training, data, first_epoch, folder, progress=progress)
+            _open_bank(training, folder, data, first_epoch, progress=progress)
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
@@ -224,17 +224,11 @@ def run(
     return training
 
 
-def _open_bank(
-    training: Training,
-    data: AnnotatedVideos,
-    first_epoch: Iterator[Batch],
-    folder: Path | None,
-    *,
-    progress: bool,
-) -> None:
+def _open_bank(training: Training, folder: Path | None, *given: Any, progress: bool) -> None:
+    """Open the feature bank, see `open_bank`; the state beside it is the first that knows it."""
     from etadlite.training.bank import open_bank
 
-    training.bank = open_bank(training, data, first_epoch, folder, progress=progress)
+    training.bank = open_bank(training, folder, *given, progress=progress)
     _save(training, folder)
 
 
