@@ -7,25 +7,12 @@ upper bar has the true actions, the lower one the detections.
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from PIL import Image, ImageColor
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import written_whole
-from etadlite.data.annotations import read_annotations
-from etadlite.data.video import Video
-from etadlite.inference.predict import predict
-from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
-from etadlite.runs.pictures import one_a_moment
-from etadlite.stickfigures.dataset import Size, make_dataset
-from etadlite.viz.style import COLOURS
-from etadlite.viz.timeline import annotated
-
-STEP = 5  # frames of the video to a picture of the film
-SPEED = 2
+from etadlite.runs.film import make_film
 
 
 def main(
@@ -33,43 +20,17 @@ def main(
     film: Annotated[Path, typer.Argument(metavar="FILM.gif")],
     seed: Annotated[int, typer.Option(help="Seed of the new video.")] = 4,
     pixels: Annotated[int, typer.Option(help="Side of the video's pictures.")] = 80,
-    colours: Annotated[int, typer.Option(help="Colours of the film; fewer make it smaller.")] = 32,
+    colours: Annotated[
+        int, typer.Option(min=12, help="Colours of the film; fewer make it smaller.")
+    ] = 32,
 ) -> None:
     """Generate a video of 30 s that no training has seen, detect its actions and film them."""
     checkpoint = run / "checkpoint.safetensors" if run.is_dir() else run
     try:
-        settings = checkpoint_settings(checkpoint)
-        system = load_checkpoint(checkpoint, settings)
-        with TemporaryDirectory() as folder:
-            size = Size(0, 1, longest=30.0, pixels=pixels)
-            file = make_dataset(Path(folder) / "data", size, seed, workers=1, progress=False)
-            (entry,) = read_annotations(file).values()
-            video = Video(file.parent / "videos" / f"{entry.name}.mp4")
-            found = one_a_moment(predict(video, system, settings), len(entry.actions) + 2)
-            truth = [{"segment": [a.start, a.end], "label": a.label} for a in entry.actions]
-            shown = annotated(video, found, settings.detector.classes, truth)
-            frames = [sheet for number, (_, sheet) in enumerate(shown) if number % STEP == 0]
+        count = make_film(checkpoint, film, seed=seed, pixels=pixels, colours=colours)
     except InputError as error:
         sys.exit(str(error))
-    palette = palette_of(frames, colours)
-    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
-    pause = round(1000 * STEP / video.info.fps / SPEED)
-    with written_whole(film) as draft:
-        first.save(draft, format="GIF", save_all=True, append_images=rest, duration=pause, loop=0)
-    print(f"{film}: {len(frames)} pictures, {film.stat().st_size / 1e6:.2f} MB")
-
-
-def palette_of(frames: list[Image.Image], colours: int) -> Image.Image:
-    """Return one palette for all pictures: those of the classes and texts, and the commonest."""
-    own = [*map(ImageColor.getrgb, (*COLOURS, "#202020", "white", "black"))]
-    some = frames[:: max(len(frames) // 8, 1)]
-    together = Image.new("RGB", (some[0].width * len(some), some[0].height))
-    for number, frame in enumerate(some):
-        together.paste(frame, (number * frame.width, 0))
-    common = together.quantize(colours - len(own)).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([value for colour in own for value in colour] + common)
-    return palette
+    print(f"{film}: {count} pictures, {film.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
