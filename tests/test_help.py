@@ -72,7 +72,7 @@ def test_the_help_of_a_verb_fits_a_screen_and_has_an_example(etadlite, verb):
     code, out, _ = etadlite(verb, "--help")
     lines = out.splitlines()
     assert code == 0
-    assert len(lines) <= 32
+    assert len(lines) <= 40
     assert max(map(len, lines)) <= 80
     found = examples(out)
     assert found
