@@ -1,7 +1,9 @@
 """The exercises: a solution is right, plausible mistakes are named, a stub breaks nothing."""
 
 import importlib.util
+import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 
 from etadlite.base.errors import InputError
 from etadlite.course import check
@@ -45,11 +49,12 @@ def load(path):
     return module
 
 
-WRONG = {
-    exercise: answers
-    for path in sorted((Path(__file__).parent / "exercises").glob("*.py"))
-    for exercise, answers in load(path).WRONG.items()
-}
+WRONG: dict = {}
+RIGHT: dict = {}
+for path in sorted((Path(__file__).parent / "exercises").glob("*.py")):
+    for corpus in ("WRONG", "RIGHT"):
+        for exercise, answers in getattr(load(path), corpus, {}).items():
+            globals()[corpus].setdefault(exercise, []).extend(answers)
 EXERCISES = [
     pytest.param(name, position, id=f"{name}-{cell.id}")
     for name in notebook_names(FOLDER)
@@ -92,13 +97,171 @@ def test_a_solution_passes_and_the_stub_breaks_nothing(name, position, capsys):
 @pytest.mark.parametrize("exercise", CHECKERS)
 def test_plausible_mistakes_are_told_apart(exercise, capsys):
     answers = WRONG[exercise]
-    assert len(answers) >= 3
+    assert len(answers) >= 10
     assert len({hint for _, hint in answers}) >= 2
+    faults = []
     for answer, hint in answers:
-        assert not check(exercise, answer)
+        accepted = check(exercise, answer)
         said = capsys.readouterr().out
-        assert hint in said
+        named = any(part in said for part in hint.split("|"))  # one of these parts
+        if accepted or not named or len(said.strip().splitlines()) != 1 or "checker itself" in said:
+            faults.append(f"{getattr(answer, '__name__', answer)}: {hint} <- {said}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("exercise", CHECKERS)
+def test_right_answers_of_any_form_pass(exercise, capsys):
+    assert RIGHT[exercise]
+    for answer in RIGHT[exercise]:
+        assert check(exercise, answer), f"{answer}: {capsys.readouterr().out}"
+
+
+@cache
+def solutions():
+    """Exercise -> its solution from the notebook, as a function."""
+    found = {}
+    for name in notebook_names(FOLDER):
+        cells = cells_of(name)
+        for position, cell in enumerate(cells):
+            if is_exercise(cell):
+                scope = scope_of(cells[:position])
+                (pair,) = checked(cell)
+                run_as_notebook(without_marks(cell.source), scope, pair[0])
+                found[pair[0]] = scope[pair[1]]
+    return found
+
+
+class Failing:
+    """A value whose use fails in whatever way it is read."""
+
+    def __float__(self):
+        raise KeyError("read")
+
+    __iter__ = __len__ = __bool__ = __float__
+
+
+class Always(float):
+    """A number that claims to equal everything."""
+
+    def __eq__(self, other):
+        return True
+
+    def __sub__(self, other):
+        return 0.0
+
+    __rsub__ = __sub__
+    __hash__ = None
+
+
+def raising(error):
+    def answer(*arguments):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize("exercise", CHECKERS)
+def test_what_is_no_answer_is_named_and_is_never_the_checkers_error(exercise, capsys):
+    """Nothing, errors, texts, odd dtypes and devices: of every exercise, each with its sentence."""
+    unfit = "return|shape|whole|number|tensor|real|device|lengths|should|saw 0"
+    for answer, hint in (
+        (lambda *_: None, "returns nothing"),
+        (lambda *_: ..., "not attempted yet"),
+        (raising(ValueError("no")), "ValueError: no"),
+        (raising(SystemExit(0)), "SystemExit: 0"),
+        (raising(NotImplementedError()), "NotImplementedError"),
+        (lambda: 1, "TypeError"),
+        (lambda *_: "1", unfit),
+        (lambda *_: {1.0}, unfit),
+        (lambda *_: {}, unfit),
+        (lambda *_: [], unfit),
+        (lambda *_: [[1.0], [1.0, 2.0]], unfit),
+        (lambda *_: [None, 1.0], unfit),
+        (lambda *_: object(), unfit),
+        (lambda *_: Failing(), unfit),
+        (lambda *_: Always(1.0), "should|return|shape|tensor|saw 0"),
+        (lambda *_: torch.empty(2, 2, device="meta"), unfit),
+        (lambda *_: torch.tensor(1 + 2j), unfit + "|should"),
+        (lambda *_: np.array(["a"]), unfit),
+        (lambda *_: np.array([{}], dtype=object), unfit),
+        (lambda *_: math.nan, "should|return|shape|tensor|without|saw 0"),
+        (lambda *_: torch.tensor([math.nan]), "should|return|shape|lost|whole|saw 0"),
+    ):
+        assert not check(exercise, answer), hint
+        said = capsys.readouterr().out
+        assert any(part in said for part in hint.split("|")), said
+        assert "checker itself" not in said
         assert len(said.strip().splitlines()) == 1
+
+
+NUMBERS = {  # exercises whose answer is one number; the others answer with several
+    *("tiou", "step_cost", "count_proposals", "recall_at", "conv_bytes", "sampling_error"),
+    *("epochs_until", "hours_left", "seconds_of", "seconds", "best_threshold"),
+}
+WHOLE = {"count_proposals", "conv_bytes", "epochs_until"}
+
+
+@pytest.mark.parametrize("exercise", sorted(set(CHECKERS) - {"push"}))
+def test_the_form_of_a_right_answer_does_not_matter(exercise, capsys):
+    solve = solutions()[exercise]
+    if exercise in NUMBERS:
+        forms = [
+            float,
+            np.float64,
+            lambda x: torch.tensor(float(x), dtype=torch.float64),
+            lambda x: np.array([float(x)]),
+            lambda x: torch.tensor([[float(x)]], dtype=torch.float64),
+        ]
+        forms += [int, np.int64] if exercise in WHOLE else [np.float32, torch.tensor]
+    else:
+        forms = [
+            torch.as_tensor,
+            lambda x: torch.as_tensor(x).numpy(),
+            lambda x: torch.as_tensor(x).tolist(),
+            lambda x: tuple(torch.as_tensor(x)),
+            lambda x: [row.numpy() for row in torch.as_tensor(x)],
+        ]
+        if exercise not in ("evenly", "stratified", "hard_nms"):
+            forms += [lambda x: x.float(), lambda x: x.double()]
+    for form in forms:
+        assert check(exercise, lambda *given, form=form: form(solve(*given))), (
+            capsys.readouterr().out
+        )
+
+
+@pytest.mark.parametrize("exercise", sorted(set(CHECKERS) - {"push", "hard_nms", "seconds"}))
+def test_almost_right_is_wrong(exercise, capsys):
+    """A thousandth too much, and one number of many that is off."""
+
+    def off(given):
+        return given * 1.002 if exercise in NUMBERS else torch.as_tensor(given).double() * 1.002
+
+    def one_off(given):
+        changed = torch.as_tensor(given).clone().double()
+        changed.view(-1)[-1] += 0.01
+        return changed
+
+    for change in (off, one_off):
+        assert not check(exercise, lambda *given, c=change: c(solutions()[exercise](*given)))
+        assert "checker itself" not in capsys.readouterr().out
+
+
+def test_an_error_of_the_checker_is_not_the_students(monkeypatch, capsys):
+    def broken(attempt):
+        raise RuntimeError("oh")
+        yield
+
+    monkeypatch.setitem(CHECKERS, "tiou", broken)
+    assert not check("tiou", solutions()["tiou"])
+    assert "the checker itself failed (RuntimeError: oh)" in capsys.readouterr().out
+
+
+def test_checking_draws_nothing_from_the_notebooks_generators():
+    before = torch.get_rng_state(), random.getstate()
+    for exercise, solve in solutions().items():
+        assert check(exercise, solve)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
 
 
 def test_every_exercise_has_a_checker_and_every_checker_an_exercise():
@@ -157,8 +320,9 @@ def nbgrader(folder, *words):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader's use of its database
-def test_a_right_and_a_wrong_submission_are_graded(tmp_path):
-    """What is handed out holds no solution; solved, it gets all points; a mistake loses some."""
+def test_right_wrong_empty_and_cheating_submissions_are_graded(tmp_path):
+    """What is handed out holds no solution; solved, it gets all points; a mistake loses some;
+    an empty or a cheating one gets none."""
     from nbgrader.api import Gradebook
 
     name = "00_quickstart"
@@ -167,20 +331,45 @@ def test_a_right_and_a_wrong_submission_are_graded(tmp_path):
     handed_out = nbformat.read(tmp_path / "release" / name / f"{name}.ipynb", as_version=4)
     assert "SOLUTION" not in nbformat.writes(handed_out)
     assert nbformat.writes(handed_out).count("return ...") == 3
+    assert "HIDDEN" not in nbformat.writes(handed_out)
     own = {cell.id: solution(cell) for cell in cells_of(name) if is_exercise(cell)}
-    for student, mistake in (("right", ""), ("wrong", "+ 1")):
-        for cell in handed_out.cells:
-            if cell.id in own:
-                function = own[cell.id]
-                cell.source = f"{function} {mistake}" if cell.id == "exercise-2" else function
+    empty = dict.fromkeys(own, "")
+    wrong = own | {"exercise-2": own["exercise-2"] + " + 1"}
+    cheats = {
+        "redefines": "def check(*_):\n    return True\n",
+        "patches": "import etadlite.course, etadlite.course.exercises as e\n"
+        "e.check = etadlite.course.check = lambda *_: True\n"
+        "e.CHECKERS.update({name: lambda _: iter(()) for name in e.CHECKERS})\n"
+        "e.form.number = e.form.tensor = lambda *_, **__: 1 / 3\n",
+        "shadows": "import sys; from pathlib import Path\n"
+        "Path('etadlite/course').mkdir(parents=True)\n"
+        "Path('etadlite/course/exercises.py').write_text('def check(*_): return True')\n"
+        "sys.path.insert(0, ''); mine = [n for n in sys.modules if 'etadlite' in n]\n"
+        "for n in mine: del sys.modules[n]\n"
+        "from etadlite.course.exercises import check\n",
+    }
+    submissions = {
+        "right": own,
+        "wrong": wrong,
+        "empty": empty,
+        "breaks-check": {key: code + "\ncheck = None" for key, code in own.items()},
+        **{
+            who: {"exercise-1": code, "exercise-2": "step_cost = 1"} for who, code in cheats.items()
+        },
+    }
+    for student, answers in submissions.items():
+        done = nbformat.from_dict(handed_out)
+        for cell in done.cells:
+            cell.source = answers.get(cell.id, cell.source)
         target = tmp_path / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True)
-        nbformat.write(handed_out, target)
+        nbformat.write(done, target)
     nbgrader(tmp_path, "autograde", name, "--create")
     with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
         scores = {
             student: (found.score, found.max_score)
-            for student in ("right", "wrong")
+            for student in submissions
             for found in [book.find_submission(name, student)]
         }
-    assert scores == {"right": (6, 6), "wrong": (4, 6)}
+    none = dict.fromkeys(("empty", *cheats), (0, 6))
+    assert scores == none | {"right": (6, 6), "wrong": (4, 6), "breaks-check": (6, 6)}

@@ -1,5 +1,7 @@
 """A share of the campaign of faults, with a fresh seed that a failure shows."""
 
+import random
+import re
 import secrets
 import sys
 
@@ -48,3 +50,22 @@ def test_what_is_damaged_can_be_read_when_it_is_intact(tmp_path, kind):
         inputs.write(tmp_path / name)
         if name != "published.pth":  # of no known network
             assert inputs.read(tmp_path / name, tmp_path / name) == "read"
+
+
+@pytest.mark.parametrize(("known", "code"), [([], 1), (["--known", "videos"], 0)])
+def test_only_losses_of_other_kinds_than_the_known_ones_fail(monkeypatch, capsys, known, code):
+    def campaign(kind, seed, folder, **how):
+        case = faults.Case(kind, 0, folder, folder, seed)
+        return [faults.Verdict(case, "wrong" if kind == "videos" else "")]
+
+    monkeypatch.setattr(faults, "campaign", campaign)
+    monkeypatch.setattr(sys, "argv", ["faults.py", "--kinds", "tables", "videos", *known])
+    assert faults.main() == code
+    assert re.match(r"seed [0-9a-f]{8}\n", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_burst_of_kills_between_one_and_two_processes_changes_no_weight(tmp_path):
+    trainings = faults.Trainings(tmp_path, epochs=6, test_every=6)
+    kills, wrong = faults.kill(trainings, random.Random(secrets.token_hex(4)), "burst", 4)
+    assert (kills, wrong) == (4, "")

@@ -12,7 +12,7 @@ from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
 from etadlite.memory import LiveTensors, StepMemory, measure
 from etadlite.memory.measurement import _Passes, measure_step
-from etadlite.memory.plan import largest, memory_table, plan, with_chunk_size
+from etadlite.memory.plan import advice, largest, memory_table, plan, propose, with_chunk_size
 from etadlite.model.sequential_encoder import SequentialEncoder
 from etadlite.presets import preset
 
@@ -107,6 +107,16 @@ def test_the_prediction_with_a_feature_bank_is_what_a_step_takes(of, batch, chun
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("train", ["norms", "head", "adapters"])
+@pytest.mark.parametrize("of", [tiny, r2plus1d])
+def test_the_prediction_with_few_trained_parameters_is_what_a_step_takes(of, train):
+    chosen = of("training.batch_size=1", f"encoder.train={train}", "encoder.adapter_rank=4")
+    assert_alike(chosen)
+    whole, less = plan(of("training.batch_size=1")).rows, plan(chosen).rows
+    assert less.gradients + less.optimiser < whole.gradients + whole.optimiser
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["farthest", "gradient_norm", "boundary"])
 def test_late_strategies_keep_the_prefix_of_all_snippets(strategy):
     settings = r2plus1d("training.batch_size=1", f"sampling.snippet_strategy={strategy}")
@@ -155,6 +165,24 @@ def test_the_largest_values_fit_and_the_next_do_not():
         assert plan(tiny(f"{name}={value + 1}")).rows.total > 0.99 * budget
     assert found["batch"] >= 2
     assert found["chunk"] >= 4
+
+
+@pytest.mark.slow
+def test_the_most_that_fits_is_proposed_in_words():
+    settings = tiny("training.batch_size=1", "sampling.snippet_ratio=0.25")
+    everything = plan(settings.changed(["sampling.snippet_ratio=1"])).rows.total
+    most = propose(settings, everything)
+    assert (most.train, most.chunk, most.snippets, most.total) == ("all", 4, 16, everything)
+    for budget in (everything - 2**16, plan(settings.changed(["encoder.chunk_size=1"])).rows.total):
+        found = propose(settings, budget)
+        changes = (f"encoder.train={found.train}", f"encoder.chunk_size={found.chunk}")
+        chosen = settings.changed([*changes, f"sampling.snippet_ratio={found.snippets / 16}"])
+        assert plan(chosen).rows.total == pytest.approx(found.total, rel=0.02)
+        assert found.total <= budget
+        assert found.parameters <= most.parameters
+    text = advice(settings, everything)
+    assert "encoder.train=all encoder.chunk_size=4 sampling.snippet_ratio=1; this trains" in text
+    assert propose(settings, 2**20) is None
 
 
 @pytest.mark.slow

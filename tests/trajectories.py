@@ -3,9 +3,10 @@
     python tests/trajectories.py [PRESET ...]    record them anew, after a change that is meant
 
 Data are made by NumPy's generator of integers and stored without loss, so that every machine has
-the same bits. The presets keep their sampling, losses, optimiser and schedule; snippets, detector
-and batches are shrunk, and the tiny encoder stands in for R(2+1)D-34 and EfficientNet, 50 steps of
-which would take minutes.
+the same bits. The presets keep their sampling, losses, optimiser and schedule. Snippets, detector
+and batches are shrunk; the tiny encoder stands in for R(2+1)D-34 and EfficientNet, 50 steps of
+which would take minutes. The learning rates are low: at higher ones a proposal that lies at a
+threshold of tIoU changes sides by rounding alone, and the losses of two machines part.
 """
 
 import json
@@ -61,14 +62,13 @@ ON_VIDEOS = (
     "encoder.channels_last=false",
     "detector.in_channels=48",
 )
-SEEDS: dict[str, int] = {}
 ON_FEATURES = ("data.features=features", "data.feature_views=1", "detector.in_channels=48")
 
 
 def shrunk(name: str) -> Settings:
     """Return the settings of a preset for the generated data in the working directory."""
     on = ON_FEATURES if preset(name).data.features is not None else ON_VIDEOS
-    return preset(name, [*SMALL, *on, f"seed={SEEDS.get(name, 0)}"])
+    return preset(name, [*SMALL, *on])
 
 
 def make_data(root: Path, labels: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ from etadlite.training.losses import detection_loss
 from etadlite.training.targets import make_targets
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def fake_system(settings: Settings) -> System:
     """Build the system of a training from fake tensors."""
     system = System(settings, pretrained=False).train()

@@ -7,7 +7,7 @@ What the passes need is counted on fake tensors (`fake_passes.py`). What grows i
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -215,10 +215,66 @@ def largest(settings: Settings, budget: int) -> dict[str, float | None]:
     return {"batch": most, "chunk": chunk, "snippet ratio": count and count / snippets}
 
 
+class Proposal(NamedTuple):
+    """What of the encoder is trained, from how many snippets, within a budget."""
+
+    train: str  # as `encoder.train`
+    chunk: int
+    snippets: int  # of a video, that carry a gradient
+    parameters: int  # that are trained in the encoder
+    total: int  # bytes
+
+
+def propose(settings: Settings, budget: int) -> Proposal | None:
+    """Return the most that can be trained within a budget in bytes; None if nothing fits.
+
+    First come as many snippets as the settings ask for, then the most parameters, then the most
+    snippets. The batch stays; the chunk becomes 1 only where the settings' own does not fit.
+    """
+    snippets, found = settings.data.snippets, []
+    asked = snippet_count(snippets, settings.sampling.snippet_ratio)
+    for train in ("all", "adapters", "head", "norms") if settings.data.features is None else ():
+        for chunk in dict.fromkeys((settings.encoder.chunk_size, 1)):
+            chosen = settings.changed({"encoder.train": train, CHUNK: chunk})
+            try:
+                now = plan(chosen)
+            except InputError:  # the encoder has nothing of this kind after its frozen stages
+                continue
+
+            def need(count: int, now: Plan = now, chosen: Settings = chosen) -> int:
+                changed = chosen.changed({RATIO: count / snippets})
+                return _step_memory(changed, now.device, now.detector, now.encoder).total
+
+            if asked and (count := _largest(snippets, budget, need)):
+                encoder = fake_passes.fake_system(_system_settings(chosen)).encoder
+                size = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+                found.append(Proposal(train, now.encoder.chunk, count, size, need(count)))
+                break
+    return max(
+        found, key=lambda p: (min(p.snippets, asked), p.parameters, p.snippets), default=None
+    )
+
+
 def advice(settings: Settings, budget: int) -> str:
     """Return what fits a budget in bytes, as text; the errors are those of `largest`."""
-    lines = [f"predicted to fit {budget / MIB:.0f} MiB, each changed alone:"]
-    for title, value in largest(settings, budget).items():
+    lines, best = [], propose(settings, budget)
+    if best is not None:
+        share = best.snippets / settings.data.snippets
+        lines = [
+            f"the most that is predicted to fit {budget / MIB:.0f} MiB with "
+            f"{settings.training.batch_size} videos: encoder.train={best.train} "
+            f"encoder.chunk_size={best.chunk} sampling.snippet_ratio={share:.4g}; this trains "
+            f"{best.parameters:,} parameters of the encoder from {best.snippets} of "
+            f"{settings.data.snippets} snippets, in {best.total / MIB:.0f} MiB",
+        ]
+    try:
+        ranges = largest(settings, budget)
+    except InputError:
+        if best is None:
+            raise
+        return lines[0]
+    lines.append(f"predicted to fit {budget / MIB:.0f} MiB, each changed alone:")
+    for title, value in ranges.items():
         text = "none: change another too" if value is None else f"up to {value:.4g}"
         lines.append(f"  {title:<14}{text}")
     return "\n".join(lines)

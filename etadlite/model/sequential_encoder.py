@@ -136,7 +136,7 @@ class SequentialEncoder(nn.Module):
     def pick(self, context: SnippetContext) -> tuple[Tensor, Tensor | None]:
         """Pick snippets: indices [B, count], and weights [B, count] if the sum is rescaled."""
         count = snippet_count(context.snippets, self.ratio)
-        picked = self.sampler.pick(context, count)
+        picked = torch.as_tensor(self.sampler.pick(context, count), dtype=torch.long)
         if not self.rescale or self.sampler.inclusion is None:
             return picked, None
         return picked, 1 / self.sampler.inclusion(context, count).gather(1, picked)

@@ -18,9 +18,9 @@ STEPS = 50
 
 MEASURES = ("loss", "gradient_norm")
 
-TOLERANCE = {"loss": 1e-3, "gradient_norm": 1e-2}
-"""Largest relative differences. Other orders of summation, as of more threads or of another CPU,
-grow to about a tenth of this within 50 steps; see tests/test_trajectories.py."""
+TOLERANCE = {"loss": 1e-3, "gradient_norm": 5e-2}
+"""Largest relative differences. Weights that differ by a millionth, more than by another order of
+summation, stay within a third of this for 50 steps (tests/test_trajectories.py)."""
 
 # Settings that say where things lie and how they are read, not what is computed.
 _PLACES = ("data.annotations", "data.videos", "data.features", "data.cache", "data.workers")

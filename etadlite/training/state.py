@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,9 +18,6 @@ from safetensors.torch import save_file
 from etadlite.base.files import written_whole
 from etadlite.config import Settings
 from etadlite.model.system import System
-
-if TYPE_CHECKING:
-    from etadlite.training.bank import FeatureBank
 
 STATE = "state.safetensors"
 BANK_FILES = BANK, ABOUT = "bank.npy", "bank.json"  # beside the state, see `etadlite.training.bank`
@@ -68,7 +65,7 @@ class Training:
     samples: int  # of an epoch
     progress: Progress
     resumed: Path | None = None  # the state that it goes on from
-    bank: "FeatureBank | None" = None
+    bank: Any = None  # a `FeatureBank`, where `sampling.others` says so
     explain: Callable[[Settings, Sequence[int]], str] = lambda settings, chunks: ""
 
     @property

@@ -827,7 +827,8 @@ if check("stratified", my_stratified):
     borders = torch.arange(count + 1) * cells // count
     chance = (1 / borders.diff()).repeat_interleave(borders.diff())
     strategy = SnippetStrategy(
-        my_stratified, inclusion=lambda context, n: chance.expand(len(context.draws), -1)
+        lambda context, n: torch.as_tensor(np.asarray(my_stratified(context, n))).long(),
+        inclusion=lambda context, n: chance.expand(len(context.draws), -1),
     )
     error = float(squared_error(weights_of(strategy, count)).mean()) / predicted_error(count)
     print(f"squared error relative to random: {error:.2f}; the grid's: {sum(parts['grid']):.2f}")

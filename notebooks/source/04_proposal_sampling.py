@@ -826,7 +826,8 @@ def with_positives(context, count):
 
 
 if check("with_positives", with_positives):
-    picked = with_positives(ProposalContext(Draws([0]), proposals, [videos[shown].actions]), count)
+    context = ProposalContext(Draws([0]), proposals, [videos[shown].actions])
+    picked = torch.as_tensor(np.asarray(with_positives(context, count)))
     print(f"best tIoU in the sample: {tiou(videos[shown].actions[:, None], picked[0]).amax(1)}")
 
 # %% full-run [markdown]

@@ -1,4 +1,4 @@
-"""End-to-end training five ways: seconds and memory of a step, side by side.
+"""End-to-end training six ways: seconds and memory of a step, side by side.
 
     python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--json FILE] [--repeats 3]
 
@@ -183,7 +183,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure every variant of every model and report."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser = argparse.ArgumentParser(description="Time end-to-end training five ways.")
+    parser = argparse.ArgumentParser(description="Time end-to-end training six ways.")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "r2plus1d_18"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--variant", choices=VARIANTS, help="this one alone, as JSON")

@@ -85,7 +85,7 @@ WRONG = {
         (lambda ratio, share: floor(log(1 - share) / log(1 - ratio)) + 1, "one epoch draws half"),
     ],
     "scale_chances": [
-        (lambda durations: [1.0] * len(durations), "return a tensor, not list"),
+        (lambda durations: [1.0] * len(durations), "should add up to 1"),
         (lambda durations: durations.new_ones(len(durations)), "should add up to 1"),
         (not_shared_out, "number of octaves that occur"),
         (one_by_duration, "share the first octave's half"),

@@ -50,7 +50,7 @@ WRONG = {
         (lambda ratio, replay: (1 + 3 * ratio) / 4, "does the second argument reach the divisor"),
     ],
     "evenly": [
-        (lambda context, count: list(range(count)), "return a tensor, not list"),
+        (lambda context, count: list(range(count)), "have the shape"),
         (lambda context, count: torch.arange(count), "have the shape"),
         (first_ones, "should reach from the first"),
         (first_and_last, "no gap should exceed"),

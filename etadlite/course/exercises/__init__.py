@@ -1,14 +1,15 @@
 """The checkers of the exercises, one module per part of the course.
 
 A checker takes the student's function and yields its faults, one sentence each and the most telling
-fault first; only the first is shown. It compares with values that can be computed by hand, and each
-case reveals one likely mistake.
+fault first; only the first is shown. First it compares with values that can be computed by hand,
+where each case reveals one likely mistake; then it compares many drawn cases with a formula, and
+tests what must hold: frequencies, gradients, memory, independence of the batch.
 """
 
 from typing import Any
 
 from etadlite.course.exercises import basics, real_data, sampling
-from etadlite.course.exercises.form import Checker, UnfitError, answer
+from etadlite.course.exercises.form import Checker, Student, UnfitError
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
@@ -34,13 +35,15 @@ def check(exercise: str, attempt: Any) -> bool:
         print(f'There is no exercise "{exercise}"; there are {", ".join(CHECKERS)}.')
         return False
     try:
-        if callable(answer(attempt)):
-            wrong = next(CHECKERS[exercise](attempt), None)
+        if attempt is None or attempt is ...:
+            wrong = "not attempted yet."
+        elif callable(attempt):
+            wrong = next(CHECKERS[exercise](Student(attempt)), None)
         else:
             wrong = "write a function and give it to check()."
     except UnfitError as error:
         wrong = str(error)
-    except Exception as error:  # the student's code may raise anything
-        wrong = f"your function raised {type(error).__name__}: {error}"
+    except Exception as error:  # not the student's: `Student` reports those
+        wrong = f"the checker itself failed ({type(error).__name__}: {error}); please report this."
     print(f"{exercise}: {wrong or 'correct!'}")
     return wrong is None

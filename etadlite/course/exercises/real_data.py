@@ -1,11 +1,12 @@
 """Checkers of the notebooks 05 to 07, in the order of `CHECKERS`."""
 
+import random
 from collections.abc import Callable, Iterator
-from math import exp, inf, nan
+from math import ceil, exp, inf, nan
 
 import torch
 
-from etadlite.course.exercises.form import answer, wrong_numbers
+from etadlite.course.exercises.form import number, tensor, wrong_numbers
 
 
 def hours_left(attempt: Callable) -> Iterator[str]:
@@ -15,8 +16,16 @@ def hours_left(attempt: Callable) -> Iterator[str]:
         ((3600, 4, 6, 4.0), 6.0, "every epoch sees all videos again"),
         ((10, 4, 1, 1200.0), 1.0, "10 videos are 2 full batches and a smaller one: 3 steps"),
         ((10, 4, 2, 600.0), 1.0, "each epoch ends with its own smaller batch"),
+        ((3, 4, 1, 1800.0), 0.5, "fewer videos than a batch are a step as well"),
     ]
-    if abs(float(answer(attempt(*cases[0][0]))) - 3600) < 1e-3:
+    numbers = random.Random(6)
+    for _ in range(40):
+        videos, batch, epochs = (numbers.randint(1, top) for top in (10_000, 64, 30))
+        seconds = round(numbers.uniform(0.05, 9), 3)
+        expected = ceil(videos / batch) * epochs * seconds / 3600
+        reason = "steps per epoch, rounded up, times epochs and seconds; the hours are not rounded"
+        cases.append(((videos, batch, epochs, seconds), expected, reason))
+    if abs(number(attempt(*cases[0][0])) - 3600) < 1e-3:
         yield "900 steps of 4 s take 1 hour, yours gives 3600; is it in seconds?"
     yield from wrong_numbers("hours_left", attempt, cases)
 
@@ -24,19 +33,40 @@ def hours_left(attempt: Callable) -> Iterator[str]:
 def fuse(attempt: Callable) -> Iterator[str]:
     """Check scores [S, k] from segments' scores [S], class scores [K] and k."""
     scores, classes = torch.tensor([0.5, 1.0, 0.2]), torch.tensor([0.1, 0.6, 0.0, 0.3])
-    expected = torch.tensor([[0.3, 0.15], [0.6, 0.3], [0.12, 0.06]])
-    got = answer(attempt(scores, classes, 2), (3, 2), "for 3 segments and 2 of 4 classes")
+    expected = torch.tensor([[0.3, 0.15], [0.6, 0.3], [0.12, 0.06]]).double()
+    case = "for 3 segments and 2 of 4 classes"
+    got = tensor(attempt(scores, classes, 2), (3, 2), case)
+    best = classes.topk(2).values
     if torch.allclose(got, expected.flip(1)):
         yield "the best class should stand first; yours come in the opposite order."
-    if torch.allclose(got, scores[:, None] * classes[:2]):
+    if torch.allclose(got, (scores[:, None] * classes[:2]).double()):
         yield "yours takes the first 2 classes; take the 2 with the highest scores."
-    if torch.allclose(got, scores[:, None] + classes.topk(2).values):
+    if torch.allclose(got, (scores[:, None] + best).double()):
         yield "yours adds the scores; fusion multiplies them."
+    if torch.allclose(got, (scores[:, None] * best / best.sum()).double()):
+        yield "yours divides by the sum of the best classes; take their scores as they are."
     if not torch.allclose(got, expected):
         yours = "{:.2f} and {:.2f}".format(*got[0].tolist())
         yield f"0.5 with classes of 0.6 and 0.3 should score 0.30 and 0.15, yours gives {yours}."
-    if not torch.allclose(answer(attempt(scores, classes, 1)), expected[:, :1]):
+    if not torch.allclose(
+        tensor(attempt(scores, classes, 1), (3, 1), "with k = 1"), expected[:, :1]
+    ):
         yield "with k = 1 only the best class should remain; does k reach your answer?"
+    stream = torch.Generator().manual_seed(7)
+    for size, kinds, k in ((2, 2, 2), (3, 3, 3), (1, 20, 5), (40, 200, 2), (5, 7, 7), (4, 9, 4)):
+        scores = torch.rand(size, generator=stream, dtype=torch.float64)
+        classes = 3 * torch.rand(kinds, generator=stream, dtype=torch.float64)  # no probabilities
+        case = f"for {size} segments and {k} of {kinds} classes"
+        got = tensor(attempt(scores, classes, k), (size, k), case)
+        wanted = scores[:, None] * classes.sort(descending=True).values[:k]
+        if size == k and torch.allclose(got, wanted.T, atol=1e-5):
+            yield f"{case} a row should be a segment and a column a class, yours are swapped."
+        if not torch.allclose(got, wanted, atol=1e-5):
+            row, column = divmod(int((got - wanted).abs().argmax()), k)
+            yield (
+                f"{case} segment {row} with class {column} should score {wanted[row, column]:.3f}, "
+                f"yours gives {got[row, column]:.3f}: its score times that of the class, unchanged."
+            )
 
 
 def seconds_of(attempt: Callable) -> Iterator[str]:
@@ -46,6 +76,8 @@ def seconds_of(attempt: Callable) -> Iterator[str]:
         ((15, 300, 4, 0, 30.0), 12.0, "15 cells of 4 frames are 60 frames, 2 s more"),
         ((0, 0, 4, 15, 30.0), 0.5, "a snippet stands for the frame `offset` after its first"),
         ((2.5, 25, 8, 5, 25.0), 2.0, "a position may lie between two cells: 25 + 5 + 20 frames"),
+        ((0.3, 7, 3, 1, 29.97), 8.9 / 29.97, "nothing is rounded: 7 + 1 + 0.9 frames"),
+        ((64, 54_000, 4, 16, 30.0), 1809.0667, "hours later it is the same: 54,272 frames"),
     ]
     yield from wrong_numbers("seconds_of", attempt, cases)
 
@@ -54,22 +86,34 @@ def lower(attempt: Callable) -> Iterator[str]:
     """Check lowered scores [P] from (scores, overlaps, labels, label, sigma)."""
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
     overlaps, labels = torch.tensor([1.0, 0.5, 0.5, 0.0]), torch.tensor([1, 1, 0, 1])
-    kept = scores.clone()
-    got = answer(attempt(scores, overlaps, labels, 1, 0.5), (4,), "for 4 detections")
-    if not torch.equal(scores, kept):
-        yield "your function changes the given scores in place; return new ones."
+    got = tensor(attempt(scores, overlaps, labels, 1, 0.5), (4,), "for 4 detections")
     cases = [
         (2, 0.7, "of another class should keep its score of 0.70 (compare `labels` with `label`)"),
         (3, 0.6, "that does not overlap the pick should keep its score of 0.60"),
         (1, 0.8 * exp(-0.5), "with a tIoU of 0.5 should become 0.80 exp(-0.25 / 0.5) = 0.49"),
+        (0, 0.9 * exp(-2), "with a tIoU of 1, as an exact copy has, should become 0.12"),
     ]
     for place, expected, what in cases:
-        if abs(float(got[place]) - expected) > 1e-6:
+        if abs(float(got[place]) - expected) > 1e-5:
             hint = "; is the tIoU squared, and sigma used?" if place == 1 else "."
             yield f"a detection {what}, yours has {float(got[place]):.2f}{hint}"
-    other = answer(attempt(scores, overlaps, labels, 0, 0.25))
-    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * exp(-1), 0.6])):
+    other = tensor(attempt(scores, overlaps, labels, 0, 0.25), (4,), "for 4 detections")
+    if not torch.allclose(other, torch.tensor([0.9, 0.8, 0.7 * exp(-1), 0.6]).double(), atol=1e-5):
         yield "with the pick in class 0 and sigma 0.25, only the third score should fall, to 0.26."
+    stream = torch.Generator().manual_seed(8)
+    for size, label, sigma in ((1, 0, 0.5), (5, 3, 0.35), (60, 7, 0.1), (60, 0, 2.0)):
+        scores, overlaps = torch.rand(2, size, generator=stream, dtype=torch.float64)
+        labels = torch.randint(9, (size,), generator=stream)
+        labels[0] = label
+        got = tensor(attempt(scores, overlaps, labels, label, sigma), (size,), "for the detections")
+        wanted = scores * torch.where(labels == label, torch.exp(-(overlaps**2) / sigma), 1.0)
+        if not torch.allclose(got, wanted, atol=1e-5):
+            place = int((got - wanted).abs().argmax())
+            yield (
+                f"of {size} detections with sigma {sigma:g}, one of class {int(labels[place])} "
+                f"with a tIoU of {overlaps[place]:.2f} to a pick of class {label} should go from "
+                f"{scores[place]:.3f} to {wanted[place]:.3f}, yours gives {got[place]:.3f}."
+            )
 
 
 def seconds(attempt: Callable) -> Iterator[str]:
@@ -86,6 +130,10 @@ def seconds(attempt: Callable) -> Iterator[str]:
         (("1:60",), nan, "the next minute begins at 60, so a player writes 2:00"),
         (("1:75:00",), nan, "no hour has 75 minutes: minutes, too, must stay below 60"),
         (("90:00",), 5400.0, "the first part has no limit: a film may last 90 minutes"),
+        (("100:59:59.75",), 363599.75, "the first part has no limit, and seconds have fractions"),
+        (("0:59.999",), 59.999, "59.999 seconds are below 60"),
+        (("1:61:61",), nan, "neither the minutes nor the seconds may reach 60"),
+        (("0",), 0.0, "0 is a time as well"),
     ]
     yield from wrong_numbers("my_seconds", attempt, cases)
 
@@ -110,3 +158,31 @@ def best_threshold(attempt: Callable) -> Iterator[str]:
         (equal, inf, "equal scores are kept together, so 0.7 costs an alarm and a miss"),
     ]
     yield from wrong_numbers("best_threshold", attempt, cases)
+    numbers = random.Random(9)
+    for _ in range(60):
+        size = numbers.randint(1, 12)
+        scores = [numbers.randint(1, 20) / 20 for _ in range(size)]
+        right = [numbers.random() < 0.5 for _ in range(size)]
+        actions = sum(right) + numbers.randint(0, 3)
+        alarm, miss = round(numbers.uniform(0.1, 5), 2), round(numbers.uniform(0.1, 5), 2)
+
+        drawn = scores, right, actions, alarm, miss
+        least = min(_total(threshold, *drawn) for threshold in (*scores, inf))
+        given = number(attempt(list(scores), list(right), actions, alarm, miss))
+        call = f"for scores {scores}, right {right}, alarm {alarm:g} and miss {miss:g}"
+        if min(abs(given - threshold) for threshold in scores) > 1e-5 and given != inf:
+            yield f'{call} return one of the scores or float("inf"), yours gives {given:g}.'
+        if (spent := _total(given, *drawn)) > least + 1e-6:
+            yield (
+                f"{call} the total should be {least:.2f}; your threshold, {given:g}, costs "
+                f"{spent:.2f}: compare all scores, and keeping nothing."
+            )
+
+
+def _total(
+    threshold: float, scores: list, right: list, actions: int, alarm: float, miss: float
+) -> float:
+    """Return what false alarms and misses cost if the scores that reach a threshold are kept."""
+    pairs = zip(scores, right, strict=True)
+    kept = [good for score, good in pairs if score >= threshold - 1e-6]
+    return alarm * (len(kept) - sum(kept)) + miss * (actions - sum(kept))

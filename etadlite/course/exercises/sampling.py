@@ -3,13 +3,19 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
+from math import ceil, log
 
 import torch
 from torch import Tensor, nn
 
 from etadlite.base.draws import Draws
 from etadlite.base.segments import tiou
-from etadlite.course.exercises.form import answer, wrong_numbers
+from etadlite.course.exercises.form import (
+    UnfitError,
+    of_own_draws,
+    tensor,
+    wrong_numbers,
+)
 from etadlite.detector.proposals import valid_proposals
 from etadlite.sampling.proposals import ProposalContext
 from etadlite.sampling.snippets import SnippetContext
@@ -23,61 +29,130 @@ def conv_bytes(attempt: Callable) -> Iterator[str]:
         ((0, 1, one, 1), 2, "the time convolution's output is kept, and again after the ReLU"),
         ((1, 1, (2, 3, 5), 1), 120, "every plane has F · H · W positions"),
         ((3, 2, one, 2), 20, "each number takes `number` bytes, also in half precision"),
+        ((3, 2, one, 8), 80, "each number takes `number` bytes, also in double precision"),
+        ((45, 64, (8, 56, 28), 4), 10_938_368, "all four outputs have F · H · W positions"),
     ]
-    yield from wrong_numbers("conv_bytes", attempt, cases)
+    yield from wrong_numbers("conv_bytes", attempt, cases, tolerance=0, relative=0)
 
 
 def push(attempt: Callable) -> Iterator[str]:
     """Check a number whose backward() gives the features [n, C] exactly the given gradient."""
-    features = torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], requires_grad=True)
-    gradient = torch.tensor([[2.0, 0.0, -1.0], [5.0, 3.0, -4.0]])
-    loss = answer(attempt(features, gradient), (), "backward() alone needs a single number, so")
-    if not loss.requires_grad:
-        yield "your number has lost its way back to the features; leave detach() and item() out."
-    loss.backward()
-    given = torch.zeros_like(gradient) if features.grad is None else features.grad
+    wanted = torch.tensor([[2.0, 0.0, -1.0, 7.0], [5.0, 3.0, -4.0, 1.0], [0.5, -2.0, 6.0, 8.0]])
+    features = torch.tensor([[1.0, -2.0, 3.0, 2.0], [0.5, 4.0, -1.0, 3.0], [2.0, 1.0, 5.0, -3.0]])
+    given = _pushed(attempt, features, wanted)
     if torch.equal(given, torch.ones_like(given)):
         yield "every feature is pushed by 1: where does `gradient` come in?"
-    if torch.allclose(given * features.numel(), gradient):
+    if torch.allclose(given * features.numel(), wanted):
         factor = features.numel()
         yield f"every push is {factor} times too small: a mean divides; take the gradient as it is."
-    if not torch.allclose(given, gradient):
-        first = f"its first number should be {gradient[0, 0]:g}, yours is {given[0, 0]:g}"
-        yield f"the gradient should be the one given, whatever the features are; {first}."
+    for axis, what in ((1, "channels"), (0, "snippets")):
+        if torch.allclose(given * features.shape[axis], wanted):
+            yield f"every push is divided by the number of {what}: sum over both axes, no mean."
+    if not torch.allclose(given, wanted):
+        place = divmod(int((given - wanted).abs().nan_to_num(1e9).argmax()), features.shape[1])
+        one = f"its number at {list(place)} should be {wanted[place]:g}, yours is {given[place]:g}"
+        yield f"the gradient should be the one given, whatever the features are; {one}."
+    stream = torch.Generator().manual_seed(4)
+    for shape in ((1, 1), (1, 5), (6, 1), (4, 4), (64, 48)):
+        features = torch.randn(shape, generator=stream, dtype=torch.float64)
+        features[0, 0] = 0.0
+        wanted = 1e3 * torch.randn(shape, generator=stream, dtype=torch.float64)
+        given = _pushed(attempt, features, wanted)
+        if not (given - wanted).abs().max() < 1e-9:
+            off = float((given - wanted).abs().max())
+            yield (
+                f"for features {list(shape)} in double precision the gradient should be the one "
+                f"given, yours differs by up to {off:.1e}: multiply each feature by its own number."
+            )
+
+
+def _pushed(attempt: Callable, features: Tensor, gradient: Tensor) -> Tensor:
+    """Return what backward() of the student's number leaves in features made from a leaf."""
+    leaf = features.clone().requires_grad_()
+    made = leaf * 1.0  # in a training step the features come out of the encoder
+    loss = attempt(made, gradient.clone())
+    if leaf.grad is not None:
+        raise UnfitError("your function runs backward() already; only return the number.")
+    if not isinstance(loss, Tensor):
+        raise UnfitError(
+            "backward() needs a tensor with a way back to the features, and yours is a "
+            f"{type(loss).__name__}; compute it in torch, without item()."
+        )
+    if loss.numel() != 1:
+        raise UnfitError(
+            "backward() alone needs a single number, so it should have the shape [], yours has "
+            f"{list(loss.shape)}."
+        )
+    if not loss.requires_grad:
+        raise UnfitError(
+            "your number has lost its way back to the features; leave detach() and item() out."
+        )
+    if not loss.is_floating_point():
+        raise UnfitError(f"the number should be real, yours has the dtype {loss.dtype}.")
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        raise UnfitError(f"backward() of your number fails: {error}") from None
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 class _Watched(nn.Module):
-    """An encoder that gives [v, 10 v, 100 v] for a snippet of value v, and notes batch sizes."""
+    """An encoder that gives [v, 10 v, 100 v] for a snippet of value v, and notes how it is used."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale, self.sizes = nn.Parameter(torch.tensor([1.0, 10.0, 100.0])), []
+        self.scale = nn.Parameter(torch.tensor([1.0, 10.0, 100.0]))
+        self.sizes: list[int] = []
+        self.kept = False  # did autograd keep anything?
+        self.wrong = ""
 
     def forward(self, frames: Tensor) -> Tensor:
+        if frames.ndim != 5 or tuple(frames.shape[1:]) != (3, 2, 4, 5):
+            shown = list(frames.shape)
+            raise UnfitError(f"the encoder takes snippets [n, 3, F, H, W]; yours gives it {shown}.")
+        if frames.dtype != torch.uint8:
+            self.wrong = f"as {frames.dtype}; it takes bytes (uint8) and normalises by itself"
         self.sizes.append(len(frames))
-        return frames.float().mean((1, 2, 3, 4))[:, None] * self.scale
+        features = frames.float().mean((1, 2, 3, 4))[:, None] * self.scale
+        self.kept |= features.requires_grad
+        return features
 
 
 def encode_batch(attempt: Callable) -> Iterator[str]:
     """Check features [B, C, N] of (encoder, frames [B, N, 3, F, H, W], chunk_size)."""
-    for batch, snippets, chunk_size in ((2, 5, 4), (1, 4, 2), (3, 3, 9)):
+    for batch, snippets, chunk in ((2, 25, 4), (2, 5, 4), (1, 4, 2), (3, 3, 9), (3, 7, 1)):
         encoder = _Watched()
         values = torch.arange(batch * snippets, dtype=torch.uint8).view(batch, snippets)
-        frames = values[:, :, None, None, None, None].expand(-1, -1, 3, 2, 2, 2)
-        case = f"for {batch} videos of {snippets} snippets and chunks of {chunk_size}"
-        features = answer(attempt(encoder, frames, chunk_size))
-        if encoder.sizes and max(encoder.sizes) > chunk_size:
-            yield f"{case} the encoder was given {max(encoder.sizes)} snippets at once."
+        frames = values[:, :, None, None, None, None].expand(-1, -1, 3, 2, 4, 5).clone()
+        case = f"for {batch} videos of {snippets} snippets and chunks of {chunk}"
+        given = attempt(encoder, frames, chunk)
+        if encoder.wrong:
+            yield f"{case} the encoder was given the frames {encoder.wrong}."
+        if encoder.sizes and max(encoder.sizes) > chunk:
+            yield (
+                f"{case} the encoder was given {max(encoder.sizes)} snippets at once; "
+                "split(n) makes pieces of n, chunk(n) makes n pieces."
+            )
         if sum(encoder.sizes) != batch * snippets:
             seen = f"saw {sum(encoder.sizes)} snippets instead of {batch * snippets}"
             yield f"{case} the encoder {seen}: is the last, smaller chunk there, each encoded once?"
-        answer(features, (batch, 3, snippets), case)
-        expected = values[:, None].float() * encoder.scale.detach()[:, None]
-        if not torch.allclose(features.detach(), expected):
+        features = tensor(given, (batch, 3, snippets), case)
+        expected = values[:, None] * encoder.scale.detach().double()[:, None]
+        if not torch.allclose(features, expected):
             row = "a row of a video's features should hold one channel of its snippets, in order"
             yield f"{case} the shape is right and the numbers stand in wrong places: {row}."
-        if features.requires_grad:
-            yield f"{case} autograd still keeps activations; encode under torch.no_grad()."
+        if not encoder.scale.requires_grad:
+            yield f"{case} your function has switched the encoder's own gradient off for good."
+        if encoder.kept or (isinstance(given, Tensor) and given.requires_grad):
+            yield (
+                f"{case} autograd still keeps activations while a chunk is encoded; encode under "
+                "torch.no_grad(), a detach() afterwards comes too late."
+            )
+        if len(encoder.sizes) > batch * ceil(snippets / chunk):
+            yield (
+                f"{case} the encoder was called {len(encoder.sizes)} times; give it whole chunks "
+                f"of {chunk} snippets, as far as there are enough."
+            )
 
 
 def sampling_error(attempt: Callable) -> Iterator[str]:
@@ -89,13 +164,19 @@ def sampling_error(attempt: Callable) -> Iterator[str]:
         (5, 2, 2, "do the variances of all columns add up, each around its own mean?"),
         (3, 2, 1, "does the number of rows come from `rows`, and n from the argument?"),
     ]
-    for size, columns, n, reason in cases:
-        rows = table[:size, :columns]
+    stream = torch.Generator().manual_seed(5)
+    tables = [(table[:size, :columns], n, reason) for size, columns, n, reason in cases]
+    for size, columns, n in ((7, 3, 4), (8, 9, 3), (9, 40, 6)):
+        drawn = 3 * torch.randn(size, columns, generator=stream, dtype=torch.float64) + 2
+        tables.append((drawn, n, "the variances of all columns add up, for any rows"))
+    for rows, n, reason in tables:
+        size, columns = rows.shape
         guesses = [size / n * rows[list(s)].sum(dim=0) for s in combinations(range(size), n)]
         errors = torch.stack(guesses) - rows.sum(dim=0)
         case = [((n,), float(errors.square().sum(dim=1).mean()), reason)]
         name = f"sampling_error for {size} rows of {columns} and n = "
-        yield from wrong_numbers(name, partial(attempt, rows), case, tolerance=1e-3)
+        near = {"tolerance": 1e-3, "relative": 1e-4}
+        yield from wrong_numbers(name, partial(attempt, rows.clone()), case, **near)
 
 
 def group_weights(attempt: Callable) -> Iterator[str]:
@@ -104,14 +185,17 @@ def group_weights(attempt: Callable) -> Iterator[str]:
         ([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], 2, 1),
         ([0, 1, 0, 1, 1, 0], 3, 1),
         ([1, 0, 0, 0, 0], 1, 2),
+        ([0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0], 3, 3),
+        ([0] * 40 + [1] * 24, 15, 5),
+        ([1] * 3 + [0], 2, 1),
     ]
     for marks, n_inside, n_outside in cases:
         inside = torch.tensor(marks, dtype=torch.bool)
         case = f"for {marks.count(1)} snippets inside and {marks.count(0)} outside, "
         case += f"{n_inside} and {n_outside} of them picked,"
-        given = answer(attempt(inside, n_inside, n_outside), (len(marks),), case)
+        given = tensor(attempt(inside, n_inside, n_outside), (len(marks),), case)
         for name, group, picks in (("inside", inside, n_inside), ("outside", ~inside, n_outside)):
-            weights, size = given[group].double(), int(group.sum())
+            weights, size = given[group], int(group.sum())
             expected, found = size / picks, float(weights.mean())
             if (weights - expected).abs().max() < 1e-4:
                 continue
@@ -120,16 +204,18 @@ def group_weights(attempt: Callable) -> Iterator[str]:
                 reason = "that is the chance; what is picked seldom has to count more, not less"
             elif abs(found - len(marks) / (n_inside + n_outside)) < 1e-4:
                 reason = "that is N / n, which is right only where all have the same chance"
+            elif found in (size // picks, round(expected), ceil(expected)):
+                reason = "weights need not be whole numbers; divide without rounding"
             yield f"{case} one {name} should weigh {expected:.2f}, yours {found:.2f}: {reason}."
 
 
 def stratified(attempt: Callable) -> Iterator[str]:
     """Check indices [B, n], one drawn in each of n strata."""
-    batch = 600
-    for snippets, n in ((12, 4), (64, 20), (7, 7), (10, 3)):
-        context = SnippetContext(Draws(range(batch)), snippets)
+    batch = 1500
+    for snippets, n in ((12, 4), (64, 20), (7, 7), (10, 3), (30, 2)):
         case = f"for {batch} videos of {snippets} snippets and n = {n}"
-        picked = answer(attempt(context, n), (batch, n), case, whole=True)
+        sample = partial(_stratified_picks, attempt, snippets, n)
+        picked = tensor(sample(Draws(range(batch))), (batch, n), case, whole=True)
         borders = torch.arange(n + 1) * snippets // n
         outside = (picked < borders[:-1]) | (picked >= borders[1:])
         if outside.any():
@@ -137,17 +223,34 @@ def stratified(attempt: Callable) -> Iterator[str]:
             span = f"{int(borders[stratum])} to {int(borders[stratum + 1]) - 1}"
             yours = f"in one video yours is {int(picked[video, stratum])}"
             yield f"{case} pick {stratum} should lie in its stratum, {span}; {yours}."
+        if batch > 1 and snippets > n and (picked == picked[0]).all():
+            yield (
+                f"{case} all snippets of a stratum should have the same chance, and in yours every "
+                "video has the same picks: each video should draw for itself."
+            )
         shares = picked.flatten().bincount(minlength=snippets) / batch
         widths = borders.diff()
         expected = (1 / widths).repeat_interleave(widths)
         worst = int((shares - expected).abs().argmax())
-        if abs(shares[worst] - expected[worst]) > 0.15:
+        if abs(shares[worst] - expected[worst]) > 0.07:
             found = f"snippet {worst} comes in {shares[worst]:.0%} instead of {expected[worst]:.0%}"
             yield f"{case} all snippets of a stratum should have the same chance: {found}."
-        place = (picked - borders[:-1])[:, widths == widths.max()]
-        if place.shape[1] > 1 and widths.max() > 1 and (place[:, 0] == place[:, 1]).all():
-            grid = "yours take the same place in all strata, which is a grid"
-            yield f"{case} each stratum should draw for itself; {grid}."
+        place = (picked - borders[:-1] - (widths - 1) / 2)[:, widths > 1]
+        if place.shape[1] > 1 and place.T.corrcoef().fill_diagonal_(0).abs().max() > 0.12:
+            yield (
+                f"{case} each stratum should draw for itself; yours move together, as the picks "
+                "of a grid do, with one random number for several strata."
+            )
+        read = partial(_indices, n=n, case=case)
+        yield from of_own_draws(sample, read, case)
+
+
+def _stratified_picks(attempt: Callable, snippets: int, n: int, draws: Draws) -> object:
+    return attempt(SnippetContext(draws, snippets), n)
+
+
+def _indices(given: object, batch: int, *, n: int, case: str) -> Tensor:
+    return tensor(given, (batch, n), case, whole=True)
 
 
 def epochs_until(attempt: Callable) -> Iterator[str]:
@@ -157,25 +260,44 @@ def epochs_until(attempt: Callable) -> Iterator[str]:
         ((0.5, 0.6), 2, "half is too little; after two epochs a quarter is left"),
         ((0.06, 0.5), 12, "11 epochs miss 0.94 to the power 11 = 0.506; do misses multiply?"),
         ((0.3, 0.99), 13, "0.7 to the power 12 is 0.014, and to the power 13 0.0097"),
+        ((0.9, 0.2), 1, "one epoch draws more than enough, and no epoch draws nothing"),
+        ((0.01, 0.999), 688, "a small ratio takes long: 0.99 to the power 687 is 0.001003"),
     ]
-    yield from wrong_numbers("epochs_until", attempt, cases)
+    for ratio in (0.03, 0.11, 0.25, 0.47, 0.83):
+        for share in (0.05, 0.33, 0.61, 0.87, 0.97):
+            epochs = ceil(log(1 - share) / log(1 - ratio))
+            cases.append(((ratio, share), epochs, "the smallest number that reaches the share"))
+    yield from wrong_numbers("epochs_until", attempt, cases, tolerance=0, relative=0)
 
 
 def scale_chances(attempt: Callable) -> Iterator[str]:
     """Check the probabilities [P] that draw every octave of durations equally often."""
+    octaves = [[2**k, 2 ** (k + 1) - 1] for k in range(11)]  # the first and the last of each
+    every = [1, *[d for ends in octaves[1:] for d in ends]]
     cases = [
         ([1, 1, 2], [1 / 4, 1 / 4, 1 / 2], "two proposals share the first octave's half"),
         ([2, 3, 1], [1 / 4, 1 / 4, 1 / 2], "2 and 3 cells are the same octave"),
         ([7, 8, 8], [1 / 2, 1 / 4, 1 / 4], "7 cells end one octave (4 to 7), 8 begin the next"),
         ([1, 16], [1 / 2, 1 / 2], "an octave in which no proposal lies takes no share"),
+        ([5], [1.0], "a single proposal is always drawn"),
+        (every, [1 / 11] + [1 / 22] * 20, "each octave ends just below a power of two"),
     ]
+    durations = [4, 1, 9, 2, 2, 40, 33, 3, 1, 17, 5, 6, 7, 8]
+    sizes = {
+        d.bit_length(): sum(d.bit_length() == e.bit_length() for e in durations) for d in every
+    }
+    occur = len({d.bit_length() for d in durations})
+    expected = [1 / sizes[d.bit_length()] / occur for d in durations]
+    cases.append((durations, expected, "the order of the proposals should not matter"))
     for durations, expected, reason in cases:
-        case = f"for the durations {durations}"
-        given = answer(attempt(torch.tensor(durations).float()), (len(durations),), case)
-        if abs(float(given.sum()) - 1) > 1e-5:
+        case = f"for the durations {durations if len(durations) < 9 else '1, 2, 3, 4, 7, 8, ...'}"
+        given = tensor(attempt(torch.tensor(durations).float()), (len(durations),), case)
+        if not given.isfinite().all():
+            yield f"{case} some of your chances are not finite: is an octave empty?"
+        if abs(float(given.sum()) - 1) > 1e-4:
             total = f"should add up to 1, yours add up to {float(given.sum()):.3f}"
             yield f"{case} the chances {total}: divide by the number of octaves that occur, too."
-        if not torch.allclose(given.double(), torch.tensor(expected).double(), atol=1e-5):
+        if not torch.allclose(given, torch.tensor(expected).double(), atol=1e-5):
             chances = f"{_shown(expected)}, yours are {_shown(given.tolist())}"
             yield f"{case} the chances should be {chances}: {reason}."
 
@@ -187,13 +309,15 @@ def with_positives(attempt: Callable) -> Iterator[str]:
         ([torch.tensor([[2.0, 6.0]])], 10),
         ([torch.tensor([[3.2, 4.1], [7.0, 15.0]]), torch.tensor([[10.0, 12.0]])], 10),
         ([torch.zeros(0, 2), torch.tensor([[0.0, 1.0], [5.0, 8.0], [9.0, 16.0]])], 3),
+        ([torch.tensor([[2.0, 6.0], [2.0, 6.0], [2.1, 6.1]])], 5),  # all have the same best one
+        ([torch.tensor([[0.0, 1.0], [9.0, 16.0]])], 100),
     ]
     for actions, count in cases:
         batch = len(actions)
         case = f"for {', '.join(str(len(a)) for a in actions)} actions in videos and count {count}"
         draws = Draws(range(batch)), Draws(range(100, 100 + batch))
         contexts = [ProposalContext(own, proposals, actions) for own in draws]
-        picked, other = (answer(attempt(c, count), (batch, count, 2), case) for c in contexts)
+        picked, other = (tensor(attempt(c, count), (batch, count, 2), case) for c in contexts)
         same = (picked[:, :, None] == proposals).all(dim=-1)  # [B, count, P]
         if not same.any(dim=-1).all():
             yield f"{case} every pick should be one of context.proposals; some of yours are not."
@@ -201,13 +325,48 @@ def with_positives(attempt: Callable) -> Iterator[str]:
             yield f"{case} no proposal should be picked twice; one of yours is."
         for own, found in zip(actions, same.any(dim=1), strict=True):
             for action in own:
-                best = int(tiou(action, proposals).argmax())
-                if not found[best]:
-                    fit = f"{proposals[best].tolist()} fits the action {_shown(action.tolist())}"
+                fits = tiou(action, proposals)
+                best = fits >= fits.max() - 1e-6
+                if not found[best].any():
+                    place = proposals[int(fits.argmax())].tolist()
+                    fit = f"{place} fits the action {_shown(action.tolist())}"
                     yield f"{case} the proposal {fit} best; it is missing from your picks."
-        if count > max(map(len, actions)) and torch.equal(picked, other):
+        if max(map(len, actions)) < count < len(proposals) and torch.equal(picked, other):
             yield f"{case} other draws should give other picks; use context.draws."
+    yield from _drawn_fairly(attempt, proposals)
+
+
+def _drawn_fairly(attempt: Callable, proposals: Tensor) -> Iterator[str]:
+    """Yield a fault if the rest is not drawn with equal chances, each video for itself."""
+    actions, count, batch = torch.tensor([[2.0, 6.0], [9.0, 16.0]]), 12, 800
+    case = f"for 2 actions in each of {batch} videos and count {count}"
+
+    def sample(draws: Draws) -> object:
+        own = [actions.clone() for _ in range(len(draws))]
+        return attempt(ProposalContext(draws, proposals, own), count)
+
+    def read(given: object, size: int) -> Tensor:
+        picked = tensor(given, (size, count, 2), case)
+        same = (picked[:, :, None] == proposals).all(dim=-1)
+        return same.any(dim=1)  # [B, P] in any order
+
+    yield from of_own_draws(sample, read, case)
+    shares = torch.cat([read(part, 1) for part in _rows(sample(Draws(range(batch))), case)])
+    shares = shares.double().mean(dim=0)
+    rest = shares < 1
+    wanted = (count - 2) / (len(proposals) - 2)
+    worst = int((shares - wanted).masked_fill(~rest, 0).abs().argmax())
+    if int(rest.sum()) != len(proposals) - 2 or abs(float(shares[worst]) - wanted) > 0.06:
+        yield (
+            f"{case} every other proposal should come as often, in {wanted:.0%} of the draws; "
+            f"{proposals[worst].tolist()} comes in {shares[worst]:.0%}."
+        )
+
+
+def _rows(given: object, case: str) -> Iterator[Tensor]:
+    yield from tensor(given, None, case).split(1)
 
 
 def _shown(values: list[float]) -> str:
-    return "[" + ", ".join(f"{value:.3g}" for value in values) + "]"
+    more = ", ..." if len(values) > 8 else ""
+    return "[" + ", ".join(f"{value:.3g}" for value in values[:8]) + more + "]"
