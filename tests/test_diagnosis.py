@@ -82,6 +82,8 @@ def test_each_kind_of_error_is_told_from_the_others():
     assert not found.shares[4:].any()
     assert found.missed.tolist() == [0.5]
     assert found.average == 0.5
+    table = {line.split("  ")[0]: line.split() for line in diagnosis_table(found).splitlines()}
+    assert table["background"] == ["background", "0.0", "0.0", "0.0", "100.0", "+0.0", "+0.0"]
 
 
 def test_a_threshold_turns_localisation_into_a_hit_and_back():

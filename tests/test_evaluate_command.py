@@ -112,8 +112,13 @@ def test_the_analysis_of_errors_is_a_table_a_picture_and_json(evaluate, tmp_path
     code, out, err = evaluate("--tiou", "0.5,0.7", "--analyse", picture)
     assert (code, err) == (0, "")
     rows = {line.rpartition("  ")[0].split("  ")[0]: line.split() for line in out.splitlines()}
-    assert rows["localisation"][1:3] == ["25.0", "0.0"]  # the run at 0.7, mean of two thresholds
-    assert rows["true positive"][2:4] == ["75.0", "0.0"]
+    assert rows["localisation"] == [
+        "localisation",
+        "25.0",
+        "+0.0",
+        "+0.0",
+    ]  # the run at 0.7, mean of two thresholds
+    assert rows["true positive"] == ["true", "positive", "75.0"]
     assert out.splitlines()[-1] == f"analysis: {picture}"
     assert Image.open(picture).size[0] > 1000
     written = json.loads(picture.with_suffix(".json").read_text())

@@ -61,11 +61,13 @@ def test_a_picture_or_a_board_that_fails_ends_no_run(tiny, tmp_path, monkeypatch
 
     monkeypatch.setattr(runs, "draw_test_videos", fails)
     monkeypatch.setattr(page, "write_page", fails)
+    (tmp_path / "report.html").write_text("of an older run")
     monkeypatch.setattr(recorder, "SummaryWriter", fails)
     with pytest.warns(UserWarning, match="could not be made: no picture") as said:
         report = run_training(on_features(tiny), tmp_path, progress=False)
     assert len({str(warning.message) for warning in said}) == 3
     assert (tmp_path / "report.json").exists()
+    assert not (tmp_path / "report.html").exists()
     assert report.average >= 0
 
 

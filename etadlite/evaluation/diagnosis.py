@@ -207,9 +207,13 @@ def diagnosis_table(found: Diagnosis) -> str:
     head = ["kind", *(f"{r + 1}G" for r in range(RANKS)), "mAP gained", "mAP_N gained"]
     rows = [head]
     gains = zip(found.gain, found.normalised_gain, strict=True)
+    filled = found.profile.sum(axis=(0, 2)) > 0  # ranks that have predictions
     gained = [("", ""), *((_percent(a, "+"), _percent(b, "+")) for a, b in gains)]
     for kind, shares, gain in zip(KINDS, found.shares.T, gained, strict=True):
-        rows.append([kind, *map(_percent, shares), *gain])
+        cells = [
+            _percent(share) if some else "" for share, some in zip(shares, filled, strict=True)
+        ]
+        rows.append([kind, *cells, *gain])
     actions = [["actions", "", "number", "missed", "mAP_N"]]
     total = next(iter(found.groups.values())).count.sum()
     average = _percent(found.normalised)

@@ -182,7 +182,8 @@ def _make_ready(folder: Path, settings: Settings, keep: int | None) -> None:
     """Make a run directory for a new training, or go back to its first `keep` records."""
     for draft in folder.glob("*.part.*"):  # of a process that was killed
         draft.unlink()
-    (folder / "report.json").unlink(missing_ok=True)
+    for name in ("report.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
     if keep is None:
         for name in (STATE, *BANK_FILES, "failed_videos.json", "metrics.jsonl"):
             (folder / name).unlink(missing_ok=True)
