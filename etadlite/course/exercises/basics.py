@@ -54,7 +54,7 @@ def step_cost(attempt: Callable) -> Iterator[str]:
         ((0.3, 3.0), 0.475, "encode all once (cost 1), then replay 0.3 of them (cost 3 each)"),
         ((0.5, 2.0), 2 / 3, "does the second argument reach the divisor, too?"),
         ((0.25, 3.89), 1.9725 / 4.89, "neither number is whole, and nothing is rounded"),
-        ((0.7, 0.0), 1.0, "a replay that costs nothing leaves pass 1 alone, at every ratio"),
+        ((0.7, 0.25), 0.94, "a replay may cost less than pass 1, too"),
     ]
     yield from wrong_numbers("step_cost", attempt, cases)
 
