@@ -177,8 +177,7 @@ def test_the_most_that_fits_is_proposed_in_words():
         found = propose(settings, budget)
         changes = (f"encoder.train={found.train}", f"encoder.chunk_size={found.chunk}")
         chosen = settings.changed([*changes, f"sampling.snippet_ratio={found.snippets / 16}"])
-        assert plan(chosen).rows.total == pytest.approx(found.total, rel=0.02)
-        assert found.total <= budget
+        assert 0.9 * found.total < plan(chosen).rows.total <= found.total <= budget
         assert found.parameters <= most.parameters
     text = advice(settings, everything)
     assert "encoder.train=all encoder.chunk_size=4 sampling.snippet_ratio=1; this trains" in text

@@ -229,7 +229,8 @@ def propose(settings: Settings, budget: int) -> Proposal | None:
     """Return the most that can be trained within a budget in bytes; None if nothing fits.
 
     First come as many snippets as the settings ask for, then the most parameters, then the most
-    snippets. The batch stays; the chunk becomes 1 only where the settings' own does not fit.
+    snippets. The batch stays; the chunk becomes 1 only where the settings' own does not fit. The
+    passes are counted for all snippets, so the total may be a little too high, never too low.
     """
     snippets, found = settings.data.snippets, []
     asked = snippet_count(snippets, settings.sampling.snippet_ratio)
@@ -237,7 +238,7 @@ def propose(settings: Settings, budget: int) -> Proposal | None:
         for chunk in dict.fromkeys((settings.encoder.chunk_size, 1)):
             chosen = settings.changed({"encoder.train": train, CHUNK: chunk})
             try:
-                now = plan(chosen)
+                now = plan(chosen.changed({RATIO: 1.0}))
             except InputError:  # the encoder has nothing of this kind after its frozen stages
                 continue
 

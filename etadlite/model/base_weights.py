@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from etadlite.base.errors import InputError
 from etadlite.base.weights import fingerprint, load_exactly
 from etadlite.encoders.few import merge_adapters
-from etadlite.model.system import System
 
 
 def base_weights(encoder: nn.Module) -> tuple[set[str], str]:
@@ -17,14 +16,16 @@ def base_weights(encoder: nn.Module) -> tuple[set[str], str]:
     return {f"encoder.{name}" for name in names}, fingerprint(encoder, names)
 
 
-def load_beside_base(system: System, weights: Mapping[str, Tensor], base: str, source: str) -> None:
-    """Load weights that were trained beside a base, which the system has, and merge adapters.
+def load_beside_base(
+    system: nn.Module, weights: Mapping[str, Tensor], base: str, source: str
+) -> None:
+    """Load weights that were trained beside a base, which a system has, and merge adapters.
 
     Raises:
         InputError: the system has another base, or the weights do not fit it.
     """
-    assert system.encoder is not None
-    names, ours = base_weights(system.encoder)
+    encoder = system.get_submodule("encoder")
+    names, ours = base_weights(encoder)
     if ours != base:
         raise InputError(
             f"{source} was trained beside other weights than those that encoder.weights names: "
@@ -33,4 +34,4 @@ def load_beside_base(system: System, weights: Mapping[str, Tensor], base: str, s
         )
     own = {name: value for name, value in system.state_dict().items() if name in names}
     load_exactly(system, own | dict(weights), source)
-    merge_adapters(system.encoder)
+    merge_adapters(encoder)

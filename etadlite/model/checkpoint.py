@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
         settings = settings.changed({"encoder.train": "all"})
     require_room(settings)
     system = System(settings, pretrained="base" in metadata)
-    if "base" in metadata:
+    if "base" in metadata and system.encoder is not None:
         from etadlite.model.base_weights import load_beside_base
 
         load_beside_base(system, weights, metadata["base"], str(path))

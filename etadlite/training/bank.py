@@ -9,11 +9,11 @@ What this costs: features in the bank are *stale*, because the encoder has learn
 show another *view* of the video, because crop, mirroring and colours are drawn anew in every epoch.
 A snippet is refreshed once in 1 / ratio epochs on average, so both grow as the ratio falls.
 
-The bank is filled by one pass over the training videos, in the views of the first epoch. In a run
-folder it is `bank.npy`, a memory-mapped file. What steps change is held in memory until the next
-state is saved, which holds these rows, too; only then are they written to the file. So the file and
-the state together are always the bank at the time of the state, whenever a process is killed: a
-training that goes on first writes the rows of its state to the file once more.
+The bank is filled by one pass over the training videos, in the views of the first epoch and without
+dropout. In a run folder it is `bank.npy`, a memory-mapped file. What steps change is held in memory
+until the next state is saved, which holds these rows, too; only then are they written to the file.
+So the file and the state together are always the bank at the time of the state, whenever a process
+is killed: a training that goes on first writes the rows of its state to the file once more.
 
 Of several processes the first one has the bank. The others ask it for rows, and send it theirs.
 """
