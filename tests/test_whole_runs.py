@@ -157,7 +157,7 @@ def test_windows_locks_a_byte_behind_the_text(tmp_path, monkeypatch):
         locked.append((mode, place))
 
     windows = SimpleNamespace(LK_NBLCK=2, locking=locking)
-    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(sys.modules, "msvcrt", windows)
     with used_alone(tmp_path):
         assert locked == [(2, 2**20)]

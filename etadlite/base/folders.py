@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,14 +56,14 @@ def used_alone(folder: Path) -> Iterator[None]:
 
 def _lock(file: TextIO) -> None:
     """Lock a file until it is closed; raise an `OSError` if another process has done so."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where nobody else can read what is locked
+    if sys.platform == "win32":  # where nobody else can read what is locked
         import msvcrt
 
         os.lseek(file.fileno(), BEHIND_THE_TEXT, os.SEEK_SET)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
+        import fcntl
+
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
