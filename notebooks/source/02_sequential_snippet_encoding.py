@@ -896,8 +896,8 @@ from etadlite.model.chunks import encode_in_chunks
 if check("encode_batch", encode_batch):
     two = snippets[:24].unflatten(0, (2, 12))
     expected = encode_in_chunks(encoder, two, 5)
-    found = torch.as_tensor(np.asarray(encode_batch(encoder, two, 5)))
-    print("equal to the package:", torch.allclose(found, expected))
+    written = torch.as_tensor(np.asarray(encode_batch(encoder, two, 5)))
+    print("equal to the package:", torch.allclose(written, expected))
 
 # %% full-run [markdown]
 # ## 10 · The full run
