@@ -354,8 +354,9 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_step(tiny, tmp_path, 
     ],
 )
 def test_settings_without_sense_are_refused(tiny, change, words):
+    change = change.replace("somewhere", str(tiny.features))
     with pytest.raises(InputError, match=words):
-        loop.prepare(e2e(tiny, "data.features=null", change))
+        loop.prepare(e2e(tiny, change))
 
 
 def test_a_signal_in_the_filling_leaves_no_state(tiny, tmp_path, monkeypatch):

@@ -243,10 +243,9 @@ def random_batch(settings: Settings) -> Batch:
 
 def random_bank(settings: Settings) -> "FeatureBank":
     """Return a bank in memory with random features of the videos of `random_batch`."""
-    from etadlite.training.bank import bank_of, require_bank
+    from etadlite.training.bank import bank_of
     from etadlite.training.state import Progress
 
-    require_bank(settings)
     batch, data = settings.training.batch_size, settings.data
     bank = bank_of(settings, batch, Progress())
     bank.make(None)

@@ -38,8 +38,7 @@ from etadlite.base.files import read_json, write_json
 from etadlite.base.weights import fingerprint
 from etadlite.config import Settings
 from etadlite.data.datasets import AnnotatedVideos, Batch
-from etadlite.model.sequential_encoder import Recalled
-from etadlite.sampling.snippets import SNIPPET_STRATEGIES
+from etadlite.model.sequential_encoder import Recalled, SequentialEncoder
 from etadlite.training.bar import training_bar
 from etadlite.training.state import ABOUT, BANK, Progress, Training
 
@@ -234,14 +233,14 @@ class FeatureBank:
         return torch.tensor([ages.sum(), len(ages), drift.sum(), len(drift)])
 
 
-def require_bank(settings: Settings) -> None:
-    """Refuse settings with which a bank makes no sense.
+def require_bank(settings: Settings, encoder: SequentialEncoder | None) -> None:
+    """Refuse settings with which a bank makes no sense; the encoder is their system's.
 
     Raises:
         InputError: it names the setting.
     """
     sampling = settings.sampling
-    if settings.data.features is not None:
+    if encoder is None:
         raise InputError(
             "sampling.others=bank is for videos that are encoded; with data.features set "
             "sampling.others=encode"
@@ -251,7 +250,7 @@ def require_bank(settings: Settings) -> None:
             "sampling.others=bank needs sampling.snippet_ratio above 0: the features of a frozen "
             "encoder do not change; `etadlite extract` keeps them for good"
         )
-    if SNIPPET_STRATEGIES[sampling.snippet_strategy].needs == "gradient":
+    if encoder.sampler.needs == "gradient":
         raise InputError(
             f"sampling.snippet_strategy={sampling.snippet_strategy} chooses by the gradients of "
             "all snippets, so none can come from a bank; choose another, or sampling.others=encode"

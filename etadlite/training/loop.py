@@ -113,10 +113,6 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     device = resolve_device(settings.device)
     with distributed.raise_together():
         require_room(settings)
-        if settings.sampling.others == "bank":
-            from etadlite.training.bank import require_bank
-
-            require_bank(settings)
         if settings.data.workers:
             from etadlite.data.shared_memory import require_shared_memory
 
@@ -133,6 +129,10 @@ def prepare(settings: Settings, state: Path | None = None) -> tuple[Training, An
     with distributed.raise_together():
         torch.manual_seed(settings.seed)
         system = System(settled).to(device)
+        if settings.sampling.others == "bank":
+            from etadlite.training.bank import require_bank
+
+            require_bank(settings, system.encoder)
         optimizer = make_optimizer(system, settings.training)
         training = Training(settings, settled, system, optimizer, len(data), Progress(), state)
         if state is not None:
