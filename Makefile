@@ -72,7 +72,7 @@ requirements: .venv/installed-test
 	$(BIN)/python -m pytest -q -m index tests/test_packaging.py
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv/lowest
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct \
-		--only-binary :all: --editable '.[test]'
+		--only-binary :all: --no-binary etadlite --editable '.[test]'
 	OMP_NUM_THREADS=1 .venv/lowest/bin/python -m pytest -n 2 -m "not slow" $(CORE)
 
 lint: .venv/installed-test
