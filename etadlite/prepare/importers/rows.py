@@ -67,17 +67,19 @@ def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
     return ImportedAction(where, video, start, end, label, in_frames, subset, problem, also)
 
 
-def columns_in(names: Iterable[str]) -> dict[str, str] | None:
+def columns_in(names: Iterable[str], where: str) -> dict[str, str] | None:
     """Return the keys of `COLUMNS` with their names in a file; None if a needed one is absent.
 
     Raises:
-        InputError: two names differ only in case, spaces or signs.
+        InputError: two names differ only in case, spaces or signs; it begins with `where`.
     """
     written: dict[str, str] = {}
     for name in filter(None, names):
         other = written.setdefault(_bare(name), name)
         if other is not name and _bare(name) in _ALIASES:
-            raise InputError(f'the columns "{other}" and "{name}" have the same name; rename one')
+            raise InputError(
+                f'{where}: the columns "{other}" and "{name}" have the same name; rename one'
+            )
     columns = {
         key: written[_bare(alias)]
         for key, aliases in COLUMNS.items()

@@ -21,7 +21,7 @@ def read_csv(path: Path, content: bytes, tier: str | None) -> list[ImportedActio
         return read_via_csv(path, lines, tier)
     head = lines[0] if lines else ""
     table = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
-    columns = columns_in(table.fieldnames or ())
+    columns = columns_in(table.fieldnames or (), str(path))
     if columns is None:
         raise InputError(
             f"{path}: the first line must name the columns video, start, end and label (or "
@@ -54,7 +54,8 @@ def read_json_file(path: Path, raw: bytes, tier: str | None) -> list[ImportedAct
 
 def _from_list(path: Path, items: Sequence[Mapping[str, Any]]) -> Iterator[ImportedAction]:
     for number, item in enumerate(items):
-        where, columns = f"{path}, item {number}", columns_in(item)
+        where = f"{path}, item {number}"
+        columns = columns_in(item, where)
         if columns is None:
             has = ", ".join(map(str, item)) or "nothing"
             raise InputError(f"{where} needs video, start, end and label, but has {has}")
