@@ -311,7 +311,7 @@ def test_columns_match_whatever_their_case_spaces_and_signs(tmp_path, head, enco
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("video,start,Start,end,label\na,1,2,3,x\n")
-    with pytest.raises(InputError, match=r'^\S+: the columns "start" and "Start" have the same name'):
+    with pytest.raises(InputError, match=r'^\S+: the columns "start" and "Start" have the same'):
         read_rows(tmp_path / "a.csv")
 
 
