@@ -232,10 +232,10 @@ def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
 # The command
 
 
-def command_in_two(arguments, folder, *, dies=None, restarts=0):
+def command_in_two(arguments, folder, *, dies=None):
     """Run the command in two processes, like torchrun; return the failure and all outputs.
 
-    The process `dies`, a pair of its number and a step, is killed before that step, once.
+    The process `dies`, a pair of its number and a step, is killed before that step.
     """
     config = LaunchConfig(
         min_nodes=1,
@@ -243,7 +243,7 @@ def command_in_two(arguments, folder, *, dies=None, restarts=0):
         nproc_per_node=2,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=restarts,
+        max_restarts=0,
         monitor_interval=0.1,
         start_method="forkserver",
     )
@@ -258,7 +258,6 @@ def command_in_two(arguments, folder, *, dies=None, restarts=0):
 
 def one_command(arguments, folder, dies):
     rank = os.environ["RANK"]
-    restarted = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     sys.argv = ["etadlite", *arguments]
     sys.stderr = (folder / f"{rank}.err").open("w")
     sys.stdout = (folder / f"{rank}.out").open("w")
@@ -266,7 +265,7 @@ def one_command(arguments, folder, dies):
     step = loop.step_in_memory
 
     def lethal(training, batch):
-        if (int(rank), training.progress.steps) == dies and not restarted:
+        if (int(rank), training.progress.steps) == dies:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(training, batch)
 
@@ -297,26 +296,6 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     assert out.splitlines()[-1] == f"run: {folder}"
     assert [r["step"] for r in read_metrics(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert (folder / "report.json").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [1])
-def test_torchrun_replaces_a_lost_process_and_the_run_goes_on(tiny, tmp_path, rank):
-    """With --max-restarts: all processes start again, and the same command goes on with the run."""
-    changes = ("training.epochs=4", "training.batch_size=1", "training.checkpoint_minutes=0")
-    arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
-    failure, *_ = command_in_two(arguments, tmp_path, dies=(rank, 5), restarts=1)
-    assert failure is None
-    (folder,) = (tmp_path / "stickfigures").iterdir()  # no second run
-    records = [record for record in read_metrics(folder) if "loss" in record]
-    assert [record["step"] for record in records] == list(range(1, 9))
-    assert (folder / "report.json").exists()
-
-    alone = preset("stickfigures", [*tiny.on_features, *changes])
-    run_training(alone, tmp_path / "alone", progress=False)
-    expected = [record for record in read_metrics(tmp_path / "alone") if "loss" in record]
-    for found, wanted in zip(records, expected, strict=True):
-        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ ON_VIDEOS = (
     "encoder.channels_last=false",
     "detector.in_channels=48",
 )
-SHORT = {"real_small": 25, "e2e_thumos_tsp": 10}
+SHORT = {"real_small": 25, "e2e_anet_tsp": 12, "e2e_thumos_tsp": 10}
 """Steps that are recorded where later gradient norms differ by a fifth through rounding alone."""
 
 ON_FEATURES = ("data.features=features", "data.feature_views=1", "detector.in_channels=48")
