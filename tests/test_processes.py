@@ -14,7 +14,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from etadlite.base import distributed
 from etadlite.base.draws import video_seed
-from etadlite.base.errors import InputError
+from etadlite.base.errors import InputError, StoppedError
 from etadlite.cli import main
 from etadlite.data.datasets import SampleKey, collate
 from etadlite.data.loading import TrainingOrder
@@ -23,6 +23,7 @@ from etadlite.presets import preset
 from etadlite.runs import testing
 from etadlite.runs.run import run_training
 from etadlite.training import loop
+from etadlite.training.interruption import Interruption
 from etadlite.training.loop import make_optimizer, open_split
 from etadlite.training.recorder import read_metrics
 from etadlite.training.step import StepOutOfMemoryError, train_step
@@ -296,6 +297,21 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     assert out.splitlines()[-1] == f"run: {folder}"
     assert [r["step"] for r in read_metrics(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize(("processes", "is_kept"), [("1", False), ("2", True)])
+def test_a_process_that_fails_with_others_says_so_before_torchrun_ends_it(
+    monkeypatch, processes, is_kept
+):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(StoppedError), Interruption() as interruption:
+            raise StoppedError("another process was lost")
+        assert (signal.getsignal(signal.SIGTERM) == interruption._note) == is_kept
+        assert signal.getsignal(signal.SIGINT) != interruption._note
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
+from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import StoppedError
 
 SIGNALS = [
@@ -32,8 +33,11 @@ class Interruption:
         return self
 
     def __exit__(self, *error: object) -> None:
+        # When one process is lost, torchrun sends SIGTERM to the others, which have yet to say why.
+        fails_with_others = error[0] is not None and torchrun_rank()[1] > 1
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if not (fails_with_others and number == signal.SIGTERM):
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
