@@ -724,7 +724,7 @@ assert np.isfinite(lost).all()
 # unlikely. It does *not* show that 6 % are as good as all. To show that the loss is below one
 # point, one would need many more seeds.
 #
-# In exchange, a step with 6 % takes a quarter of the time (0.28) and a tenth of the memory.
+# In exchange, a step with 6 % takes a quarter of the time (0.26) and a tenth of the memory.
 #
 # Perhaps it is a *number* of proposals that must suffice, not a share. On a map of 64 cells and
 # 1,552 proposals, where 6 % are 93 proposals, two seeds lost 2.1 points each. Here 6 % are 260
