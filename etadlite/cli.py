@@ -49,9 +49,8 @@ def say(text: str, **options: Any) -> None:
 
 def complain(kind: str, text: str) -> None:
     """Print `kind: text` to stderr, on a terminal in colour unless NO_COLOR is set."""
-    if not os.environ.get("NO_COLOR"):
-        kind = typer.style(kind, fg="red", bold=True)
-    typer.echo(f"{kind}: {printable(text)}", err=True)
+    shown = kind if os.environ.get("NO_COLOR") else typer.style(kind, fg="red", bold=True)
+    typer.echo(f"{shown}: {printable(text)}", err=True)
 
 
 def show_version(asked: bool) -> None:
@@ -158,6 +157,7 @@ def check_data(
     changes: Assignments = None,
     deep: Annotated[bool, Option("--deep", help="Read all values, decode all.")] = False,
     workers: Annotated[int, Option(min=1, help="Files that are opened at once.")] = 4,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare a data set with its annotations and protocol.
@@ -171,7 +171,7 @@ def check_data(
 
     settings = settings_of(what, changes or ())
     checked = check(settings, deep=deep, workers=workers, progress=not quiet)
-    say(checked.as_text())
+    say(checked.as_json() if as_json else checked.as_text())
     if not checked.sound:
         raise typer.Exit(1)
 
@@ -222,18 +222,24 @@ def train(
     from etadlite.training.report import results_table
 
     settings = preset_of(preset, changes or ())
-    if resume is None and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        resume = "last"  # of torchrun --max-restarts: the run that this command has begun
 
-    def folder() -> Path:
-        known = last_run_folder(out, settings.name) if resume == "last" else resume
-        chosen = Path(known) if known else new_run_folder(out, settings.name)
-        if not quiet:
-            say(f"run: {chosen}", file=sys.stderr)
-        return chosen
+    with distributed.process_group(settings.device, settings.training.patience_minutes) as store:
+        resumed = resume
+        if store is not None:
+            from etadlite.base import restarts
 
-    with distributed.process_group(settings.device, settings.training.patience_minutes):
-        report = run_training(settings, folder, resume=resume is not None, progress=not quiet)
+            resumed = distributed.broadcast(restarts.remembered_run(store)) or resume
+
+        def folder() -> Path:
+            known = last_run_folder(out, settings.name) if resumed == "last" else resumed
+            chosen = Path(known) if known else new_run_folder(out, settings.name)
+            if store is not None:
+                restarts.remember_run(store, chosen)
+            if not quiet:
+                say(f"run: {chosen}", file=sys.stderr)
+            return chosen
+
+        report = run_training(settings, folder, resume=resumed is not None, progress=not quiet)
     if report is None:
         return
     say(results_table({settings.name: [report]}))
@@ -256,18 +262,27 @@ def plan(
     *,
     memory: Annotated[str | None, Option(help="A budget, such as 6GB or 800MiB.")] = None,
     run: Annotated[bool, Option("--measure", help="Measure a step on random frames.")] = False,
+    profile: Annotated[bool, Option("--profile", help="Time a step by part instead.")] = False,
     picture: Picture = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Predict the memory of a step, and what fits a budget.
+    """Predict a step's memory, and what fits a budget; or time it.
 
     This needs no data.
 
     Example: etadlite plan e2e_stickfigures --memory 1GB
     """
+    settings = preset_of(preset, changes or ())
+    if profile:
+        from etadlite.runs.profiling import explain_time
+
+        if memory or run or as_json:
+            raise InputError("--profile times a step; leave --memory, --measure and --json out")
+        say(explain_time(settings, picture))
+        return
     from etadlite.runs.planning import explain_memory
 
-    settings = preset_of(preset, changes or ())
-    say(explain_memory(settings, memory, measure=run, picture=picture))
+    say(explain_memory(settings, memory, measure=run, picture=picture, as_json=as_json))
 
 
 @app.command()
@@ -276,6 +291,7 @@ def test(
     changes: Assignments = None,
     checkpoint: Checkpoint = Path("last"),
     out: Annotated[Path | None, Option(help="Default: beside the checkpoint.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Test a checkpoint: mAP, predictions and pictures.
@@ -284,7 +300,8 @@ def test(
 
     Example: etadlite test e2e_stickfigures
     """
-    from etadlite.runs.checkpoints import chosen_checkpoint, test_checkpoint
+    from etadlite.runs.checkpoints import chosen_checkpoint
+    from etadlite.runs.testing import test_checkpoint
 
     settings = preset_of(preset, changes or ())
     checkpoint = chosen_checkpoint(checkpoint, settings.name)
@@ -292,9 +309,13 @@ def test(
     precision = test_checkpoint(checkpoint, settings, folder, progress=not quiet)
     if precision is None:
         return
+    predictions = folder / "predictions.json"
+    if as_json:
+        say(json.dumps({**precision.record(), "predictions": str(predictions)}))
+        return
     for threshold, value in zip(precision.tiou, precision.per_tiou, strict=True):
         say(f"mAP@{threshold:.2f}  {100 * value:5.1f}")
-    say(f"average   {100 * precision.average:5.1f}\npredictions: {folder / 'predictions.json'}")
+    say(f"average   {100 * precision.average:5.1f}\npredictions: {predictions}")
 
 
 @app.command()
@@ -309,19 +330,16 @@ def predict(
 ) -> None:
     """Detect actions in new videos.
 
-    Writes JSON, CSV, subtitles, timelines and annotated videos. The checkpoint is by default the
-    newest of all runs in the folder runs.
+    Writes JSON, CSV, subtitles and timelines; with --video, annotated videos, too. The checkpoint
+    is by default the newest of all runs in the folder runs.
 
     Example: etadlite predict my_videos --threshold 0.1
     """
+    from etadlite.runs.checkpoints import chosen_checkpoint
     from etadlite.runs.predictions import predict_videos
 
     options = {"threshold": threshold, "annotate": video, "progress": not quiet}
-    if checkpoint == Path("last"):
-        from etadlite.runs.checkpoints import newest_checkpoint
-
-        checkpoint = newest_checkpoint()
-    predict_videos(videos, checkpoint, out, **options, log=say)
+    predict_videos(videos, chosen_checkpoint(checkpoint), out, **options, log=say)
     say(f"written to {out}: predictions.json, predictions.csv; of each video: timeline, subtitles")
 
 
@@ -376,6 +394,7 @@ def runs(
     against: Annotated[
         Path | None, Option(metavar="FILE|RUN", help="Compare the first 50 steps with these.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the runs in folders (default: runs) as a table.
 
@@ -387,19 +406,22 @@ def runs(
       etadlite runs runs/e2e_stickfigures/003 --against runs/e2e_stickfigures/001
     """
     from etadlite.runs.pictures import draw_run_curves
-    from etadlite.runs.table import curve_names, find_runs, runs_table
+    from etadlite.runs.table import curve_names, find_runs, run_records, runs_table
 
     found = find_runs(roots or [Path("runs")])
     if against is not None:
         from etadlite.runs.trajectory import compare_runs
 
         agree, text = compare_runs([run.folder for run in found if not run.problem], against)
-        say(text)
+        say(json.dumps({"agree": agree, "text": text}) if as_json else text)
         raise typer.Exit(not agree)
-    say(runs_table(found))
+    say(json.dumps(run_records(found)) if as_json else runs_table(found))
     if picture is not None:
         whole = [run for run in found if not run.problem]
-        say(f"curves: {draw_run_curves(curve_names(whole), picture)}")
+        say(
+            f"curves: {draw_run_curves(curve_names(whole), picture)}",
+            file=sys.stderr if as_json else None,
+        )
 
 
 class Scoring(NamedTuple):
@@ -442,8 +464,7 @@ def evaluate(given: Scoring) -> None:
     chosen = {"subset": given.subset, "tiou": tiou, "blocked": given.blocked or ()}
     chosen["duplicates"] = given.duplicates
     precision = mean_average_precision(*files, **chosen)
-    scores = {"subset": given.subset, "tiou": precision.tiou.tolist()}
-    scores |= {"mAP": precision.per_tiou.tolist(), "average": precision.average}
+    scores = {"subset": given.subset, **precision.record()}
     if given.proposals is not None:
         from etadlite.evaluation.recall import average_recall
 
@@ -512,7 +533,8 @@ def course(
 ) -> None:
     """Write the notebooks of the course into a folder.
 
-    They lie in FOLDER/notebooks. A file that is there and differs is kept, and named.
+    FOLDER/notebooks has them, FOLDER/data_scripts the scripts that they name. A file that is there
+    and differs is kept, and named.
 
     Example: etadlite course my_course
     """
@@ -582,18 +604,18 @@ def settings(
 
 
 @app.command()
-def encoders() -> None:
+def encoders(as_json: AsJson = False) -> None:
     """List the encoders: size, cost, weights.
 
     Example: etadlite encoders
     """
     from etadlite.prepare.encoder_table import encoder_table
 
-    say(encoder_table())
+    say(encoder_table(as_json=as_json))
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check versions, device, decoders and disk.
 
     It prints OK, or what to do.
@@ -603,7 +625,9 @@ def doctor() -> None:
     from etadlite.prepare.doctor import examine
 
     findings = list(examine(Path.cwd()))
-    for finding in findings:
+    if as_json:
+        say(json.dumps([finding._asdict() for finding in findings]))
+    for finding in () if as_json else findings:
         say(f"{finding.what:<12} {finding.found:<44} {finding.remedy or 'OK'}")
     if any(finding.remedy for finding in findings):
         raise typer.Exit(1)
@@ -620,6 +644,7 @@ def main() -> None:
     code, speaks = 2, os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:
         app(prog_name="etadlite")
+        return
     except InputError as error:
         message, speaks = str(error), speaks or error.everywhere
     except StoppedError as error:
@@ -629,14 +654,16 @@ def main() -> None:
 
             message += f"\ncontinue with: {resuming(sys.argv[1:], error.folder)}"
     except OSError as error:
-        full = disk_is_full(error)
-        if error.filename is None and not full:
+        room = "; make room and run it again, what is finished is kept" * disk_is_full(error)
+        if error.filename is None and not room:
             raise
-        message, speaks = f"{error.filename or 'the disk'}: {error.strerror}", True
-        if full:
-            message += "; make room and run the same command again, what is finished is kept"
-    else:
-        return
+        message, speaks = f"{error.filename or 'the disk'}: {error.strerror}{room}", True
+    except (MemoryError, RuntimeError) as error:
+        from etadlite.base.devices import is_out_of_memory  # loaded when memory was left
+
+        if not is_out_of_memory(error):
+            raise
+        message, code, speaks = "memory ran out; `etadlite plan` says what training needs", 1, True
     if speaks:
         complain("error", message)
     sys.exit(code)
@@ -649,7 +676,7 @@ def read_numbers(text: str, option: str) -> list[float]:
             return [float(part) for part in text.split(",")]
         start, stop, step = map(float, text.split(":"))
         steps = (stop - start) / step + 1e-6
-        if step > 0 and 0 <= steps <= 1000:
+        if step > 0 and 0 <= steps < 1001:
             # Rounded: 0.5 + 8 * 0.05 is 0.9.
             return [round(start + i * step, 10) for i in range(int(steps) + 1)]
     except (ValueError, ZeroDivisionError):

@@ -154,12 +154,22 @@ class EncoderSettings(Section):
     adapter_layers: tuple[str, ...] = ()
     """`train=adapters`: layers that have one, by name or by a part of it, such as layer4; none: all
     linear and convolution layers."""
+    adapter_kind: Literal["lora", "bottleneck"] = "lora"
+    """`train=adapters`: `lora`: low-rank, beside a layer, merged for inference; `bottleneck`: two
+    layers with a ReLU between them, behind a layer."""
+    frozen_dtype: Literal["fp32", "bf16"] = "fp32"
+    """`train` other than all: dtype of the linear and convolution weights that are not trained;
+    `bf16` halves their memory, rounds them, and computes in bf16."""
     temporal_shift: bool = False
     """Image networks: let the frames of a snippet see their neighbours (TSM)."""
     chunk_size: Count | None = 4
     """Snippets encoded at once; None: as many as fit into training.memory."""
-    keep_prefix: Literal["device", "host", "nothing"] = "device"
-    """Where the frozen stages' output for sampled snippets is kept, so that it is computed once."""
+    checkpointing: bool | None = False
+    """Compute each block of the trained stages twice instead of keeping its activations (gradient
+    checkpointing); None: where training.memory asks for it."""
+    keep_prefix: Literal["device", "host", "nothing", "graph"] = "device"
+    """Where the frozen stages' output for sampled snippets is kept, so that it is computed once;
+    `graph`: with all activations behind it, so that these snippets are encoded once in all."""
     channels_last: bool | None = None
     """Memory layout of R(2+1)D; None: measured, like precision=auto."""
     compile: bool = False
@@ -336,6 +346,11 @@ class Settings(Section):
     losses: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
+
+    @property
+    def encoder_precision(self) -> str:
+        """`training.precision`, or bf16 where frozen weights are kept in it."""
+        return "bf16" if self.encoder.frozen_dtype == "bf16" else self.training.precision
 
     @field_validator("name")
     @classmethod

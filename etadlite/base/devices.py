@@ -1,4 +1,10 @@
-"""The machine: where to compute, in which precision, and how much memory is free."""
+"""The machine: where to compute, in which precision, and how much memory is free.
+
+Whatever differs on an NVIDIA GPU stands here, or in `gpu` if it works there alone: no other file
+calls `torch.cuda`.
+"""
+
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -25,8 +31,8 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 
     `auto`, where nothing was measured, is bf16 only on GPUs that compute in it.
     """
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16" or (precision == "auto" and on_gpu)
+    fast = is_gpu(device) and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16" or (precision == "auto" and fast)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -38,13 +44,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return True if memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # PyTorch's CPU allocator raises a plain RuntimeError, which only its name tells apart.
-    return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+    # PyTorch's CPU allocator and oneDNN raise a plain RuntimeError, which only words tell apart.
+    of_onednn = "could not create a primitive", "could not create a memory object"
+    said = str(error).strip()
+    return type(error) is RuntimeError and ("DefaultCPUAllocator" in said or said in of_onednn)
 
 
 def free_memory(device: torch.device | None = None) -> int:
     """Return the bytes that are free on a GPU, or for this machine's processes."""
-    if device is not None and device.type == "cuda":
+    if device is not None and is_gpu(device):
         return torch.cuda.mem_get_info(device)[0]
     import psutil
 
@@ -63,3 +71,54 @@ def require_memory(needed: int, what: str) -> None:
             f"{what} of {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB of memory are free; "
             "make it smaller, or use a machine with more"
         )
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Return True for an NVIDIA GPU."""
+    return device.type == "cuda"
+
+
+def gpus() -> int:
+    """Return the number of NVIDIA GPUs of this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was given; elsewhere nothing is left to wait for."""
+    if is_gpu(device):
+        torch.cuda.synchronize(device)
+
+
+def release_memory() -> None:
+    """Give a GPU's memory that holds no tensor back, so that pieces of other sizes fit."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class RandomState(NamedTuple):
+    """Torch's global random state on the CPU and, for an encoder on another device, on that one."""
+
+    device: torch.device
+    states: tuple[Tensor, ...]
+
+    @classmethod
+    def now(cls, device: torch.device) -> Self:
+        """Return the present state."""
+        states = [torch.get_rng_state()]
+        if is_gpu(device):
+            states.append(torch.cuda.get_rng_state(device))
+        elif device.type == "mps":
+            states.append(torch.mps.get_rng_state())
+        return cls(device, tuple(states))
+
+    def restore(self) -> None:
+        """Go back to this state."""
+        torch.set_rng_state(self.states[0])
+        if is_gpu(self.device):
+            torch.cuda.set_rng_state(self.states[1], self.device)
+        elif self.device.type == "mps":
+            torch.mps.set_rng_state(self.states[1])
+
+    def equals(self, other: Self) -> bool:
+        """Return True if nothing was drawn between the two."""
+        return all(map(torch.equal, self.states, other.states))

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from etadlite.base.devices import is_gpu
 from etadlite.base.errors import InputError, first_line
 
 Item = TypeVar("Item")
@@ -45,15 +46,16 @@ def torchrun_rank() -> tuple[int, int]:
 
 def local_device(device: torch.device) -> torch.device:
     """Return the GPU of this process among those of the machine; other devices unchanged."""
-    if device.type != "cuda":
+    if not is_gpu(device):
         return device
-    number = int(os.environ.get("LOCAL_RANK", "0"))
-    return torch.device("cuda", number % torch.cuda.device_count())
+    from etadlite.base.gpu import gpu_of_process
+
+    return gpu_of_process()
 
 
 @contextmanager
-def process_group(device: str, patience: float) -> Iterator[None]:
-    """Join the processes that `torchrun` started.
+def process_group(device: str, patience: float) -> Iterator[Any]:
+    """Join the processes that `torchrun` started, and give its store; None without `torchrun`.
 
     With `cuda`, or `auto` and GPUs, each process gets its own GPU. `patience` is the minutes that a
     process waits for the others before the run ends.
@@ -61,24 +63,15 @@ def process_group(device: str, patience: float) -> Iterator[None]:
     Raises:
         InputError: there are more processes than GPUs.
     """
-    if torchrun_rank()[1] == 1:
-        yield
+    if torchrun_rank()[1] == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield None
         return
-    on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if on_gpus:
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= gpus:
-            raise InputError(
-                f"there are {os.environ['LOCAL_WORLD_SIZE']} processes but {gpus} GPUs here; start "
-                f"one process per GPU with --nproc_per_node={gpus}"
-            )
-        torch.cuda.set_device(local)
-    # GPU tensors travel by NCCL; objects and flags travel by gloo, which waits for no kernel.
-    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=patience))
-    yield
+    from etadlite.base.restarts import join
+
+    yield join(device, timedelta(minutes=patience))
     # Not after an error: if a process is lost, the others would wait here in vain.
-    dist.destroy_process_group()
+    if world_size() > 1:
+        dist.destroy_process_group()
 
 
 def _run(collective: Callable[..., Any], *given: Any, **options: Any) -> Any:

@@ -16,7 +16,7 @@ def composed(name: str) -> str:
 
 def loosest(name: str) -> str:
     """Return what all forms of a name have in common."""
-    return normalize("NFKC", unquote(name)).removeprefix("v_")
+    return normalize("NFKC", unquote(name)).strip().removeprefix("v_")
 
 
 # How names are compared: as written, in one Unicode form, without ActivityNet's prefix, unescaped.
@@ -32,7 +32,7 @@ class Names:
             self._near[loosest(name)].append(name)
 
     def like(self, name: str) -> list[str]:
-        """Return the known names that are `name` in the strictest form that any of them has."""
+        """Return the known names that equal `name`, in the strictest form in which any does."""
         near = self._near.get(loosest(name), [])
         same = ([other for other in near if form(other) == form(name)] for form in FORMS)
         return next(filter(None, same), [])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -64,7 +65,8 @@ def fingerprint(module: nn.Module, names: Container[str] | None = None) -> str:
         if names is not None and name not in names:
             continue
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        flat = value.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
