@@ -55,7 +55,7 @@ def read_annotations(
     ActivityNet-1.3 have no length, 30 of THUMOS-14 start after the end of their video, and the
     ground truth that THUMOS-14 is scored on gives no durations. Published results count these.
     `as_published` keeps them (a duration becomes NaN). Otherwise they are errors, but an action
-    that ends up to `TOLERANCE` after the video is cut at its end.
+    that ends up to `TOLERANCE` seconds after the video is cut at its end.
 
     Raises:
         InputError: the file cannot be read, the subset is empty, or an entry is wrong; the message
@@ -139,7 +139,7 @@ def _frames(entry: Mapping[str, Any], where: str) -> int | None:
     if entry.get("frame") is None:
         return None
     frames = _number(entry["frame"])
-    if not (frames >= 1 and frames.is_integer()):
+    if not (1 <= frames < 1e8 and frames.is_integer()):
         raise InputError(f'{where}: "frame" must be its number of frames, not {entry["frame"]}')
     return int(frames)
 

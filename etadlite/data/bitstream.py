@@ -1,7 +1,8 @@
 """What the first bytes of a packet say: whether it shows a picture, and whether decoding can start.
 
-Containers and demuxers do not say it: VP8 and VP9 store pictures that are never shown, and a
-recovery point of H.264 (intra refresh) is marked as a key frame although its picture needs others.
+Containers and demuxers do not say it: VP8 and VP9 store pictures that are never shown, MPEG-4 packs
+two pictures into a packet and none into another one, and a recovery point of H.264 (intra refresh)
+is marked as a key frame although its picture needs others.
 """
 
 import re
@@ -10,13 +11,22 @@ from collections.abc import Iterator
 INTRA_SLICES = (2, 4, 7, 9)  # slice types I and SI of H.264
 H264_SLICES, H264_IDR = (1, 2), 5  # NAL unit types
 HEVC_RANDOM_ACCESS = range(16, 22)  # BLA, IDR and CRA pictures
+MPEG4_PICTURE, MPEG4_EMPTY = b"\0\0\1\xb6", 8  # start code; bytes that cannot hold a picture
 
 
-def shows_a_picture(codec: str, data: memoryview) -> bool:
-    """Return False for a packet of VP8 or VP9 whose picture only helps to decode others."""
+def pictures_shown(codec: str, data: memoryview) -> int:
+    """Return how many pictures a packet shows: 0, 1, or more in MPEG-4 of AVI files.
+
+    VP8 and VP9 store pictures that only help to decode others. MPEG-4 may say in a few bytes that
+    the picture before lasts on, and AVI may pack two pictures and then such bytes.
+    """
     if codec == "vp8":
-        return bool(data[0] >> 4 & 1)
-    return codec != "vp9" or any(map(_vp9_is_shown, _vp9_frames(data)))
+        return data[0] >> 4 & 1
+    if codec == "vp9":
+        return any(map(_vp9_is_shown, _vp9_frames(data)))
+    if codec == "mpeg4":
+        return 0 if len(data) <= MPEG4_EMPTY else max(1, bytes(data).count(MPEG4_PICTURE))
+    return 1
 
 
 def can_start(codec: str, data: memoryview, extradata: bytes | None) -> bool:

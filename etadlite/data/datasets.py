@@ -15,8 +15,8 @@ from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.files import made_from, written_whole
 from etadlite.base.names import inside
 from etadlite.config import DataSettings
-from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
-from etadlite.data.split import manifest_file, read_split, without_missing
+from etadlite.data.annotations import Action, VideoAnnotation
+from etadlite.data.split import manifest_file, read_split
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from etadlite.data.windows import Window
 
 
+RECOLOURED = 2**18  # values at once
+
+
 class Sample(NamedTuple):
     """One video, or a window of one."""
 
     name: str
-    inputs: Tensor  # snippets, uint8 [N, 3, F, H, W], or features [C, T]
+    inputs: Tensor  # snippets, uint8 [N, 3, F, H, W], or those that were read, or features [C, T]
     actions: Tensor  # [A, 2] start and end in cells
     labels: Tensor  # [A] class numbers; all 0 if the detector predicts no classes
     grid: TimeGrid
     duration: float  # seconds of the whole video
     seed: int = 0  # of every random draw that training makes for this sample
     index: int = -1  # in its data set
+    rows: Tensor | None = None  # [K] the snippets that were read; None: all
 
 
 class SampleKey(NamedTuple):
@@ -56,6 +60,7 @@ class Batch(NamedTuple):
     durations: list[float]
     seeds: list[int]
     indices: list[int] = []  # in the data set  # noqa: RUF012
+    rows: list[Tensor | None] = []  # that were read; None: all  # noqa: RUF012
     failed: dict[str, str] = {}  # videos that could not be read, and why  # noqa: RUF012
     error: InputError | None = None  # ends the work, see `etadlite.data.loading`
 
@@ -65,7 +70,18 @@ def collate(samples: Sequence[Sample]) -> Batch:
     if not samples:
         return Batch([], torch.empty(0), [], [], [], [], [])
     names, inputs, *rest = zip(*samples, strict=True)
-    return Batch(list(names), torch.stack(inputs), *map(list, rest))
+    if all(sample.rows is None for sample in samples):
+        together = torch.stack(inputs)
+    else:  # pages of memory that nothing is written to take no room
+        size = len(samples), samples[0].grid.cells, *inputs[0].shape[1:]
+        together = torch.empty(size, dtype=inputs[0].dtype)
+        for place, sample in zip(together, samples, strict=True):
+            place[slice(None) if sample.rows is None else sample.rows] = sample.inputs
+    return Batch(list(names), together, *map(list, rest))
+
+
+Picks = Callable[[int, int, Tensor], Tensor | None]
+"""Index of a sample, seed, actions [A, 2] in cells -> the snippets [K] that are read; None: all."""
 
 
 class Part(NamedTuple):
@@ -86,8 +102,9 @@ class AnnotatedVideos(Dataset):
     is C of features, None for videos; `classes` are empty if the detector predicts none.
 
     Raises:
-        InputError: the subset is empty, a label is no class, videos have no file, windows are asked
-            for but an annotation gives no number of frames, or training has no window.
+        InputError: the subset is empty, a label is no class, videos have no file or the same one,
+            windows are asked for but an annotation gives no number of frames, or training has no
+            window.
     """
 
     def __init__(
@@ -102,20 +119,18 @@ class AnnotatedVideos(Dataset):
         self.classes = tuple(classes)
         self.channels = channels
         self.training = training
+        self.picks: Picks | None = None  # where not all snippets will be needed
         self.folder = settings.videos if channels is None else settings.features
         videos = read_split(settings, training=training, classes=classes)
-        broken: dict[str, str] = {}
-        if manifest_file(self.folder).exists():
-            from etadlite.data.manifest import broken_files  # once `etadlite check-data` was run
-
-            broken = broken_files(self.folder, channels)
         paths = {video.name: self.find(video.name) for video in videos}
-        missing = {
-            name: broken[path.name] if path else ""
-            for name, path in paths.items()
-            if path is None or path.name in broken
-        }
-        self.videos = without_missing(videos, missing, self.folder, allow=settings.allow_missing)
+        shared = len({*paths.values()}) < len(paths)
+        if shared or None in paths.values() or manifest_file(self.folder).exists():
+            from etadlite.data.manifest import with_usable_files
+
+            videos = with_usable_files(
+                videos, paths, self.folder, channels, allow_missing=settings.allow_missing
+            )
+        self.videos = videos
         self.parts = [part for video in self.videos for part in self._parts_of(video)]
         if not self.parts:
             raise InputError(
@@ -133,14 +148,17 @@ class AnnotatedVideos(Dataset):
             return path
         raise InputError(f"{self.folder}: the file of {video.name} is gone; get it again")
 
-    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
-        """Return the detector's input for a video or for a window of it."""
+    def read(
+        self, video: VideoAnnotation, window: "Window | None", rows: Tensor | None = None
+    ) -> Tensor:
+        """Return the detector's input for a video or a window of it, or these snippets alone."""
         raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def name(self, index: int) -> str:
+        """Return the name of the video that a sample belongs to."""
         return self.parts[index].video.name
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
@@ -149,7 +167,7 @@ class AnnotatedVideos(Dataset):
             return self._sample(self.parts[key])._replace(index=key)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(key.seed)
-            return self._sample(self.parts[key.index])._replace(seed=key.seed, index=key.index)
+            return self._sample(self.parts[key.index], *key)
 
     def _parts_of(self, video: VideoAnnotation) -> Iterator[Part]:
         settings, stride = self.settings, self.settings.window_stride
@@ -157,16 +175,13 @@ class AnnotatedVideos(Dataset):
             shortest = settings.min_action * video.duration if self.training else -1.0
             yield Part(video, [a for a in video.actions if a.end - a.start > shortest])
             return
-        from etadlite.data.windows import action_frames, actions_inside, windows_of
+        from etadlite.data.windows import windows_with_actions
 
-        actions, fps = action_frames(video), video.frames / video.duration
-        size, overlap = settings.snippets, settings.window_overlap
-        for window in windows_of(video.frames, size=size, stride=stride, overlap=overlap):
-            inside = actions_inside(actions, window, settings.window_inside)
-            if inside or not self.training:
-                yield Part(video, [Action(a / fps, b / fps, c) for a, b, c in inside], window)
+        for window, actions in windows_with_actions(video, settings, stride):
+            if actions or not self.training:
+                yield Part(video, actions, window)
 
-    def _sample(self, part: Part) -> Sample:
+    def _sample(self, part: Part, index: int = -1, seed: int = 0) -> Sample:
         """Return the sample of a part, with draws from torch's global random state."""
         video, settings = part.video, self.settings
         spans = [(action.start, action.end) for action in part.actions]
@@ -181,45 +196,10 @@ class AnnotatedVideos(Dataset):
             actions = grid.to_cells(seconds).float()
         numbers = [self.classes.index(a.label) if self.classes else 0 for a in part.actions]
         labels = torch.tensor(numbers, dtype=torch.long)
-        inputs = self.read(video, part.window)
-        return Sample(video.name, inputs, actions, labels, grid, video.duration)
-
-
-class FeatureDataset(AnnotatedVideos):
-    """Features [C, T] from files [T', C] (see `etadlite.data.features`); training draws a view.
-
-    Those of a whole video are resampled to T cells. In a window, missing ones at the end are
-    zeros, as published.
-    """
-
-    def find(self, name: str) -> Path | None:
-        from etadlite.data.features import find_features  # a training on videos needs none of it
-
-        return find_features(self.folder, name)
-
-    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
-        from etadlite.data import features
-
-        views = self.settings.feature_views if self.training else 1
-        view = int(torch.randint(views, ())) if views > 1 else 0
-        path, cells = self.file_of(video), self.settings.snippets
-        if view:
-            path = features.view_of(path, view)
-        if window is None:
-            whole = features.read_features(path, self.channels)
-            return whole if whole.shape[1] == cells else features.resize_features(whole, cells)
-        stride = self.settings.window_stride
-        stored = features.open_features(path, self.channels)
-        expected = -(-video.frames // stride)
-        # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
-        if abs(len(stored) - expected) > max(16, expected / 3):
-            raise InputError(
-                f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
-                f"about {expected} at data.window_stride={stride}; correct the stride"
-            )
-        start = window.first_frame // stride
-        inside = features.as_features(stored[start : start + window.snippets], path)
-        return torch.nn.functional.pad(inside, (0, cells - inside.shape[1]))
+        rows = None if self.picks is None or index < 0 else self.picks(index, seed, actions)
+        inputs = self.read(video, part.window, rows)
+        about = grid, video.duration, seed, index, rows
+        return Sample(video.name, inputs, actions, labels, *about)
 
 
 class VideoDataset(AnnotatedVideos):
@@ -228,17 +208,17 @@ class VideoDataset(AnnotatedVideos):
     Windows count frames as the annotations do; a file of another rate is read at the same moments.
     """
 
-    def read(self, video: VideoAnnotation, window: "Window | None") -> Tensor:
+    def read(
+        self, video: VideoAnnotation, window: "Window | None", rows: Tensor | None = None
+    ) -> Tensor:
         if window is None:
-            return self.cut(self.decode(video))
+            return self.cut(self.decode(video, rows))
+        from etadlite.data.windows import decode_window, require_length
+
         file = Video(self.file_of(video))
-        duration = file.info.duration
-        if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
-            raise InputError(
-                f"{file.path} lasts {duration:.1f} s, but {video.duration:.1f} s by "
-                f"{self.settings.annotations}; copy or convert the video again"
-            )
-        return decode_window(file, window, self.settings, self.cut, frames=video.frames)
+        require_length(file, video, self.settings)
+        how = {"frames": video.frames, "rows": rows}
+        return decode_window(file, window, self.settings, self.cut, **how)
 
     def cut(self, frames: Tensor) -> Tensor:
         """Cut a square out of frames [N, 3, F, H, W]; in training, augment it."""
@@ -247,11 +227,11 @@ class VideoDataset(AnnotatedVideos):
             return centre_crop(frames, settings.crop)
         return augment(frames, settings.crop, flip=settings.flip, jitter=settings.jitter)
 
-    def decode(self, video: VideoAnnotation) -> Tensor:
-        """Return the snippets of a video at the decoding size, from the cache if there is one."""
+    def decode(self, video: VideoAnnotation, rows: Tensor | None = None) -> Tensor:
+        """Return snippets of a video at the decoding size, from the cache if there is one."""
         path, settings = self.file_of(video), self.settings
         if settings.cache is None:
-            return decode_snippets(Video(path), settings)
+            return decode_snippets(Video(path), settings, rows)
         size = "x".join(map(str, settings.decode_size))
         place = f"{settings.snippets}x{settings.frames}x{settings.frame_step}_{size}"
         place += "" if settings.snippet_rule == "cells" else f"_{settings.snippet_rule}"
@@ -259,30 +239,35 @@ class VideoDataset(AnnotatedVideos):
         cached = inside(settings.cache / place, f"{video.name}.npy")
         origin = made_from("frames", path)  # a file of the cache ends with it
         shape = (settings.snippets, 3, settings.frames, *settings.decode_size)
-        frames = _cached(cached, origin, shape)
+        frames = _cached(cached, origin, shape, rows)
         if frames is None:
             frames = decode_snippets(Video(path), settings).numpy()
             with written_whole(cached) as draft:
                 np.save(draft, frames)
                 with draft.open("ab") as file:
                     file.write(origin)
+            frames = frames if rows is None else frames[rows.numpy()]
         return torch.from_numpy(frames)
 
 
-def _cached(path: Path, origin: bytes, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the frames of a cache file; None if it is absent, broken, or of something else."""
+def _cached(
+    path: Path, origin: bytes, shape: tuple[int, ...], rows: Tensor | None = None
+) -> np.ndarray | None:
+    """Return frames of a cache file; None if it is absent, broken, or of something else."""
     try:
         with path.open("rb") as file:
             file.seek(-len(origin), os.SEEK_END)
             fits = file.read() == origin
             file.seek(0)
-            frames = np.load(file) if fits else None
+            wanted, how = (file, None) if rows is None else (path, "r")  # mapped, read in part
+            frames = np.load(wanted, mmap_mode=how) if fits else None
     except StoppedError:
         raise
     except Exception:  # whatever is wrong with it, it is made again
         return None
-    right = frames is not None and (frames.shape, frames.dtype) == (shape, np.uint8)
-    return frames if right else None
+    if frames is None or (frames.shape, frames.dtype) != (shape, np.uint8):
+        return None
+    return frames if rows is None else frames[rows.numpy()]
 
 
 def centre_crop(frames: Tensor, side: int) -> Tensor:
@@ -296,17 +281,32 @@ def augment(frames: Tensor, side: int, *, flip: bool, jitter: float) -> Tensor:
     `flip` mirrors half of the videos, which is wrong if left and right tell classes apart.
     `jitter`, 0..1, is the strength of the changes of brightness, contrast and saturation.
     """
-    steps: list = [v2.RandomCrop(side)]
+    frames = v2.RandomCrop(side)(frames)
     if flip:
-        steps.append(v2.RandomHorizontalFlip())
+        frames = v2.RandomHorizontalFlip()(frames)
     if jitter:
-        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
-    # The transforms take pictures as [..., 3, H, W].
-    return v2.Compose(steps)(frames.transpose(1, 2)).transpose(1, 2)
+        colours = v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter)
+        frames = _recoloured(frames, colours)
+    return frames
 
 
-def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
-    """Read the snippets of a whole video: uint8 [N, 3, F, H, W]."""
+def _recoloured(frames: Tensor, colours: v2.ColorJitter) -> Tensor:
+    """Recolour frames [N, 3, F, H, W], all with one draw.
+
+    A few at a time stay in the processor's cache, which takes a fraction of the time.
+    """
+    drawn = colours.make_params([frames.transpose(1, 2)])
+    found = torch.empty(frames.shape, dtype=frames.dtype)
+    axis = 0 if len(frames) > 1 else 2
+    rows = max(1, RECOLOURED * frames.shape[axis] // frames.numel())
+    for part, place in zip(frames.split(rows, axis), found.split(rows, axis), strict=True):
+        # The transform takes pictures as [..., 3, H, W].
+        place.copy_(colours.transform(part.transpose(1, 2), drawn).transpose(1, 2))
+    return found
+
+
+def decode_snippets(video: Video, settings: DataSettings, rows: Tensor | None = None) -> Tensor:
+    """Read the snippets of a whole video, or some of them: uint8 [N, 3, F, H, W]."""
     return video.snippets(
         settings.snippets,
         settings.frames,
@@ -315,53 +315,5 @@ def decode_snippets(video: Video, settings: DataSettings) -> Tensor:
         rule=settings.snippet_rule,
         resize=settings.resize,
         decoder=settings.decoder,
+        rows=None if rows is None else rows.numpy(),
     )
-
-
-def decode_window(
-    video: Video,
-    window: "Window",
-    settings: DataSettings,
-    cut: Callable[[Tensor], Tensor],
-    *,
-    frames: int,
-) -> Tensor:
-    """Read the snippets of a window, uint8 [N, 3, F, h, w]; beyond the video its end is repeated.
-
-    Every frame is decoded and cut once, even if several snippets share it. `cut` cuts a square out
-    of frames [1, 3, U, H, W]; `frames` is the number of frames of the video that the window counts.
-    """
-    starts = window.first_frame + np.arange(settings.snippets)[:, None] * settings.window_stride
-    counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]
-    wanted = video.counted(counted.clip(0, frames - 1), frames / video.info.duration)
-    unique, places = np.unique(wanted, return_inverse=True)
-    how = {"resize": settings.resize, "decoder": settings.decoder}
-    once = video.frames(unique, settings.decode_size, **how)  # [U, 3, H, W]
-    shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
-    return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
-
-
-def open_dataset(
-    settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
-) -> AnnotatedVideos:
-    """Open the training or test data of the settings: features if they are given, else videos.
-
-    Raises:
-        InputError: neither is given, or the data cannot be used.
-    """
-    if settings.features is not None:
-        data = FeatureDataset(settings, classes, channels, training=training)
-        if settings.videos is not None:
-            from etadlite.data.features import refuse_stale
-
-            refuse_stale(settings.videos, [data.file_of(video) for video in data.videos])
-        return data
-    if settings.videos is None:
-        raise InputError("the settings name no data: give data.videos or data.features")
-    if settings.window_stride is not None and settings.cache is not None:
-        raise InputError("data.cache keeps whole videos, not windows: leave it out")
-    if settings.decoder not in ("auto", "pyav"):
-        from etadlite.data.other_decoders import load
-
-        load(settings.decoder)  # so that its absence is said once, not of every video
-    return VideoDataset(settings, classes, training=training)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -20,6 +20,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from etadlite.base.errors import InputError
+from etadlite.data.listening import listening
 from etadlite.data.packets import Container, KeyFrame, Packets, Timeline, open_video
 
 Resize = Literal["decoder", "after"]
@@ -27,11 +28,22 @@ Resize = Literal["decoder", "after"]
 # From version 17 on PyAV resizes with one thread per core, which costs more than it gains here.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 NEED_OTHERS = PictureType.P, PictureType.B  # pictures at which decoding cannot start
+HARMLESS = "mmco: "  # H.264 reports that a picture to forget is not there, as behind a jump
+CHECKED = {"err_detect": "crccheck"}  # checksums of pictures, which HEVC may have
 FEWER_ARE_DECODED = 16  # decoding so few frames on the way is faster than a jump to a key frame
 
 
 class VideoWarning(UserWarning):
     """A video is damaged but can be used: the message says what is missing."""
+
+
+class Decoded(NamedTuple):
+    """A frame that could be decoded."""
+
+    index: int  # of the frame in the video
+    frame: av.VideoFrame
+    corrupt: bool  # the decoder marks it, or reports an error of its packet
+    doubted: bool  # something before it is damaged
 
 
 def pyav_pictures(
@@ -49,19 +61,20 @@ def pyav_pictures(
         VideoWarning: frames are replaced, the decoder marks them as corrupt, or they follow damage.
     """
     picture = partial(_picture, VideoReformatter(), size, resize)
-    number, decoded, replaced, corrupt, behind, before = 0, 0, 0, 0, 0, None
-    for index, frame, doubted in with_doubts(decode(path, timeline, wanted)):
-        while number < len(wanted) and wanted[number] <= index:
-            nearest = index, frame, doubted
-            if wanted[number] < index:  # that frame is damaged
+    number, decoded, replaced, corrupt, behind = 0, 0, 0, 0, 0
+    before: Decoded | None = None
+    for frame in with_doubts(decode(path, timeline, wanted)):
+        while number < len(wanted) and wanted[number] <= frame.index:
+            nearest = frame
+            if wanted[number] < frame.index:  # that frame is damaged
                 replaced += 1
-                if before and wanted[number] - before[0] <= index - wanted[number]:
+                if before and wanted[number] - before.index <= frame.index - wanted[number]:
                     nearest = before
-            corrupt += nearest[1].is_corrupt
-            behind += nearest[2]
-            yield picture(nearest[1])
+            corrupt += nearest.corrupt
+            behind += nearest.doubted
+            yield picture(nearest.frame)
             number += 1
-        before = index, frame, doubted
+        before = frame
         decoded += 1
     if before is None or decoded < min(2, len(wanted)):
         raise InputError(
@@ -69,39 +82,30 @@ def pyav_pictures(
             "copy or download the video again"
         )
     for _ in wanted[number:]:
-        yield picture(before[1])
+        yield picture(before.frame)
         replaced += 1
-    if said := damage(replaced, corrupt, behind, len(wanted)):
-        warnings.warn(f"{path}: {'; '.join(said)}", VideoWarning, stacklevel=5)
+    if replaced or corrupt or behind:
+        from etadlite.data.damage import damaged_frames
+
+        said = damaged_frames(replaced, corrupt, behind, len(wanted))
+        warnings.warn(f"{path}: {said}", VideoWarning, stacklevel=5)
 
 
-def damage(lost: int, corrupt: int, behind: int, frames: int) -> list[str]:
-    """Say in words how many of some frames are lost, marked by the decoder, or follow damage."""
-    instead = "cannot be decoded; the nearest that can stand in for them"
-    marked = "are marked as corrupt by the decoder"
-    follow = "follow damage and may show it, up to the next intra picture"
-    counts = {instead: lost, marked: corrupt, follow: behind}
-    return [f"{count} of {frames} frames {what}" for what, count in counts.items() if count]
+def with_doubts(frames: Iterable[Decoded]) -> Iterator[Decoded]:
+    """Mark the frames, by ascending index, that may be wrong although they aren't corrupt.
 
-
-def with_doubts(
-    frames: Iterable[tuple[int, av.VideoFrame]],
-) -> Iterator[tuple[int, av.VideoFrame, bool]]:
-    """Add to each decoded frame, by ascending index, if it may be wrong although it isn't marked.
-
-    The decoder marks the frame that is damaged, but not those that are predicted from it, nor those
+    The decoder knows the frame that is damaged, but not those that are predicted from it, nor those
     that are predicted from a lost one. An intra picture needs no others and ends the doubt.
     """
     before, doubted = -1, False
-    for index, frame in frames:
-        doubted = frame.pict_type in NEED_OTHERS and (doubted or index > before + 1)
-        yield index, frame, doubted and not frame.is_corrupt
-        before, doubted = index, doubted or frame.is_corrupt
+    for decoded in frames:
+        index, frame, corrupt, behind = decoded
+        doubted = frame.pict_type in NEED_OTHERS and (doubted or behind or index > before + 1)
+        yield decoded._replace(doubted=doubted and not corrupt)
+        before, doubted = index, doubted or corrupt
 
 
-def decode(
-    path: Path, timeline: Timeline, wanted: np.ndarray
-) -> Iterator[tuple[int, av.VideoFrame]]:
+def decode(path: Path, timeline: Timeline, wanted: np.ndarray) -> Iterator[Decoded]:
     """Decode the wanted frames of a video, and those on the way to them, by ascending index.
 
     Frames that are not wanted are jumped over where the file marks a key frame. If its picture
@@ -114,49 +118,69 @@ def decode(
     with open_video(path) as container:
         stream = container.streams[timeline.stream]
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = CHECKED
         for starts, last in _runs(timeline, wanted):
             lost = needs_others = False
             for key in starts:
                 first, lost = (key.frame, True) if key else (0, False)
                 landed = key is None or _jump(container, stream, key)
-                for index, frame in _frames(container, stream, timeline.ticks) if landed else ():
+                for decoded in _frames(container, stream, timeline.ticks) if landed else ():
+                    index = decoded.index
                     if index < first:
                         continue
                     if lost:
-                        needs_others = frame.pict_type in NEED_OTHERS
-                        if index > first or needs_others or frame.is_corrupt:
+                        needs_others = decoded.frame.pict_type in NEED_OTHERS
+                        if index > first or needs_others or decoded.corrupt:
                             break
                         lost = False
                     if index > before:
                         before = index
-                        yield index, frame
+                        yield decoded
                     if index >= last:
                         break
                 if not lost or needs_others:
                     break
             if lost:
                 again = decode(path, timeline._replace(keys=[]), wanted)
-                yield from ((index, frame) for index, frame in again if index > before)
+                yield from (decoded for decoded in again if decoded.index > before)
                 return
 
 
 def _frames(
     container: Container, stream: av.VideoStream, ticks: np.ndarray | None
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode from where the file stands; yield indices, which are counted without ticks."""
-    count = 0
-    for packet in chain(Packets(container, stream), (None,)):
-        try:
-            decoded = stream.codec_context.decode(packet)
-        except FFmpegError:
-            count += 1  # the picture of this packet
-            continue
-        for frame in decoded:
-            index = count
-            if ticks is not None and frame.pts is not None:
-                index = int(np.searchsorted(ticks, frame.pts, "right")) - 1
-            count += 1
-            yield index, frame
+) -> Iterator[Decoded]:
+    """Decode from where the file stands; the frames are counted from there without ticks.
+
+    An error that the decoder reports and goes on from is of the frame that has the packet's time;
+    without ticks, of the next frame.
+    """
+    count, latest, reported, behind = 0, -1, set[int | None](), False
+    with listening():
+        for packet in chain(Packets(container, stream), (None,)):
+            with av.logging.Capture() as reports:
+                try:
+                    decoded = stream.codec_context.decode(packet)
+                except FFmpegError:
+                    decoded = None
+            if decoded is None or any(not what.startswith(HARMLESS) for *_, what in reports):
+                from etadlite.data.damage import is_hidden
+
+                behind |= is_hidden(packet, ticks)
+                if decoded is None:
+                    count += 1  # the picture of this packet
+                else:
+                    reported.add(packet.pts if packet and ticks is not None else None)
+            for frame in decoded or ():
+                index = count if ticks is None else -1  # without a time: before the start
+                if ticks is not None and frame.pts is not None:
+                    first = int(np.searchsorted(ticks, frame.pts))
+                    end = int(np.searchsorted(ticks, frame.pts, "right"))
+                    index = latest = min(max(first, latest + 1), end - 1)  # several share a time
+                count += 1
+                corrupt = frame.is_corrupt or not reported.isdisjoint((frame.pts, None))
+                reported -= {None}
+                yield Decoded(index, frame, corrupt, behind)
+                behind = False
 
 
 def _jump(container: Container, stream: av.VideoStream, key: KeyFrame) -> bool:

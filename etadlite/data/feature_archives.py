@@ -75,8 +75,11 @@ def _from_zip(path: Path, video: str | None) -> np.ndarray:
                 if version > (1, 0):
                     read = np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
+            name = entry.filename.removesuffix(".npy")
+            if name in found:  # NumPy would take the last one
+                raise InputError(f"{path} holds {name} twice; extract it again")
             if len(shape) == 2 and dtype.kind in "fiu":
-                found[entry.filename.removesuffix(".npy")] = entry, shape, dtype
+                found[name] = entry, shape, dtype
         entry, shape, dtype = _features_among(path, found, video)
         size = prod(shape) * dtype.itemsize
         if size > entry.file_size:

@@ -18,7 +18,10 @@ from torchvision.ops import roi_align
 from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import made_from, written_whole
 from etadlite.base.names import inside
+from etadlite.data.annotations import VideoAnnotation
+from etadlite.data.datasets import AnnotatedVideos
 from etadlite.data.video_files import files_named, only_file, video_files
+from etadlite.data.windows import Window
 
 
 class FeatureShapeError(InputError):
@@ -32,6 +35,41 @@ class StaleWarning(UserWarning):
 NOTE = re.compile(rb"features of \d+ bytes changed at -?\d+ ns\Z")
 NOTE_LENGTH = 100  # bytes; notes are shorter
 FEATURE_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
+
+
+class FeatureDataset(AnnotatedVideos):
+    """Features [C, T] from files [T', C]; training draws a view.
+
+    Those of a whole video are resampled to T cells. In a window, missing ones at the end are
+    zeros, as published.
+    """
+
+    def find(self, name: str) -> Path | None:
+        return find_features(self.folder, name)
+
+    def read(
+        self, video: VideoAnnotation, window: Window | None, rows: Tensor | None = None
+    ) -> Tensor:
+        views = self.settings.feature_views if self.training else 1
+        view = int(torch.randint(views, ())) if views > 1 else 0
+        path, cells = self.file_of(video), self.settings.snippets
+        if view:
+            path = view_of(path, view)
+        if window is None:
+            whole = read_features(path, self.channels)
+            return whole if whole.shape[1] == cells else resize_features(whole, cells)
+        stride = self.settings.window_stride
+        stored = open_features(path, self.channels)
+        expected = -(-video.frames // stride)
+        # Files end a few features early (the last clip must fit); a wrong stride doubles or halves.
+        if abs(len(stored) - expected) > max(16, expected / 3):
+            raise InputError(
+                f"{path} has {len(stored)} features, but a video of {video.frames} frames has "
+                f"about {expected} at data.window_stride={stride}; correct the stride"
+            )
+        start = window.first_frame // stride
+        given = as_features(stored[start : start + window.snippets], path)
+        return torch.nn.functional.pad(given, (0, cells - given.shape[1]))
 
 
 def feature_file(folder: Path, name: str, view: int = 0, suffix: str = ".npy") -> Path:
@@ -89,13 +127,11 @@ def origin_of(path: Path) -> bytes | None:
     return note and note[0]
 
 
-def refuse_stale(videos: Path, files: Sequence[Path]) -> None:
+def stale_features(videos: Path, files: Sequence[Path]) -> tuple[list[str], list[str]]:
     """Compare feature files with the videos that they were extracted from, where these are there.
 
-    A `StaleWarning` says that videos only have another time, as copies often have.
-
-    Raises:
-        InputError: a video has another size, so that it is another version.
+    Returns the names of files whose video now has another size, and of those whose video only has
+    another time.
     """
     other, newer = [], []
     for path in files:
@@ -103,6 +139,18 @@ def refuse_stale(videos: Path, files: Sequence[Path]) -> None:
         origin = origin_of(path) if len(sources) == 1 else None
         if origin and origin != (now := made_from("features", sources[0])):
             (newer if origin.split()[2] == now.split()[2] else other).append(path.name)
+    return other, newer
+
+
+def refuse_stale(videos: Path, files: Sequence[Path]) -> None:
+    """Refuse features of other versions of their videos; see `stale_features`.
+
+    A `StaleWarning` says that videos only have another time, as copies often have.
+
+    Raises:
+        InputError: a video has another size, so that it is another version.
+    """
+    other, newer = stale_features(videos, files)
     remedy = "run `etadlite extract` again, or leave data.videos out to use them as they are"
     if other:
         raise InputError(
@@ -171,7 +219,8 @@ def resize_features(features: Tensor, cells: int) -> Tensor:
 
     The rule is RoIAlign over the whole feature. As in the released code, features and length pass
     through half precision; this makes the result the same on every device. Where they do not fit
-    into it, because a value or the length is beyond 65,504, they keep their precision.
+    into it, because a value or the length is beyond 65,504 or all values are below 6e-5, they keep
+    their precision.
     """
     box = torch.tensor([[0, 0, 0, 1, features.shape[1]]], dtype=torch.float64)
     exact, box = (_through_half(values).double() for values in (features, box))
@@ -180,5 +229,5 @@ def resize_features(features: Tensor, cells: int) -> Tensor:
 
 
 def _through_half(values: Tensor) -> Tensor:
-    rounded = values.half()
-    return rounded if torch.isfinite(rounded).all() else values
+    half, largest = torch.finfo(torch.half), float(values.abs().amax())
+    return values.half() if half.smallest_normal <= largest <= half.max else values

@@ -1,8 +1,11 @@
-"""What a training loads: samples in an order, and others for videos that cannot be read."""
+"""What is loaded: data sets, their samples in order, and others for videos that cannot be read."""
 
+import multiprocessing
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -10,9 +13,36 @@ from torch.utils.data import Dataset, Sampler
 from etadlite.base.distributed import shard
 from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError, disk_is_full
-from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, collate
+from etadlite.config import DataSettings
+from etadlite.data.datasets import AnnotatedVideos, Batch, Sample, SampleKey, VideoDataset, collate
 
 IN_A_ROW = 10  # so many unreadable videos in a row mean that all videos are gone
+
+
+def open_dataset(
+    settings: DataSettings, classes: Sequence[str], channels: int, *, training: bool
+) -> AnnotatedVideos:
+    """Open the training or test data of the settings: features if they are given, else videos.
+
+    Raises:
+        InputError: neither is given, or the data cannot be used.
+    """
+    if settings.features is not None:
+        from etadlite.data.features import FeatureDataset, refuse_stale
+
+        data = FeatureDataset(settings, classes, channels, training=training)
+        if settings.videos is not None:
+            refuse_stale(settings.videos, [data.file_of(video) for video in data.videos])
+        return data
+    if settings.videos is None:
+        raise InputError("the settings name no data: give data.videos or data.features")
+    if settings.window_stride is not None and settings.cache is not None:
+        raise InputError("data.cache keeps whole videos, not windows: leave it out")
+    if settings.decoder not in ("auto", "pyav"):
+        from etadlite.data.other_decoders import load
+
+        load(settings.decoder)  # so that its absence is said once, not of every video
+    return VideoDataset(settings, classes, training=training)
 
 
 class TrainingOrder(Sampler[list[SampleKey]]):
@@ -117,3 +147,24 @@ def raise_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
         if batch.error is not None:
             raise batch.error
         yield batch
+
+
+_HANDLERS: list[Any] = []  # PyTorch's, of processes that end, while it is not in place
+
+
+def let_processes_end() -> None:
+    """Keep PyTorch from raising an error, perhaps within a step, when loading processes end.
+
+    It still finds out where it has waited for them up to the time-out.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if callable(handler):
+            _HANDLERS.append(handler)
+
+
+def watch_processes() -> None:
+    """Let PyTorch raise an error again when a loading process ends, before new ones start."""
+    if _HANDLERS and threading.current_thread() is threading.main_thread():
+        multiprocessing.active_children()  # those that have ended until now are forgotten
+        signal.signal(signal.SIGCHLD, _HANDLERS.pop())

@@ -1,12 +1,17 @@
-"""The manifest of a folder: what `check-data` found out about its files, kept beside the folder."""
+"""What is wrong with a folder's files: absent, shared, or broken as its manifest says.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+`check-data` writes the manifest beside the folder.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etadlite.base.errors import InputError
-from etadlite.base.files import read_json, write_json
+from etadlite.base.files import read_json
+from etadlite.data.annotations import VideoAnnotation
 from etadlite.data.split import manifest_file
 
 VERSION = 2
@@ -36,23 +41,6 @@ class CheckedFile:
         except OSError:
             return False
         return (found.st_size, found.st_mtime_ns) == (self.bytes, self.modified)
-
-
-def write_manifest(
-    folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
-) -> Path:
-    """Write what was found about files (by name), and return the path of the manifest.
-
-    `how` says what was checked: a check of another kind does not use the entries.
-    """
-    entries = {}
-    for name in sorted(files):
-        values = asdict(files[name]).items()
-        entries[name] = {k: v for k, v in values if v not in (None, "") and v is not False}
-    content = {"version": VERSION, "checked": dict(how), "findings": findings, "files": entries}
-    path = manifest_file(folder)
-    write_json(path, content)
-    return path
 
 
 def read_manifest(folder: Path) -> tuple[dict[str, CheckedFile], dict[str, Any]]:
@@ -90,3 +78,64 @@ def broken_files(folder: Path, channels: int | None = None) -> dict[str, str]:
         for name, file in files.items()
         if file.problem and file.still_describes(folder / name)
     }
+
+
+class CoverageWarning(UserWarning):
+    """Videos of a split have no file and are left out."""
+
+
+def with_usable_files(
+    videos: Sequence[VideoAnnotation],
+    paths: Mapping[str, Path | None],
+    folder: Path,
+    channels: int | None = None,
+    *,
+    allow_missing: bool,
+) -> list[VideoAnnotation]:
+    """Return the videos of a split whose file in the folder can be used.
+
+    `paths` has the file of each video, None if it is absent; for `channels` see `broken_files`.
+    A `CoverageWarning` says that videos are left out.
+
+    Raises:
+        InputError: two videos have the same file, no video has one that can be used, or some have
+            none without `allow_missing`.
+    """
+    owners: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is not None and (other := owners.setdefault(path, name)) != name:
+            raise InputError(
+                f'{path} is the file of "{other}" and of "{name}", which are two forms of one '
+                "name in the annotations; keep one of them"
+            )
+    broken = broken_files(folder, channels)
+    missing = {
+        name: broken[path.name] if path else ""
+        for name, path in paths.items()
+        if path is None or path.name in broken
+    }
+    if not missing:
+        return list(videos)
+    if not folder.exists():
+        raise InputError(f"{folder}: there is no such folder; get the data, or correct its name")
+    bad = [name for name, reason in missing.items() if reason]
+    what = f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
+    if bad:
+        what += f"usable file in {folder} ({len(bad)} are broken)"
+        which = f"the first is {bad[0]}, as check-data found: {missing[bad[0]]}"
+    else:
+        what += f"file in {folder}"
+        which = f"the first is {next(iter(missing))}"
+    if len(missing) == len(videos):
+        raise InputError(f"{what}, {which}; `etadlite check-data` says what is there instead")
+    if not allow_missing:
+        raise InputError(
+            f"{what}, {which}; complete the folder, or leave them out with data.allow_missing=true"
+        )
+    names = ", ".join(list(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+    warnings.warn(
+        f"{what} and are left out: {names}; in a test their actions count as missed",
+        CoverageWarning,
+        stacklevel=3,
+    )
+    return [video for video in videos if video.name not in missing]

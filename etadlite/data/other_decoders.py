@@ -25,16 +25,19 @@ def load(name: str) -> Any:
     Raises:
         InputError: it is not installed, or lacks FFmpeg's shared libraries.
     """
-    remedy = "install it, or leave data.decoder=auto"
+    needs = {"decord": "", "torchcodec": " and FFmpeg's shared libraries"}[name]
+    remedy = f'pip install "etadlite[{name}]"{needs}, or leave data.decoder=auto'
     try:
         if name == "decord":
             import decord
 
             return decord
-        remedy = f"install etadlite[torchcodec] and FFmpeg's shared libraries, or {remedy[12:]}"
         import torchcodec.decoders
         import torchcodec.transforms
 
+        # From version 0.17 on it is imported without FFmpeg, too, and fails only when it is used.
+        if getattr(torchcodec._core.ops, "ffmpeg_major_version", "") is None:
+            raise RuntimeError
         return torchcodec
     except (ImportError, OSError, RuntimeError) as error:
         why = "it is not installed" if isinstance(error, ImportError) else "its libraries fail"
@@ -74,7 +77,8 @@ def _oddities(path: Path, changed: int, number: int, codec: str) -> tuple[bool, 
                 header = stream.codec_context.extradata
                 recovery |= not can_start(codec, memoryview(packet), header)
                 behind = packet.pts
-            leading |= behind is not None and packet.pts < behind
+            if behind is not None:  # a picture without a time lies before the start
+                leading |= packet.pts is None or packet.pts < behind
     return edited, recovery, leading
 
 
@@ -117,7 +121,7 @@ def _decord(module: Any, path: Path, size: tuple[int, int]) -> tuple[int, Callab
     The function also returns when they are due, in seconds after the first one.
     """
     height, width = size
-    reader = module.VideoReader(str(path), width=width, height=height, num_threads=1)
+    reader = module.VideoReader(str(path.absolute()), width=width, height=height, num_threads=1)
 
     def read(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
         times = np.asarray(reader.get_frame_timestamp(indices))[:, 0]
@@ -129,7 +133,9 @@ def _decord(module: Any, path: Path, size: tuple[int, int]) -> tuple[int, Callab
 def _torchcodec(module: Any, path: Path, size: tuple[int, int]) -> tuple[int, Callable]:
     """Open a file as `_decord` does."""
     resize = module.transforms.Resize(size)
-    reader = module.decoders.VideoDecoder(path, dimension_order="NHWC", transforms=[resize])
+    reader = module.decoders.VideoDecoder(
+        path.absolute(), dimension_order="NHWC", transforms=[resize]
+    )
     first = reader.metadata.begin_stream_seconds
 
     def read(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:

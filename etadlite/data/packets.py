@@ -18,17 +18,21 @@ from av.format import Flags
 from av.stream import Disposition
 
 from etadlite.base.errors import InputError, damage_named
+from etadlite.data.listening import listening
 
 # What these streams hold is no film: the cover of a recording, or small pictures of its chapters.
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 REORDERED = 1.0, 16  # seconds, or frames, by which a packet's time may lie before an earlier one's
-GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer gaps
+GAP = 10.0  # seconds; where a format allows clocks to jump, players close longer pauses
 COUNTED = "avi", "mpeg"  # these store the times of some frames only; made-up ones misplace B frames
+FASTEST = 1000.0  # frames per second that a camera may take
 ROUNDED = 2e-3  # seconds by which containers round the times of a constant frame rate
 
 # Formats whose text names other files. FFmpeg's whitelist has all others.
 _LISTS = "concat concatf hls applehttp dash webm_dash_manifest imf sdp rtsp rtp sap"
 LISTS = frozenset(_LISTS.split())
+# PyAV 19 replaces letters of tags in other encodings by itself, and no longer knows the option.
+ANY_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 FORMATS = ",".join(name for name in av.formats_available if LISTS.isdisjoint(name.split(",")))
 
 Container: TypeAlias = av.container.InputContainer
@@ -88,9 +92,12 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
 
 
 def open_video(path: Path) -> Container:
-    """Open a video file, whatever the encoding of its tags; lists of other files are refused."""
+    """Open a video file, whatever the encoding of its tags; lists of other files are refused.
+
+    FFmpeg would take `12:30.mp4` without a folder for an address.
+    """
     only = {"format_whitelist": FORMATS}
-    return av.open(str(path), metadata_errors="replace", container_options=only)
+    return av.open(str(path.absolute()), container_options=only, **ANY_TAGS)
 
 
 class Packets:
@@ -98,7 +105,10 @@ class Packets:
 
     A clock that starts again, as in joined recordings, goes on instead; `restarts` counts this, as
     far as the packets have been read. `start` and `end` are those of all streams, in seconds of the
-    file's own numbers; the end is known after the packets of all streams have been read.
+    file's own numbers; the end is known after the packets of all streams have been read. `marked`
+    are the numbers of the packets that the container marks as damaged, as MPEG-TS does where its
+    own numbering has a gap; such a gap is no damage where joined recordings meet. `indexed` are the
+    frames in the index that the container starts with, 0 if it has none.
     """
 
     def __init__(
@@ -107,34 +117,42 @@ class Packets:
         self.container, self.stream = container, stream
         self.streams = container.streams if all_of else (stream,)
         self.tick, self.rate = float(stream.time_base), float(stream.average_rate or 25)
+        self.indexed = len(getattr(stream, "index_entries", ()))  # PyAV 15 lacks it
         self.start = (container.start_time or 0) / av.time_base
         self.restarts, self.end = 0, self.start
+        self.marked: list[int] = []
 
     def __iter__(self) -> Iterator[av.Packet]:
         reordered = max(REORDERED[0], REORDERED[1] / self.rate) / self.tick
         jumps = self.container.format.flags & Flags.ts_discont.value
-        gap = GAP / self.tick if jumps else float("inf")
-        shift, latest = 0, None
+        gap = max(GAP, REORDERED[1] / self.rate) / self.tick if jumps else float("inf")
+        shift, latest, count, dts = 0, None, 0, None
         try:
             for packet in self.container.demux(*self.streams):
-                pts, dts = packet.pts, packet.dts
+                pts = packet.pts
                 if packet.size and pts is not None:
                     ends = (pts + (packet.duration or 0)) * float(packet.time_base)
                     self.end = max(self.end, ends)
                 if not packet.size or packet.stream_index != self.stream.index:
                     continue
+                before, dts = dts, packet.dts
                 if pts is not None and not packet.is_discard:
                     early = 0 if latest is None else latest - pts
                     # Pictures in the file before a key frame are shown before it.
                     sure = packet.is_keyframe and self.container.format.name not in COUNTED
-                    if early > (0 if sure else reordered) or early < -gap:
+                    # The picture behind a pause may be stored before one that is shown ahead of it.
+                    ordered = None not in (before, dts) and dts >= before
+                    if (early > (0 if sure else reordered) and not ordered) or early < -gap:
                         self.restarts += 1
+                        self.marked = [number for number in self.marked if number < count - 2]
                         shift += latest - pts + round(1 / self.rate / self.tick)
                         latest = pts
                     latest = pts if latest is None else max(latest, pts)
                 if shift:
                     packet.pts = None if pts is None else pts + shift
                     packet.dts = None if dts is None else dts + shift
+                self.marked += [count] * packet.is_corrupt
+                count += 1
                 yield packet
         except FFmpegError:
             return
@@ -166,6 +184,12 @@ def film_of(container: Container, path: Path) -> av.VideoStream:
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
 def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
     """Scan a file that has this size and this time of its last change."""
+    with listening(), av.logging.Capture() as reports:
+        return _heard(path, reports)
+
+
+def _heard(path: Path, reports: list[tuple[int, str, str]]) -> tuple[VideoInfo, Timeline]:
+    """Scan a file; `reports` are the errors that FFmpeg reports meanwhile."""
     try:
         container = open_video(path)
     except FFmpegError as error:
@@ -174,32 +198,50 @@ def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
             why = "it is broken, or a list of other files, which are not followed"
         raise InputError(f"{path} cannot be read as a video ({error.strerror}); {why}") from error
     with container:
-        stream = film_of(container, path)
+        kind, stream = container.format.name, film_of(container, path)
         context = stream.codec_context
         codec, packets = context.codec.canonical_name, Packets(container, stream, all_of=True)
-        hides = codec in ("vp8", "vp9")  # they store pictures that only help to decode others
-        if hides:
-            from etadlite.data.bitstream import shows_a_picture
-        shown, hidden = [], 0
+        counts = codec in ("vp8", "vp9", "mpeg4")  # a packet of them may show any number
+        if counts:
+            from etadlite.data.bitstream import pictures_shown
+        # Players show no picture before the start: it leads the first key frame, and needs others.
+        first = float("-inf") if kind in COUNTED else packets.start - 0.5 / packets.rate
+        # Matroska gives no time before its 0.
+        unknown = float("-inf" if kind.startswith("matroska") else "inf")
+        slots, pictures, waiting, reported = [], [], 0, False
         for packet in packets:
-            if packet.is_discard or (hides and not shows_a_picture(codec, memoryview(packet))):
-                hidden += 1
-            else:
-                shown.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+            if reports:
+                reported |= any(part == kind for _, part, _ in reports)
+                reports.clear()
+            slots.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+            number = pictures_shown(codec, memoryview(packet)) if counts else 1
+            due = unknown if packet.pts is None else packet.pts * packets.tick
+            pictures.append(0 if packet.is_discard or due < first else number)
+            waiting = max(0, waiting + number - 1)
+        shown = [slot for slot, number in zip(slots, pictures, strict=True) if number]
+        if max(pictures, default=0) > 1:  # packed ones need the slots of empty packets, too
+            shown = slots[: sum(pictures) - waiting]  # one that still waits is never decoded
         frames = len(shown)
         if frames < 2:
             raise InputError(
                 f"{path} has {frames} frame{'s' * (frames != 1)} that can be read; "
                 "a video needs at least two to show motion"
             )
+        if hasattr(packet, "has_sidedata") and packet.has_sidedata("encryption_info"):  # PyAV 16
+            raise InputError(f"{path} is encrypted, and its key is not known; get an open copy")
         ticks, keys = _order(packets, shown)
         times = _clock(packets, shown, ticks)
-        note = _fault(packets, frames + hidden, times)
         start, duration = float(times[0]), float(times[-1])
         fps = frames / (duration - start)
+        reported |= any(part == kind for _, part, _ in reports)
+        note, held = "", len(slots)
+        if reported or packets.marked or held != stream.frames or fps > FASTEST:
+            from etadlite.data.damage import fault  # intact files rarely need it
+
+            note = fault(packets, held, times, reported=reported, too_fast=fps > FASTEST)
         info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
         uneven = float(np.abs(times - start - np.arange(frames + 1) / fps).max())
-        how = ticks, keys, stream.index, container.format.name, codec, packets.tick
+        how = ticks, keys, stream.index, kind, codec, packets.tick
         return info, Timeline(times, uneven, packets.restarts, *how)
 
 
@@ -208,11 +250,8 @@ def _order(packets: Packets, shown: list) -> tuple[np.ndarray | None, list[KeyFr
     if packets.container.format.name in COUNTED or any(pts is None for pts, *_ in shown):
         return None, []
     shown.sort(key=lambda packet: packet[0])
-    keys = [
-        KeyFrame(frame, pts, pts if dts is None else dts)
-        for frame, (pts, dts, _, key) in enumerate(shown)
-        if key
-    ]
+    marked = [(frame, slot) for frame, slot in enumerate(shown) if slot[3]]
+    keys = [KeyFrame(k, pts, pts if dts is None else dts) for k, (pts, dts, *_) in marked]
     ticks = np.array([pts for pts, *_ in shown], dtype=np.int64)
     return ticks, [] if packets.restarts else keys  # in such a file a time stands twice
 
@@ -221,7 +260,7 @@ def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarra
     """Return when each frame is due, and when the last one ends: seconds of the file's clock.
 
     The clock starts with the file's first stream. A first picture within half a frame of it starts
-    the clock.
+    the clock, and so does that of a file that does not say when its streams start.
     """
     decoded = [dts for _, dts, *_ in shown]
     # AVI counts pictures as they are decoded; MPEG-PS stores when some of them are shown.
@@ -234,17 +273,5 @@ def _clock(packets: Packets, shown: list, ticks: np.ndarray | None) -> np.ndarra
         times = (exact - exact[0]) * packets.tick
         times = np.append(times, times[-1] + (shown[-1][2] * packets.tick or 1 / packets.rate))
     start = first * packets.tick - packets.start
-    return times + start if start > 0.5 / packets.rate else times
-
-
-def _fault(packets: Packets, held: int, times: np.ndarray) -> str:
-    """Say in words that a file ends before what it announces; `held` are the frames it holds."""
-    stream, length = packets.stream, (packets.container.duration or 0) / av.time_base
-    end, own, said = max(float(times[-1]), packets.end - packets.start), stream.duration, ""
-    # An edit list, or empty packets of AVI, leave out frames but not their time.
-    whole = own and own * packets.tick < (times[-1] - times[0]) * (1 + 1.5 / held)
-    if stream.frames > held and not whole:
-        said = f"{stream.frames} frames but holds {held}"
-    elif not (stream.frames or packets.restarts) and length > end * 1.05 + 1:
-        said = f"{length:.1f} s but ends after {end:.1f} s"
-    return said and f"the file announces {said}; it may be cut off"
+    is_late = packets.container.start_time is not None and start > 0.5 / packets.rate
+    return times + start if is_late else times

@@ -2,10 +2,9 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,18 @@ from torch.utils.data import DataLoader
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
+from etadlite.data.loading import let_processes_end, watch_processes
 
 
 def require_shared_memory(settings: DataSettings, batch_size: int) -> None:
-    """Refuse videos that a training could not hand over between processes; see `require_room`."""
+    """Refuse videos that a training could not hand over between processes; see `require_shared`."""
     if settings.features is None:
         sample = settings.snippets * 3 * settings.frames * settings.crop**2
-        require_room(settings.workers, batch_size * sample)
+        require_shared(settings.workers, batch_size * sample)
 
 
-def require_room(workers: int, batch: int) -> None:
-    """Refuse batches of some bytes that loading processes could not hand over.
+def require_shared(workers: int, batch: int) -> None:
+    """Refuse batches of `batch` bytes if loading processes could not hand them over.
 
     Raises:
         InputError: the shared memory is too small, as in small containers; the sentence says how to
@@ -43,12 +43,35 @@ def require_room(workers: int, batch: int) -> None:
         )
 
 
+def given_up(loading: Iterable[BaseProcess], why: str) -> str:
+    """End processes that load videos, and return `why` with a remedy, as one sentence."""
+    end_all(loading)
+    return (
+        f"the processes that load videos {why}; set data.workers=0, or training.patience_minutes "
+        "higher if the disk is that slow"
+    )
+
+
+def end_all(loading: Iterable[BaseProcess]) -> None:
+    """End processes that load videos; one that dies later would end the next training."""
+    for process in loading:
+        process.kill()  # one that was stopped would not end otherwise
+    for process in loading:
+        process.join(5)
+
+
+def silence(batches: DataLoader) -> str:
+    """Say that the processes of a loader have reached its time-out."""
+    return f"have not answered for {batches.timeout / 60:g} minutes"
+
+
 def answered(batches: DataLoader) -> Iterator[Any]:
     """Yield what processes load; end them if none of them answers before the loader's time-out.
 
     Raises:
         InputError: none answered, or one was killed.
     """
+    watch_processes()
     before = set(multiprocessing.active_children())
     remaining = iter(batches)
     loading = set(multiprocessing.active_children()) - before
@@ -63,16 +86,9 @@ def answered(batches: DataLoader) -> Iterator[Any]:
             silent = 0 < batches.timeout <= time.monotonic() - asked
             if not (killed or silent):
                 raise
-            # Otherwise PyTorch's handler raises another error when they end.
-            if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for process in loading:
-                process.kill()  # one that was stopped would not end otherwise
-            what = f"have not answered for {batches.timeout / 60:g} minutes"
+            let_processes_end()
+            why = silence(batches)
             if killed:
-                what = f"ended with exit code {killed[0]}, perhaps for lack of memory"
-            raise InputError(
-                f"the processes that load videos {what}; set data.workers=0, or "
-                "training.patience_minutes higher if the disk is that slow, and run this again"
-            ) from None
+                why = f"ended with exit code {killed[0]}, perhaps for lack of memory"
+            raise InputError(f"{given_up(loading, why)}, and run this again") from None
         yield batch

@@ -1,16 +1,11 @@
-"""The annotated videos of the training or test split, and those that have a file."""
+"""The annotated videos of the training or test split."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data.annotations import NOT_A_CLASS, VideoAnnotation, read_annotations, read_names
-
-
-class CoverageWarning(UserWarning):
-    """Videos of a split have no file and are left out."""
 
 
 def read_split(
@@ -40,41 +35,3 @@ def read_split(
 def manifest_file(folder: Path) -> Path:
     """Return the path of a folder's manifest, which is beside the folder."""
     return folder.with_name(f"{folder.name}.manifest.json")
-
-
-def without_missing(
-    videos: Sequence[VideoAnnotation], missing: Mapping[str, str], folder: Path, *, allow: bool
-) -> list[VideoAnnotation]:
-    """Return the videos of a split that have a usable file in the folder.
-
-    `missing` has the names of the others, and what is wrong with their file, or "" if it is absent.
-    A `CoverageWarning` says that videos are left out.
-
-    Raises:
-        InputError: all videos are missing, or some are without `allow`.
-    """
-    if not missing:
-        return list(videos)
-    if not folder.exists():
-        raise InputError(f"{folder}: there is no such folder; get the data, or correct its name")
-    bad = [name for name, reason in missing.items() if reason]
-    what = f"{len(missing)} of the {len(videos)} videos in the subset {videos[0].subset} have no "
-    if bad:
-        what += f"usable file in {folder} ({len(bad)} are broken)"
-        which = f"the first is {bad[0]}, as check-data found: {missing[bad[0]]}"
-    else:
-        what += f"file in {folder}"
-        which = f"the first is {next(iter(missing))}"
-    if len(missing) == len(videos):
-        raise InputError(f"{what}, {which}; `etadlite check-data` says what is there instead")
-    if not allow:
-        raise InputError(
-            f"{what}, {which}; complete the folder, or leave them out with data.allow_missing=true"
-        )
-    names = ", ".join(list(missing)[:3]) + (", ..." if len(missing) > 3 else "")
-    warnings.warn(
-        f"{what} and are left out: {names}; in a test their actions count as missed",
-        CoverageWarning,
-        stacklevel=3,
-    )
-    return [video for video in videos if video.name not in missing]

@@ -71,7 +71,8 @@ class Video:
         return self.shown_at((frames + 0.5) / rate)
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        return decode(self.path, self.timeline, np.arange(self.info.frames))
+        every = decode(self.path, self.timeline, np.arange(self.info.frames))
+        return ((decoded.index, decoded.frame) for decoded in every)
 
     def frames(
         self,
@@ -116,16 +117,20 @@ class Video:
         rule: SnippetRule = "cells",
         resize: Resize = "decoder",
         decoder: Decoder = "auto",
+        rows: np.ndarray | None = None,
     ) -> torch.Tensor:
         """Read snippets that are spread evenly over the video: RGB, uint8 [N, 3, F, H, W].
+
+        Of N snippets, `rows` names those that are read; None: all.
 
         `snippet_frames` says where they lie and explains the arguments; it counts frames at the
         file's mean rate from the start of its clock. For the others, errors and warnings see
         `frames`. Memory is the result and a few frames.
         """
         counted = snippet_frames(self.count, snippets, length, step, rule=rule)
+        counted = counted if rows is None else counted[rows]
         indices = self.counted(counted, self.info.fps)
-        out = torch.empty((snippets, 3, length, *size), dtype=torch.uint8)
+        out = torch.empty((len(counted), 3, length, *size), dtype=torch.uint8)
         self._fill(out.transpose(1, 2), indices, resize, decoder)
         return out
 

@@ -5,10 +5,9 @@ from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
-from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.errors import InputError
 from etadlite.base.files import is_draft
 from etadlite.base.names import Names, inside
-from etadlite.data.packets import films_of, open_video
 
 # What nearly all videos are called. Only to be quick: any other file is opened to see what it is.
 _USUAL = "mp4 mkv webm avi mov m4v mts m2ts wmv asf flv mpg mpeg 3gp ogv vob"
@@ -23,28 +22,13 @@ def is_usual(path: Path) -> bool:
     return called_so and not is_draft(path.name)
 
 
-def why_no_video(path: Path) -> str:
-    """Return why a file is no video that the decoder can open; empty if it is one."""
-    if path.name.startswith(".") or is_draft(path.name) or path.suffix in (".tmp", ".crdownload"):
-        return "hidden or unfinished"
-    try:
-        with open_video(path) as container:
-            kind, films = container.format.name, films_of(container)
-            # FFmpeg plays even plain texts and still pictures.
-            if kind in ("tty", "image2") or kind.endswith("_pipe") or not films:
-                return "no moving pictures"
-            return "" if films[0].codec_context else "its codec is unknown"
-    except StoppedError:
-        raise
-    except OSError as error:  # such as a lack of rights
-        return error.strerror
-    except Exception:  # readers raise nearly anything at what is no video
-        return "the decoder cannot open it"
-
-
 def is_video(path: Path) -> bool:
     """Return True if a file is a video: one that is called so, or that the decoder can open."""
-    return path.is_file() and (is_usual(path) or not why_no_video(path))
+    if is_usual(path) or not path.is_file():
+        return path.is_file()
+    from etadlite.data.no_video import why_no_video  # few files have an unusual name
+
+    return not why_no_video(path)
 
 
 def files_named(folder: Path, name: str) -> list[Path]:

@@ -4,7 +4,8 @@ import warnings
 from pathlib import Path
 
 from etadlite.base.errors import InputError, printable
-from etadlite.data.video_files import is_usual, why_no_video
+from etadlite.data.no_video import why_no_video
+from etadlite.data.video_files import is_usual
 
 LISTED = 5  # names of files that a message gives
 
@@ -26,12 +27,9 @@ def videos_in(*places: Path) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for place in places:
-        inside_it = [place]
-        if place.is_dir():
-            inside_it = _videos_of(place)
-        elif not (is_usual(place) or place.exists()):
+        if not (is_usual(place) or place.exists()):
             raise InputError(f"{place}: there is no such video, and no such folder of videos")
-        for path in inside_it:
+        for path in _videos_of(place) if place.is_dir() else [place]:
             other = files.setdefault(path.stem, path)
             if other is not path:
                 raise InputError(f"{other} and {path} would have the same name; rename one of them")
@@ -39,10 +37,11 @@ def videos_in(*places: Path) -> dict[str, Path]:
 
 
 def _videos_of(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    files = (path for path in folder.iterdir() if path.is_file() or path.is_symlink())
+    paths = sorted(path for path in files if path.name[0] != ".")
     first = {path.stem: path.name for path in paths if is_usual(path)}
     others = [path for path in paths if not is_usual(path)]
-    why = {path: why_no_video(path) for path in others}
+    why = {path: why_no_video(path) if path.is_file() else "a link to no file" for path in others}
     why |= {
         path: why[path] or f"{first[path.stem]} is taken" for path in others if path.stem in first
     }

@@ -1,10 +1,15 @@
 """Windows: a long video as overlapping pieces of equal length, as OpenTAD cuts THUMOS-14."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from torch import Tensor
+
 from etadlite.base.errors import InputError
-from etadlite.data.annotations import VideoAnnotation
+from etadlite.config import DataSettings
+from etadlite.data.annotations import TOLERANCE, Action, VideoAnnotation
+from etadlite.data.video import Video
 
 
 class Window(NamedTuple):
@@ -92,3 +97,53 @@ def actions_inside(
         if cut.end > cut.start and (cut.end - cut.start) / (end - start) > inside:
             kept.append(cut)
     return kept
+
+
+def windows_with_actions(
+    video: VideoAnnotation, settings: DataSettings, stride: int
+) -> Iterator[tuple[Window, list[Action]]]:
+    """Yield a video's windows and the actions in them, in seconds; see the functions above."""
+    actions, fps = action_frames(video), video.frames / video.duration
+    size, overlap = settings.snippets, settings.window_overlap
+    for window in windows_of(video.frames, size=size, stride=stride, overlap=overlap):
+        inside = actions_inside(actions, window, settings.window_inside)
+        yield window, [Action(a / fps, b / fps, c) for a, b, c in inside]
+
+
+def require_length(file: Video, video: VideoAnnotation, settings: DataSettings) -> None:
+    """Refuse a file whose length is not the annotated one, so that frames would be others.
+
+    Raises:
+        InputError: they differ by more than 2 %, and more than annotations may be off.
+    """
+    duration = file.info.duration
+    if abs(duration - video.duration) > max(TOLERANCE, 0.02 * video.duration):
+        raise InputError(
+            f"{file.path} lasts {duration:.1f} s, but {video.duration:.1f} s by "
+            f"{settings.annotations}; copy or convert the video again"
+        )
+
+
+def decode_window(
+    video: Video,
+    window: Window,
+    settings: DataSettings,
+    cut: Callable[[Tensor], Tensor],
+    *,
+    frames: int,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Read the snippets of a window, or some: uint8 [N, 3, F, h, w]; after the video its end stays.
+
+    Every frame is decoded and cut once, even if several snippets share it. `cut` cuts a square out
+    of frames [1, 3, U, H, W]; `frames` is the number of frames of the video that the window counts.
+    """
+    numbers = np.arange(settings.snippets) if rows is None else rows.numpy()
+    starts = window.first_frame + numbers[:, None] * settings.window_stride
+    counted = starts + np.arange(settings.frames) * settings.frame_step  # [N, F]
+    wanted = video.counted(counted.clip(0, frames - 1), frames / video.info.duration)
+    unique, places = np.unique(wanted, return_inverse=True)
+    how = {"resize": settings.resize, "decoder": settings.decoder}
+    once = video.frames(unique, settings.decode_size, **how)  # [U, 3, H, W]
+    shown = cut(once.transpose(0, 1)[None])[0]  # [3, U, h, w]
+    return shown[:, places.reshape(wanted.shape)].transpose(0, 1)
