@@ -23,17 +23,21 @@ def extend(proposals: Tensor) -> Tensor:
 
 
 class Interpolation(NamedTuple):
-    """The entries of RoIAlign's matrix: S samples of P proposals, equally many in every bin."""
+    """The entries of RoIAlign's matrix: the S cells that are read for P proposals, in every bin.
 
-    samples: Tensor  # [P] number of samples per bin
-    owner: Tensor  # [S] the proposal of each sample, ascending
-    cell: Tensor  # [S, roi, 2] the two cells around a sample, int32
-    weight: Tensor  # [S, roi, 2] their shares in the mean of the bin
+    A bin whose mean is that of n places reads n + 1 neighbouring cells, because these places are
+    at most a cell apart.
+    """
+
+    samples: Tensor  # [P] number of places per bin
+    owner: Tensor  # [S] the proposal that reads each cell, ascending; n + 1 times each
+    cell: Tensor  # [S, roi] int32
+    weight: Tensor  # [S, roi] its share in the mean of the bin
 
 
 @torch.no_grad()
 def interpolate(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) -> Interpolation:
-    """Compute where RoIAlign samples a feature, and with which weights.
+    """Compute which cells of a feature RoIAlign reads, and with which weights.
 
     The rule is that of `torchvision.ops.roi_align` with an adaptive number of samples: a bin of b
     cells is the mean of ceil(b) evenly spaced places. A place more than one cell outside the
@@ -53,28 +57,36 @@ def interpolate(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
     # A badly regressed proposal can grow without bound: beyond eight times the feature's length,
     # its bins get no further samples.
     samples = bin_length.ceil().clamp(0, 8 * cells // roi_size + 1).long()
-    owner = torch.arange(len(samples), device=samples.device).repeat_interleave(samples)
-    number = torch.arange(len(owner), device=owner.device) - (samples.cumsum(0) - samples)[owner]
+    read = samples + 1
+    owner = torch.arange(len(read), device=read.device).repeat_interleave(read)
+    begin = (read.cumsum(0) - read)[owner]
+    number = (torch.arange(len(owner), device=owner.device) - begin)[:, None]
     bin_length, each = bin_length[owner, None], samples[owner, None]
     # The order of operations is torchvision's, so that a place at an edge falls on the same side.
     bins = torch.arange(roi_size, device=owner.device)
-    place = start[owner, None] + bins * bin_length + (number[:, None] + 0.5) * bin_length / each
-    share = ((place >= -1.0) & (place <= cells)) / each
+    place = start[owner, None] + bins * bin_length + (number + 0.5) * bin_length / each.clamp(min=1)
+    share = ((place >= -1.0) & (place <= cells) & (number < each)) / each.clamp(min=1)
     place = place.clamp(0, cells - 1)
     low = place.floor()
+    first = low[begin]  # the first cell that the bin reads
+    # Rounding may move a place onto the cell after its own; then all its weight is there.
+    low = low.minimum(first + number)
     above = (place - low) * share
-    low = low.int()  # half the bytes of int64
-    cell = torch.stack((low, (low + 1).clamp(max=cells - 1)), dim=-1)
-    return Interpolation(samples, owner, cell, torch.stack((share - above, above), dim=-1))
+    # A place gives its weight to the cells before and after it; these have their rows.
+    row = (low - first + begin[:, None]).long() * roi_size + bins
+    weight = above.new_zeros((len(owner) + 1) * roi_size)
+    weight.index_add_(0, row.flatten(), (share - above).flatten())
+    weight.index_add_(0, row.flatten() + roi_size, above.flatten())
+    cell = (first + number).clamp(max=cells - 1).int()  # half the bytes of int64
+    return Interpolation(samples, owner, cell, weight.view(-1, roi_size)[:-1])
 
 
 def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) -> Tensor:
     """Return the matrix [P, roi_size, T] of RoIAlign; for the arguments see `interpolate`."""
     entries = interpolate(proposals, cells, roi_size, aligned=aligned)
     weights = entries.weight.new_zeros(len(proposals), roi_size, cells)
-    bins = torch.arange(roi_size, device=proposals.device)[:, None].expand_as(entries.cell)
-    owner = entries.owner[:, None, None].expand_as(entries.cell)
-    places = (owner, bins, entries.cell.long())
+    bins = torch.arange(roi_size, device=proposals.device).expand_as(entries.cell)
+    places = (entries.owner[:, None].expand_as(entries.cell), bins, entries.cell.long())
     return weights.index_put(places, entries.weight, accumulate=True)
 
 
@@ -98,69 +110,61 @@ class RoIs:
     def __init__(
         self, features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool
     ) -> None:
-        self.features = features
-        self.shape = proposals.shape[:2]
-        self.roi_size = roi_size
-        cells = features.shape[2]
-        self.entries = interpolate(proposals.flatten(0, 1), cells, roi_size, aligned=aligned)
+        self.shape, cells = proposals.shape[:2], features.shape[2]
+        self.by_cell = features.transpose(1, 2).flatten(0, 1)  # [B * T, C]
+        spans = proposals.flatten(0, 1)
+        samples, owner, cell, self.weight = interpolate(spans, cells, roi_size, aligned=aligned)
+        # The matrix has a row for each proposal, and a column for each bin and cell of a video.
+        self.column = cell + (owner // self.shape[1] * cells).int()[:, None]  # [S, roi] in a bin
+        self.first = ((samples + 1).cumsum(0) - samples - 1).int()
+        if torch.is_grad_enabled():  # the transposed matrix: columns in order, bin after bin
+            columns, order = self.column.t().contiguous().sort()
+            self.row = owner.int()[order]
+            self.row_weight = self.weight.t().gather(1, order)
+            every = torch.arange(len(self.by_cell), dtype=torch.int, device=owner.device)
+            every = every.expand(roi_size, -1).contiguous()
+            self.column_first = torch.searchsorted(columns, every, out_int32=True)
 
     def linear(self, layer: nn.Linear, first: int = 0, bins: int | None = None) -> Tensor:
         """Apply a layer to `bins` bins of every proposal, from bin `first` on: [B, P, H].
 
         The layer reads [C * bins], in the order of [C, bins]; by default it reads all bins.
         """
-        bins = self.roi_size if bins is None else bins
-        (batch, channels, cells), (_, count) = self.features.shape, self.shape
-        by_bin = layer.weight.view(-1, channels, bins).permute(2, 0, 1).flatten(0, 1)
-        by_cell = F.linear(self.features.transpose(1, 2), by_bin)  # [B, T, bins * H]
-        samples, owner, cell, weight = self.entries
-        own = slice(first, first + bins)
-        column = torch.arange(bins, dtype=cell.dtype, device=cell.device)[:, None]
-        video = (owner // count * cells).to(cell.dtype)[:, None, None]
-        places = (video + cell[:, own]) * bins + column
-        summed = SumRows.apply(
-            by_cell.view(batch * cells * bins, -1),
-            places.flatten(),
-            owner,
-            (samples.cumsum(0) - samples) * (2 * bins),
-            weight[:, own].flatten().to(by_cell.dtype),
-        )
-        return summed.unflatten(0, (batch, count)) + layer.bias
+        bins = self.column.shape[1] if bins is None else bins
+        own, numbers = slice(first, first + bins), torch.arange(bins, device=self.column.device)
+        # Two plain copies are faster than one that permutes three axes; and products with rows far
+        # apart are slow.
+        by_bin = layer.weight.t().contiguous().unflatten(0, (-1, bins)).transpose(0, 1).contiguous()
+        table = torch.bmm(self.by_cell.expand(bins, -1, -1), by_bin)  # [bins, B * T, H]
+        columns = self.column[:, own] + (numbers * len(self.by_cell)).int()
+        matrix = columns.flatten(), self.first * bins, self.weight[:, own].flatten()
+        transposed = None, None, None
+        if torch.is_grad_enabled():
+            starts = self.column_first[own] + (numbers * len(self.column)).int()[:, None]
+            transposed = self.row[own].flatten(), starts.flatten(), self.row_weight[own].flatten()
+        summed = SumRows.apply(table.flatten(0, 1), *matrix, *transposed)
+        return summed.unflatten(0, self.shape) + layer.bias
 
 
 class SumRows(torch.autograd.Function):
-    """Weighted sums of rows: a sparse matrix times a dense one.
+    """A sparse matrix times a dense one [R, H], as weighted sums of rows; the matrix is constant.
 
-    The backward pass multiplies by the transposed matrix in the same way, as sums of rows of the
-    gradient. This is deterministic, and faster than the backward pass of `F.embedding_bag`.
+    It is given as the rows that each entry weights, sum after sum, the place of the first entry of
+    each sum, and the values of the entries. The backward pass multiplies by the transposed matrix,
+    given likewise. This is deterministic, and faster than the backward pass of `F.embedding_bag`.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        dense: Tensor,  # [R, H]
-        rows: Tensor,  # [E] the row that each entry of the sparse matrix weights, sum after sum
-        owner: Tensor,  # [E / k] the sum that each group of k entries belongs to, ascending
-        first: Tensor,  # [S] the place of the first entry of each sum; the result is [S, H]
-        weights: Tensor,  # [E] the values of the entries; they get no gradient
-    ) -> Tensor:
-        ctx.save_for_backward(rows, owner, weights)
-        ctx.size = len(dense)
-        return _sum_rows(dense, rows, first, weights)
+    def forward(ctx: Any, dense: Tensor, *matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(*matrices[3:])
+        return _sum_rows(dense, *matrices[:3])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, owner, weights = ctx.saved_tensors
-        together = len(rows) // max(len(owner), 1)
-        rows, order = rows.sort()
-        first = torch.searchsorted(rows, torch.arange(ctx.size, device=rows.device).to(rows.dtype))
-        sums = owner.to(rows.dtype)[order // together]
-        gradient = gradient.contiguous()
-        return _sum_rows(gradient, sums, first, weights[order]), None, None, None, None
+        return _sum_rows(gradient.contiguous(), *ctx.saved_tensors), *6 * (None,)
 
 
 def _sum_rows(dense: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -> Tensor:
-    """Compute `SumRows` without a gradient."""
-    first = first.to(rows.dtype)
+    weights = weights.to(dense.dtype)
     return F.embedding_bag(rows, dense, first, mode="sum", per_sample_weights=weights)

@@ -39,6 +39,8 @@ class ReleasedStage(nn.Module):
     width offsets come from the whole RoI and are halved.
     """
 
+    cut_out = RoIs  # how the features of proposals are read
+
     def __init__(self, width: int, roi_size: int, hidden: int, head: int) -> None:
         super().__init__()
         self.roi_size = roi_size
@@ -55,7 +57,7 @@ class ReleasedStage(nn.Module):
     def forward(self, features: Tensor, proposals: Tensor) -> StageOutput:
         x = features + self.transform(features).relu()
         x = self.reduce(x).relu()
-        rois = RoIs(x, extend(proposals), self.roi_size, aligned=False)
+        rois = self.cut_out(x, extend(proposals), self.roi_size, aligned=False)
         quarter = self.roi_size // 4
         shared = rois.linear(self.shared).relu()
         offsets = (

@@ -1,12 +1,8 @@
 """The encoder that the settings name, with its weights, in their memory layout."""
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from etadlite.base.errors import InputError
-from etadlite.base.weights import load_exactly, load_weights
 from etadlite.config import ENCODERS, EncoderSettings, Settings
 from etadlite.encoders.r2plus1d import R2Plus1D
 from etadlite.encoders.staged import StagedEncoder, freeze
@@ -29,17 +25,23 @@ def build_encoder(settings: EncoderSettings, *, pretrained: bool = True) -> Stag
                 f"{most} stages after the first one"
             )
         freeze(encoder, settings.frozen_stages)
-    if pretrained:
-        _load(encoder, settings)
-    if settings.train != "all":
+    if pretrained and settings.weights is not None:
+        from etadlite.encoders.loading import load_named
+
+        load_named(encoder, settings.name, settings.weights)
+    elif pretrained and settings.name == "tiny":
+        encoder.load_state_dict(tiny_encoder().state_dict())
+    if settings.train != "all" or settings.frozen_dtype != "fp32":
         from etadlite.encoders.few import train_few
 
         train_few(encoder, settings, pretrained=pretrained)
-    if settings.channels_last is not None or settings.compile:
+    if settings.channels_last is not None or settings.checkpointing or settings.compile:
         from etadlite.encoders import speed
 
         if settings.channels_last is not None:
             speed.use_layout(encoder, settings.channels_last)
+        if settings.checkpointing:
+            speed.checkpoint_blocks(encoder)
         if settings.compile:
             speed.compile_parts(encoder)
     return encoder
@@ -75,51 +77,20 @@ def bare_encoder(settings: EncoderSettings) -> StagedEncoder:
     return as_encoder(made(name), name)
 
 
-def _load(encoder: StagedEncoder, settings: EncoderSettings) -> None:
-    """Load the weights that the settings name: a file, published ones, or those of `tiny`."""
-    name, weights = settings.name, settings.weights
-    if weights is None:
-        if name == "tiny":
-            encoder.load_state_dict(tiny_encoder().state_dict())
-        return
-    if weights.suffix or weights.is_file():
-        state_dict, _ = load_weights(weights)
-        load_published(encoder, state_dict, str(weights))
-    else:
-        from etadlite.encoders.published import fetched
-
-        published = fetched(name, str(weights), encoder.configuration)
-        load_published(encoder, published, f"the weights {weights} of {name}")
-
-
-def load_published(encoder: StagedEncoder, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights with the encoder's own names, or with those of the network it is made from.
-
-    Raises:
-        InputError: keys are missing, left over or of the wrong shape.
-    """
-    names = encoder.published
-    if encoder.translate is not None and not encoder.state_dict().keys() & weights.keys():
-        weights = encoder.translate(weights)
-    if names.keys() & weights.keys():
-        ours = {ours: theirs for theirs, ours in names.items()}
-        weights = {
-            names.get(name, name): value
-            for name, value in weights.items()
-            if name not in encoder.published_heads
-        }
-        load_exactly(encoder, weights, source, lambda name: ours.get(name, name))
-    else:
-        load_exactly(encoder, weights, source)
-
-
 def settle_speed(settings: Settings, device: torch.device) -> Settings:
     """Replace `auto` in the settings by what is fastest on this device.
 
     The dtype and the layout of R(2+1)D are measured. The tiny encoder is made for fp32 in its own
     layout. A value that the settings name stays.
+
+    Raises:
+        InputError: frozen weights in bf16 do not go with fp32.
     """
-    encoder, precision = settings.encoder, settings.training.precision
+    encoder, precision = settings.encoder, settings.encoder_precision
+    if precision != settings.training.precision:
+        from etadlite.encoders.few import in_bf16
+
+        settings = in_bf16(settings)
     if encoder.name == "tiny" or settings.data.features or device.type == "mps":
         return settings.changed({"training.precision": precision.replace("auto", "fp32")})
     if precision != "auto" and encoder.channels_last is not None:

@@ -1,22 +1,28 @@
-"""Training few of an encoder's parameters: its norms, its last stage, or low-rank adapters.
+"""Training few of an encoder's parameters: its norms, its last stage, or adapters.
 
 Few parameters need little memory: gradients and AdamW's averages are three times what is trained.
-Adapters are those of LoRA (Hu et al., "LoRA: low-rank adaptation of large language models", ICLR
-2022): beside a frozen layer stands a product of two small ones, which is zero at first. Each
-belongs to one layer, so a snippet's feature still depends on its own frames only. Training the
-norms alone is after Frankle et al. ("Training BatchNorm and only BatchNorm", ICLR 2021); the
-statistics of batch norm stay as they are.
+What is frozen may be kept in bf16, which halves it; what is trained stays in fp32.
+
+Adapters are zero at first, so that an encoder begins with the features that it had. Each belongs to
+one layer, so a snippet's feature still depends on its own frames only. There are two kinds: a
+low-rank product beside a frozen layer, which is merged into it for inference (Hu et al., "LoRA:
+low-rank adaptation of large language models", ICLR 2022), and a bottleneck behind it (Houlsby et
+al., "Parameter-efficient transfer learning for NLP", ICML 2019). Training the norms alone is after
+Frankle et al. ("Training BatchNorm and only BatchNorm", ICLR 2021); the statistics of batch norm
+stay as they are.
 """
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from etadlite.base.devices import at_least_float32
 from etadlite.base.errors import InputError, did_you_mean
-from etadlite.config import ENCODERS, EncoderSettings
+from etadlite.config import ENCODERS, EncoderSettings, Settings
 from etadlite.encoders.staged import StagedEncoder, freeze
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -30,9 +36,15 @@ def train_few(encoder: StagedEncoder, settings: EncoderSettings, *, pretrained: 
     What `encoder.frozen_stages` freezes stays frozen.
 
     Raises:
-        InputError: nothing is left to train; a layer is not there; or `pretrained` weights are
-            random, so that nothing could make the frozen ones again.
+        InputError: nothing is left to train; a layer is not there; `pretrained` weights are
+            random, so that nothing could make the frozen ones again; or bf16 is asked for although
+            all is trained.
     """
+    if settings.train == "all":
+        raise InputError(
+            "encoder.frozen_dtype=bf16 rounds weights that are not trained; it needs "
+            "encoder.train=adapters, head or norms"
+        )
     by_name = settings.name != "tiny" and settings.name.partition(":")[0] in (*ENCODERS, *KINDS)
     if pretrained and by_name and settings.weights is None:
         raise InputError(
@@ -44,12 +56,15 @@ def train_few(encoder: StagedEncoder, settings: EncoderSettings, *, pretrained: 
     elif settings.train == "norms":
         train_norms(encoder)
     elif settings.train == "adapters":
-        add_adapters(encoder, settings.adapter_rank, settings.adapter_layers)
+        kind = {"lora": LowRank, "bottleneck": Bottleneck}[settings.adapter_kind]
+        add_adapters(encoder, settings.adapter_rank, settings.adapter_layers, kind)
     if not any(p.requires_grad for p in encoder.parameters()):
         raise InputError(
             f"encoder.train={settings.train} leaves nothing to train in {settings.name} with "
             f"encoder.frozen_stages={settings.frozen_stages}; lower it, or choose another"
         )
+    if settings.frozen_dtype == "bf16":
+        round_frozen(encoder)
 
 
 def train_head(encoder: StagedEncoder) -> None:
@@ -72,7 +87,32 @@ def train_norms(encoder: StagedEncoder) -> None:
         parameter.requires_grad_(id(parameter) in kept)
 
 
-class Adapted(nn.Module):
+def round_frozen(encoder: nn.Module) -> None:
+    """Keep the weights of frozen linear and convolution layers in bf16, in place.
+
+    Norms, biases and position embeddings, which are small, stay as they are. The encoder then
+    computes under autocast to bf16 alone.
+    """
+    for module in encoder.modules():
+        if isinstance(module, Layer) and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.bfloat16()
+
+
+def in_bf16(settings: Settings) -> Settings:
+    """Return settings with frozen weights in bf16 whose steps compute in bf16.
+
+    Raises:
+        InputError: they ask for fp32.
+    """
+    if settings.training.precision == "fp32":
+        raise InputError(
+            "encoder.frozen_dtype=bf16 computes in bf16, but training.precision is fp32; set it to "
+            "bf16, or encoder.frozen_dtype to fp32"
+        )
+    return settings.changed({"training.precision": "bf16"})
+
+
+class LowRank(nn.Module):
     """A frozen linear or convolution layer with a low-rank adapter: y = W x + B (A x).
 
     `weight` is their sum W + B A, so that networks which hand the weights of a layer to a function,
@@ -91,9 +131,8 @@ class Adapted(nn.Module):
         self.down.register_parameter("bias", None)
         self.down.weight = nn.Parameter(wide.new_empty(rank, *inputs))
         nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)  # as PyTorch begins such layers
-        kind = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[wide.ndim]
-        narrow = (rank, outputs) if wide.ndim == 2 else (rank, outputs, 1)
-        self.up = kind(*narrow, bias=False, device=wide.device, dtype=wide.dtype)
+        how: Any = {"device": wide.device, "dtype": wide.dtype, "bias": False}
+        self.up = _across_channels(wide.ndim, rank, outputs, **how)
         nn.init.zeros_(self.up.weight)
 
     @property
@@ -110,7 +149,59 @@ class Adapted(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-def add_adapters(encoder: StagedEncoder, rank: int, layers: Sequence[str] = ()) -> None:
+class Bottleneck(nn.Module):
+    """A frozen linear or convolution layer with a bottleneck behind it: y + B relu(A y), y = W x.
+
+    A and B mix the channels of a position, and nothing else.
+
+    Args:
+        layer: the layer, of whatever subclass; it is frozen.
+        rank: the number of channels between A and B.
+    """
+
+    def __init__(self, layer: Layer, rank: int) -> None:
+        super().__init__()
+        self.base = layer.requires_grad_(False)
+        wide, outputs = layer.weight, layer.weight.shape[0]
+        how: Any = {"device": wide.device, "dtype": wide.dtype}
+        self.down = _across_channels(wide.ndim, outputs, rank, **how)
+        self.up = _across_channels(wide.ndim, rank, outputs, **how)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """There is none that stands for both.
+
+        Raises:
+            InputError: the network hands it to a function, as torchvision's Swin attention does.
+        """
+        raise InputError(
+            "encoder.adapter_kind=bottleneck: this network hands the weights of a layer to a "
+            "function, so that nothing can stand behind the layer; name other layers with "
+            "encoder.adapter_layers, or set encoder.adapter_kind=lora"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.base(x)
+        return y + self.up(self.down(y).relu())
+
+
+Adapter = LowRank | Bottleneck
+
+
+def _across_channels(ndim: int, inputs: int, outputs: int, **how: Any) -> Layer:
+    """Return a layer across channels for activations of a layer whose weight has `ndim` axes."""
+    kind = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[ndim]
+    return kind(inputs, outputs, **({} if ndim == 2 else {"kernel_size": 1}), **how)
+
+
+def add_adapters(
+    encoder: StagedEncoder,
+    rank: int,
+    layers: Sequence[str] = (),
+    kind: type[Adapter] = LowRank,
+) -> None:
     """Add adapters to linear and convolution layers after the frozen stages; freeze all else.
 
     Args:
@@ -118,6 +209,7 @@ def add_adapters(encoder: StagedEncoder, rank: int, layers: Sequence[str] = ()) 
         rank: the channels of an adapter.
         layers: names of layers, or parts between the dots of names, such as layer4; none: all.
             Convolutions in groups have few weights and get no adapters.
+        kind: of the adapters.
 
     Raises:
         InputError: a name is no such layer.
@@ -138,16 +230,22 @@ def add_adapters(encoder: StagedEncoder, rank: int, layers: Sequence[str] = ()) 
     encoder.requires_grad_(False)
     for name, module in found.items():
         if not layers or any(_is_part(layer, name) for layer in layers):
-            _replace(encoder, name, Adapted(module, rank))
+            _replace(encoder, name, kind(module, rank))
 
 
 @torch.no_grad()
 def merge_adapters(encoder: nn.Module) -> None:
-    """Put adapters into the weights of their layers, in place, for inference at the usual cost."""
+    """Put low-rank adapters into the weights of their layers, in place, for the usual inference.
+
+    Weights that were kept in bf16 are in fp32 again, so that the sums are not rounded. A bottleneck
+    stays behind its layer: it is no linear map.
+    """
     for name, module in [*encoder.named_modules()]:
-        if isinstance(module, Adapted):
-            module.base.weight.copy_(module.weight)
+        if isinstance(module, LowRank):
+            module.base.weight.data = module.weight.data
             _replace(encoder, name, module.base)
+    for parameter in encoder.parameters():
+        parameter.data = at_least_float32(parameter.data)
 
 
 def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,9 +1,16 @@
 """A user's own module as an encoder, and a try of any encoder before it is used."""
 
+import copy
 import importlib
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeCopyMode,
+    FakeTensorMode,
+)
 
 from etadlite.base.errors import InputError, first_line
 from etadlite.config import ENCODERS, DataSettings
@@ -11,7 +18,7 @@ from etadlite.encoders.staged import StagedEncoder
 
 
 def made(name: str) -> nn.Module:
-    """Call the factory `package.module:factory`.
+    """Call the factory `package.module:factory`, and return the module that it makes.
 
     Raises:
         InputError: it cannot be imported, or gives no module.
@@ -59,7 +66,8 @@ class _Opaque(StagedEncoder):
 def try_encoder(encoder: StagedEncoder, data: DataSettings, name: str) -> None:
     """Encode two snippets of noise, and those of a user's own module also each by itself.
 
-    For encoders by name the tests prove that a feature depends on no other snippet.
+    For encoders by name the tests prove that a feature depends on no other snippet, so that shapes
+    alone are tried, on tensors without numbers: a large encoder would take minutes.
 
     Raises:
         InputError: the encoder cannot take snippets of this size, its features have another shape,
@@ -70,12 +78,15 @@ def try_encoder(encoder: StagedEncoder, data: DataSettings, name: str) -> None:
     shape = (2, 3, data.frames, data.crop, data.crop)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=noise)
     training = encoder.training
+    by_name = name in ENCODERS or name.startswith(("image:", "timm:"))
+    half = any(p.dtype == torch.bfloat16 for p in encoder.parameters())
     try:
-        together = alone = encoder(frames)
-        if name not in ENCODERS and not name.startswith(("image:", "timm:")):
-            random = not torch.equal(together, encoder(frames))  # as dropout is
-            together = encoder.train(training and not random)(frames)
-            alone = torch.cat([encoder(snippet[None]) for snippet in frames])
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            together = alone = _without_numbers(encoder, frames) if by_name else encoder(frames)
+            if not by_name:
+                random = not torch.equal(together, encoder(frames))  # as dropout is
+                together = encoder.train(training and not random)(frames)
+                alone = torch.cat([encoder(snippet[None]) for snippet in frames])
     except (RuntimeError, ValueError, TypeError) as error:
         reason = first_line(error)
         raise InputError(
@@ -94,3 +105,15 @@ def try_encoder(encoder: StagedEncoder, data: DataSettings, name: str) -> None:
             "video cannot be encoded chunk by chunk; use an encoder without statistics or "
             "attention across snippets"
         )
+
+
+def _without_numbers(encoder: StagedEncoder, frames: Tensor) -> Tensor:
+    """Return zeros of the shape of an encoder's features."""
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            with FakeCopyMode(mode):
+                fake = copy.deepcopy(encoder)
+            shape = fake(mode.from_tensor(frames)).shape
+    except (DataDependentOutputException, DynamicOutputShapeException):  # it asks for numbers
+        return encoder(frames)
+    return torch.zeros(shape)

@@ -4,26 +4,19 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from etadlite.base.weights import load_exactly
-from etadlite.encoders.staged import STAGES, StagedEncoder
+from etadlite.encoders.staged import STAGES, StagedEncoder, TemporalConv
 
 
-class TemporalConv(nn.Conv3d):
-    """A convolution over time that pads by itself if there are fewer frames than its kernel spans.
+class Stem(R2Plus1dStem):
+    """Torchvision's stem with our convolution over time."""
 
-    In this case the CPU's bf16 weight gradient is wrong or NaN (torch 2.15, 2 frames, kernel 3).
-    With frames of zeros instead of padding it is right.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] >= self.kernel_size[0]:
-            return super().forward(x)
-        frames = int(self.padding[0])
-        padded = nn.functional.pad(x, (0, 0, 0, 0, frames, frames))
-        return nn.functional.conv3d(padded, self.weight, None, self.stride)
+    def __init__(self) -> None:
+        super().__init__()
+        self[3] = TemporalConv.like(self[3])
 
 
 class SharedPlanesConv(Conv2Plus1D):
@@ -31,10 +24,7 @@ class SharedPlanesConv(Conv2Plus1D):
 
     def __init__(self, in_planes: int, out_planes: int, midplanes: int, *rest: int) -> None:
         super().__init__(in_planes, out_planes, midplanes, *rest)
-        last = self[3]
-        self[3] = TemporalConv(
-            midplanes, out_planes, last.kernel_size, last.stride, last.padding, bias=False
-        )
+        self[3] = TemporalConv.like(self[3])
 
 
 class OwnPlanesConv(SharedPlanesConv):
@@ -66,7 +56,7 @@ class R2Plus1D(StagedEncoder):
         if depth not in self.blocks:
             raise ValueError(f"R(2+1)D comes with depth 18 or 34, not {depth}")
         convolution = OwnPlanesConv if own_planes else SharedPlanesConv
-        net = VideoResNet(BasicBlock, [convolution] * 4, self.blocks[depth], R2Plus1dStem)
+        net = VideoResNet(BasicBlock, [convolution] * 4, self.blocks[depth], Stem)
         super().__init__({name: getattr(net, name) for name in STAGES}, 512, like=net)
         if own_planes:
             for module in self.modules():

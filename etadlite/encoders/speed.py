@@ -1,14 +1,17 @@
-"""What makes an encoder fast: its dtype and memory layout, measured, and compiled parts.
+"""What makes an encoder fast or small: dtype and memory layout, compiled or checkpointed parts.
 
 bf16 pays only on processors that multiply in it (AMX, AVX512-bf16, recent GPUs) and only for large
 encoders. Elsewhere it is several times slower than fp32.
 """
 
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from etadlite.config import Settings
 from etadlite.encoders.staged import StagedEncoder
@@ -125,6 +128,32 @@ def use_layout(encoder: nn.Module, channels_last: bool) -> None:
         if last is not None:
             layout = last if channels_last else torch.contiguous_format
             parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def checkpoint_blocks(encoder: StagedEncoder) -> None:
+    """Let autograd keep what enters the blocks of the trained stages, in place, but nothing more.
+
+    A block is computed once more when its gradient is due. Blocks are what stages are a sequence
+    of. Gradients stay the same to the bit, and so does what is drawn, as by dropout.
+    """
+    for name in encoder.stage_names[encoder.prefix_length() :]:
+        for block in _blocks(getattr(encoder, name)):
+            block.forward = partial(_checkpointed, block.forward)
+
+
+def _blocks(stage: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of a stage that have weights."""
+    if type(stage) is nn.Sequential:
+        for part in stage:
+            yield from _blocks(part)
+    elif any(True for _ in stage.parameters()):
+        yield stage
+
+
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def compile_parts(encoder: StagedEncoder, backend: str = "inductor") -> None:

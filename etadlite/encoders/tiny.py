@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from etadlite.base.weights import load_exactly, load_weights
-from etadlite.encoders.staged import STAGES, StagedEncoder
+from etadlite.encoders.staged import STAGES, StagedEncoder, TemporalConv
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny_r2plus1d.safetensors")
 
@@ -30,7 +30,7 @@ class TinyConv(nn.Sequential):
             ),
             group_norm(midplanes),
             nn.ReLU(inplace=True),
-            nn.Conv3d(midplanes, out_planes, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False),
+            TemporalConv(midplanes, out_planes, (3, 1, 1), (time, 1, 1), (1, 0, 0), bias=False),
             group_norm(out_planes),
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,12 +133,17 @@ def read_predictions(
     """
     name, results = _load_results(source)
     results = {video: items for video, items in results.items() if video not in truth.blocked}
-    _refuse_other_videos(name, results, truth)
+    if others := [video for video in results if video not in truth.videos]:
+        from etadlite.evaluation.malformed import refuse_other_videos
+
+        refuse_other_videos(name, others, truth.annotations, truth.source, truth.subset)
     try:
         flat = [item for items in results.values() for item in items]
         segments, scores, labels = _columns(flat, with_labels)
     except (LookupError, TypeError, ValueError, OverflowError):
-        _refuse_malformed(name, results, with_labels)
+        from etadlite.evaluation.malformed import refuse_malformed
+
+        refuse_malformed(name, results, lambda items: _columns(items, with_labels))
     counts = [len(items) for items in results.values()]
     owners = np.repeat(np.array(list(results), dtype=object), counts)
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
@@ -243,40 +248,15 @@ def _blocked_names(blocked: Names) -> frozenset[str]:
     return frozenset(names)
 
 
-def _refuse_other_videos(name: str, results: Mapping[str, Any], truth: GroundTruth) -> None:
-    others = [video for video in results if video not in truth.videos]
-    if others:
-        known = truth.annotations.get(others[0])
-        place = f"in subset {known.subset!r} of" if known else "not in"
-        raise InputError(
-            f"{name}: video {others[0]!r} is {place} {truth.source}, not in the evaluated subset"
-            f" {truth.subset!r} ({len(others)} such videos); evaluate another subset or remove"
-            " them."
-        )
-
-
 def _columns(items: Sequence[Any], with_labels: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return segments [N, 2], scores [N] and labels; any error means that one cannot be used."""
     segments = np.array([item["segment"] for item in items], dtype=np.float64).reshape(-1, 2)
     scores = np.array([item["score"] for item in items], dtype=np.float64)
     labels = [item["label"] for item in items] if with_labels else []
-    numbers = np.column_stack((segments, scores))
+    numbers = np.column_stack((segments, scores[:, None]))
     if not np.isfinite(numbers).all() or (np.diff(segments) < 0).any() or not _are_texts(labels):
         raise ValueError("malformed predictions")
     return segments, scores, labels
-
-
-def _refuse_malformed(name: str, results: Mapping[str, Any], with_labels: bool) -> NoReturn:
-    for video, items in results.items():
-        for number, item in enumerate(items if isinstance(items, list | tuple) else [items]):
-            try:
-                _columns([item], with_labels)
-            except (LookupError, TypeError, ValueError, OverflowError):
-                raise InputError(
-                    f"{name}: video {video!r}, prediction {number} is malformed: {short(item)};"
-                    " it needs a segment of two numbers, start before end, a score and a label."
-                ) from None
-    raise InputError(f"{name}: malformed; every video needs a list of predictions.")
 
 
 def _are_texts(values: Iterable[Any]) -> bool:

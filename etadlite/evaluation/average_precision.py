@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class AveragePrecision:
     def average(self) -> float:
         """Mean over classes and thresholds: the headline number."""
         return float(self.per_tiou.mean())
+
+    def record(self) -> dict[str, Any]:
+        """Return thresholds, their mAP and the average as JSON takes them."""
+        lists = {"tiou": self.tiou.tolist(), "mAP": self.per_tiou.tolist()}
+        return {**lists, "average": self.average}
 
 
 def mean_average_precision(

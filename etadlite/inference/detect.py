@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base import distributed
 from etadlite.base.errors import InputError
@@ -102,7 +102,8 @@ def predict_batches(
     found: list[tuple[str, float, list[dict[str, Any]]]] = []
     failed: dict[str, str] = {}
     shown = progress and distributed.is_first()
-    for batch in tqdm(batches, desc="test", unit="batch", disable=not shown):
+    # Below the bar of a training it goes after each test: ten tests would leave ten bars.
+    for batch in tqdm(batches, desc="test", unit="batch", disable=not shown, leave=None):
         failed |= batch.failed
         if batch.names:
             given = None if classes is None else [classes[name] for name in batch.names]

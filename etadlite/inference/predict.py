@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, Settings
-from etadlite.data.datasets import centre_crop, decode_snippets, decode_window
+from etadlite.data.datasets import centre_crop, decode_snippets
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.inference.detect import detections_of
@@ -56,7 +56,7 @@ def _inputs(video: Video, settings: DataSettings) -> Iterator[tuple[Tensor, Time
     if stride is None:
         yield cut(decode_snippets(video, settings)), TimeGrid.over_video(info.duration, cells)
         return
-    from etadlite.data.windows import windows_of  # few runs need it
+    from etadlite.data.windows import decode_window, windows_of  # few runs need it
 
     overlap, offset = settings.window_overlap, settings.window_offset
     for window in windows_of(video.count, size=cells, stride=stride, overlap=overlap):
