@@ -42,6 +42,7 @@ class EncoderPasses(NamedTuple):
     chunk: int  # the number of snippets encoded at once
     frames: int  # of one snippet
     prefix: int  # kept for one snippet
+    graph: int  # all activations of one snippet, if these are kept
     copies: int  # the weights in bf16, which autocast makes once and keeps for a pass
     pass_1: int  # peak with two chunks, without frames and prefix
     pass_3: int  # likewise
@@ -49,14 +50,18 @@ class EncoderPasses(NamedTuple):
 
 @lru_cache(maxsize=256)
 def encoder_passes(
-    settings: Settings, bf16: bool, chunk: int, rows: int, picked: int
+    settings: Settings, bf16: bool, chunk: int, rows: int, picked: int, alone: bool
 ) -> EncoderPasses:
-    """Count passes in chunks: in pass 1 `rows` snippets stand for all, in pass 3 `picked` ones."""
+    """Count passes in chunks: in pass 1 `rows` snippets stand for all, in pass 3 `picked` ones.
+
+    These are `alone` if no others are encoded.
+    """
     system, data = fake_system(settings), settings.data
     encoder = system.encoder
     trained = [p for p in encoder.parameters() if p.requires_grad]
     sums = bytes_of(trained)
     encoder.chunk_size = chunk
+    encoder.keep = settings.encoder.keep_prefix.replace("graph", "nothing")
     with _counted(system) as live:
         frames = torch.zeros(1, rows, 3, data.frames, data.crop, data.crop, dtype=torch.uint8)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -65,14 +70,25 @@ def encoder_passes(
             kept = 0 if first.prefix is None else first.prefix.nbytes
             pass_1 = live.peak_bytes - begin - kept
             copies = live.live_bytes - begin - kept - first.features.nbytes
-        pass_3 = 0
+        graph = pass_3 = 0
+        if picked and settings.encoder.keep_prefix == "graph":
+            encoder.keep = "graph"
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                begin = live.restart()
+                whole = encoder.first_pass(frames, None)
+                peak, held = live.peak_bytes - begin, live.live_bytes
+                whole.graphs.clear()
+                graph = held - live.live_bytes
+                pass_1 = max(0 if alone else pass_1, peak - graph) - copies
+                first = encoder.first_pass(frames, None)
         if picked:
             gradient = torch.zeros_like(first.features)
             begin = live.restart()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 encoder.third_pass(frames, first, torch.arange(picked)[None], gradient, trained)
             pass_3 = live.peak_bytes - begin - sums
-    return EncoderPasses(chunk, frames.nbytes // rows, kept // rows, copies, pass_1, pass_3)
+    sizes = frames.nbytes // rows, kept // rows, graph // rows
+    return EncoderPasses(chunk, *sizes, copies, pass_1, pass_3)
 
 
 class DetectorPass(NamedTuple):
@@ -121,7 +137,7 @@ def _roi_samples(settings: Settings) -> float:
 
 @lru_cache(maxsize=8)
 def update_of(settings: Settings, *, foreach: bool) -> tuple[int, int, int]:
-    """Count the bytes of all gradients and of the optimizer's state, and its step's peak beyond.
+    """Count the bytes of all gradients and of the optimiser's state, and its step's peak beyond.
 
     `foreach` updates all weights at once, as on a GPU.
     """

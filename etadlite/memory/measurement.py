@@ -5,7 +5,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from etadlite.base.devices import resolve_device, use_bf16
+from etadlite.base.devices import is_gpu, resolve_device, use_bf16
 from etadlite.base.errors import InputError
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.model.sequential_encoder import FirstPass, SequentialEncoder
 from etadlite.model.system import System
+from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
 
@@ -50,18 +50,18 @@ class StepMemory:
 
     weights: int = 0  # parameters and buffers of encoder and detector
     gradients: int = 0  # of all trained weights
-    optimiser: int = 0  # the optimizer's state
+    optimiser: int = 0  # the optimiser's state
     inputs: int = 0  # the batch's frames or features; 0 if they wait in host memory
     prefix: int = 0  # the frozen prefix's output for the picked snippets; 0 if it waits there
     pass_1: int = 0  # the encoding without gradient
     pass_2: int = 0  # the detector, forward and backward
     pass_3: int = 0  # the encoding of one chunk with gradient
-    update: int = 0  # the optimizer's step
+    update: int = 0  # the optimiser's step
     host: int = 0  # frames and prefix that wait in host memory; not in `total`
 
     @property
     def fixed(self) -> int:
-        """What neither the batch nor the chunk changes: weights, gradients and optimizer."""
+        """What neither the batch nor the chunk changes: weights, gradients and optimiser."""
         return self.weights + self.gradients + self.optimiser
 
     @property
@@ -151,7 +151,7 @@ def measure(
 
     On a GPU this is the most that torch allocated; elsewhere it is the most that was alive at
     once, counted operator by operator (see `LiveTensors`). Measure the second step or a later one:
-    before the first there are neither gradients nor an optimizer's state.
+    before the first there are neither gradients nor an optimiser's state.
     """
     device = next(system.parameters()).device
     weights = [*system.parameters(), *system.buffers()]
@@ -163,8 +163,10 @@ def measure(
             kept["prefix" if first.prefix.device == device else "host"] = first.prefix.nbytes
 
     with ExitStack() as stack:
-        if device.type == "cuda":
-            passes = _Passes.on_gpu(device)
+        if is_gpu(device):
+            from etadlite.base.gpu import gpu_memory
+
+            passes = _Passes(*gpu_memory(device))
         else:
             # No name for this list: it would keep the old gradients alive.
             live = LiveTensors([*weights, *gradients_of(system), *state_of(optimizer), *given])
@@ -200,7 +202,7 @@ def measure_step(settings: Settings) -> Measurement:
         InputError: the device is missing, the settings fit no system, or the step is not finite.
     """
     device = resolve_device(settings.device)
-    precision = "bf16" if use_bf16(settings.training.precision, device) else "fp32"
+    precision = "bf16" if use_bf16(settings.encoder_precision, device) else "fp32"
     settings = settings.changed({"training.precision": precision})
     torch.manual_seed(settings.seed)
     system = System(settings, pretrained=False).to(device).train()
@@ -215,9 +217,26 @@ def measure_step(settings: Settings) -> Measurement:
             f"the step was not finite, so there was no update to measure; in {precision} this "
             "torch may err at these sizes: measure with training.precision=fp32 or larger data.crop"
         )
+    if settings.data.features is None:
+        # A loader's batch takes no room for what is not read; this one has room for what is.
+        read = batch.inputs.flatten(0, 1)[: snippets_read(settings)].clone()
+        batch = batch._replace(inputs=read[0].expand(batch.inputs.shape))
     with measure(system, optimizer, batch.inputs) as measured:
         train_step(system, batch, optimizer, settings, bank)
     return measured
+
+
+def snippets_read(settings: Settings) -> int:
+    """Return how many snippets of a batch are read from its videos.
+
+    With a feature bank these are only the ones that get a gradient, if labels or chance choose
+    them. Processes that load hand on the room for all.
+    """
+    sampling, snippets = settings.sampling, settings.data.snippets
+    strategy = SNIPPET_STRATEGIES[sampling.snippet_strategy]
+    if sampling.others == "bank" and strategy.early and not settings.data.workers:
+        snippets = snippet_count(snippets, sampling.snippet_ratio)
+    return settings.training.batch_size * snippets
 
 
 def random_batch(settings: Settings) -> Batch:
@@ -265,12 +284,6 @@ class _Passes:
         self._open = ["pass_2"]
         restart()
 
-    @classmethod
-    def on_gpu(cls, device: torch.device) -> "_Passes":
-        """Count what torch allocates on a GPU."""
-        reset = torch.cuda.reset_peak_memory_stats
-        return cls(partial(torch.cuda.max_memory_allocated, device), partial(reset, device))
-
     def begin(self, name: str) -> None:
         self._note()
         self._open.append(name)
@@ -308,7 +321,7 @@ def gradients_of(system: nn.Module) -> list[Tensor]:
 
 
 def state_of(optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
-    """Return the tensors of an optimizer's state."""
+    """Return the tensors of an optimiser's state."""
     states = [] if optimizer is None else optimizer.state.values()
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 

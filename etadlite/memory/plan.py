@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from etadlite.base.devices import use_bf16
+from etadlite.base.devices import gpus, use_bf16
 from etadlite.base.errors import InputError
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.memory import fake_passes
 from etadlite.memory.fake_passes import DetectorPass, EncoderPasses
-from etadlite.memory.measurement import PASSES, StepMemory, bytes_of
+from etadlite.memory.measurement import PASSES, StepMemory, bytes_of, snippets_read
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, snippet_count
 
 MIB = 2**20
 LARGEST_CHUNK = 16  # snippets; a larger chunk is not faster (this project's choice)
 LARGEST_BATCH = 1024
 BATCH, CHUNK, RATIO = "training.batch_size", "encoder.chunk_size", "sampling.snippet_ratio"
+CHECKPOINTING = "encoder.checkpointing"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def plan(settings: Settings) -> Plan:
     """
     device = settings.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = settings.training.precision
+        device = "cuda" if gpus() else "cpu"
+    precision = settings.encoder_precision
     bf16 = precision != "fp32"  # so of a GPU that is missing here
-    if device != "cuda" or torch.cuda.is_available():
+    if device != "cuda" or gpus():
         bf16 = use_bf16(precision, torch.device(device))
     bf16 = bf16 and settings.data.features is None
     common, encoder = _system_settings(settings), None
@@ -71,7 +72,7 @@ def _step_memory(
     moved = features if on_gpu and encoder is None else 0
     inputs, prefix, prefix_on_host = features, 0, False
     if encoder is not None:
-        inputs, prefix = encoder.frames * _all_snippets(settings), encoder.prefix * _kept(settings)
+        inputs, prefix = encoder.frames * snippets_read(settings), encoder.prefix * _kept(settings)
         prefix_on_host = on_gpu and settings.encoder.keep_prefix == "host"
     lasting = {
         "weights": bytes_of([*system.parameters(), *system.buffers()]),
@@ -80,11 +81,15 @@ def _step_memory(
         "inputs": 0 if on_gpu else inputs,  # they move to a GPU chunk by chunk
         "prefix": 0 if prefix_on_host else prefix,
     }
-    base = sum(lasting.values())
+    base, graph = sum(lasting.values()), 0
+    if encoder is not None and encoder.graph:
+        # Autocast's copies of the weights belong to what the activations keep.
+        graph = encoder.graph * _kept(settings) + encoder.copies
+    base += graph
     peaks = {
         # The gradients of the step before live until this step's backward pass begins.
         "pass_2": base + moved + max(detector.forward, detector.backward - gradients),
-        "update": base + moved - lasting["prefix"] + detector.left + update,
+        "update": base - graph + moved - lasting["prefix"] + detector.left + update,
     }
     if encoder is not None:
         # On a GPU the next chunk is moved while this one is used.
@@ -150,32 +155,41 @@ def plan_in_words(settings: Settings, chunks: Sequence[int]) -> str:
 
 
 def with_chunk_size(settings: Settings) -> Settings:
-    """Return the settings with a chunk size: as given, or chosen from `training.memory`.
+    """Return the settings with chunk size and checkpointing: as given, or from `training.memory`.
 
-    The chosen one is the largest, up to `LARGEST_CHUNK`, with which a step fits.
+    The chosen chunk is the largest, up to `LARGEST_CHUNK`, with which a step fits. Blocks are
+    checkpointed only where nothing fits without.
 
     Raises:
-        InputError: neither is given, or not even one snippet at a time fits.
+        InputError: no budget is given to choose from, or not even one snippet at a time fits.
     """
-    if settings.encoder.chunk_size is not None or settings.data.features is not None:
+    encoder, budget = settings.encoder, settings.training.memory
+    if settings.data.features is not None:
         return settings
-    budget = settings.training.memory
+    asked = {CHUNK: encoder.chunk_size, CHECKPOINTING: encoder.checkpointing}
+    missing = [name for name, value in asked.items() if value is None]
+    if not missing:
+        return settings
     if budget is None:
         raise InputError(
-            "encoder.chunk_size is null: give it, or a budget to choose it from, as "
-            "training.memory=6GB"
+            f"{missing[0]} is null: give it, or a budget to choose it from, as training.memory=6GB"
         )
+    need, most = 0, min(LARGEST_CHUNK, _all_snippets(settings))
+    sizes = range(1, most + 1) if encoder.chunk_size is None else [encoder.chunk_size]
+    for checkpointing in (False, True) if CHECKPOINTING in missing else (encoder.checkpointing,):
+        chosen = settings.changed({CHECKPOINTING: checkpointing})
 
-    def need(chunk: int) -> int:
-        return plan(settings.changed({CHUNK: chunk})).rows.total
+        def total(chunk: int, chosen: Settings = chosen) -> int:
+            return plan(chosen.changed({CHUNK: chunk})).rows.total
 
-    chunk = _largest(min(LARGEST_CHUNK, _all_snippets(settings)), budget, need)
-    if chunk is None:
-        raise InputError(
-            f"training.memory of {budget / MIB:.0f} MiB is too little: with one snippet at a time "
-            f"this step needs {need(1) / MIB:.0f} MiB; raise it, or lower training.batch_size"
-        )
-    return settings.changed({CHUNK: chunk})
+        if fitting := bisect_right(sizes, budget, key=total):
+            return chosen.changed({CHUNK: sizes[fitting - 1]})
+        need = total(sizes[0])
+    few = "one snippet" if sizes[0] == 1 else f"{sizes[0]} snippets"
+    raise InputError(
+        f"training.memory of {budget / MIB:.0f} MiB is too little: with {few} at a time this step "
+        f"needs {need / MIB:.0f} MiB; raise it, or lower training.batch_size"
+    )
 
 
 def largest(settings: Settings, budget: int) -> dict[str, float | None]:
@@ -220,6 +234,7 @@ class Proposal(NamedTuple):
 
     train: str  # as `encoder.train`
     chunk: int
+    checkpointing: bool
     snippets: int  # of a video, that carry a gradient
     parameters: int  # that are trained in the encoder
     total: int  # bytes
@@ -229,14 +244,23 @@ def propose(settings: Settings, budget: int) -> Proposal | None:
     """Return the most that can be trained within a budget in bytes; None if nothing fits.
 
     First come as many snippets as the settings ask for, then the most parameters, then the most
-    snippets. The batch stays; the chunk becomes 1 only where the settings' own does not fit. The
-    passes are counted for all snippets, so the total may be a little too high, never too low.
+    snippets. The batch stays; the chunk becomes 1 only where the settings' own does not fit, and
+    blocks are checkpointed only where this does not fit either. The passes are counted for all
+    snippets, so the total may be a little too high, never too low.
     """
     snippets, found = settings.data.snippets, []
     asked = snippet_count(snippets, settings.sampling.snippet_ratio)
+    frozen = settings.encoder.frozen_dtype
     for train in ("all", "adapters", "head", "norms") if settings.data.features is None else ():
-        for chunk in dict.fromkeys((settings.encoder.chunk_size, 1)):
-            chosen = settings.changed({"encoder.train": train, CHUNK: chunk})
+        for chunk, again in _ways(settings):
+            chosen = settings.changed(
+                {
+                    "encoder.train": train,
+                    "encoder.frozen_dtype": "fp32" if train == "all" else frozen,
+                    CHUNK: chunk,
+                    CHECKPOINTING: again,
+                }
+            )
             try:
                 now = plan(chosen.changed({RATIO: 1.0}))
             except InputError:  # the encoder has nothing of this kind after its frozen stages
@@ -249,11 +273,17 @@ def propose(settings: Settings, budget: int) -> Proposal | None:
             if asked and (count := _largest(snippets, budget, need)):
                 encoder = fake_passes.fake_system(_system_settings(chosen)).encoder
                 size = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-                found.append(Proposal(train, now.encoder.chunk, count, size, need(count)))
+                found.append(Proposal(train, now.encoder.chunk, again, count, size, need(count)))
                 break
     return max(
         found, key=lambda p: (min(p.snippets, asked), p.parameters, p.snippets), default=None
     )
+
+
+def _ways(settings: Settings) -> list[tuple[int | None, bool]]:
+    """Return chunk sizes, and whether blocks are checkpointed, from the fastest to the smallest."""
+    own, again = settings.encoder.chunk_size, bool(settings.encoder.checkpointing)
+    return [*dict.fromkeys(((own, again), (1, again), (1, True)))]
 
 
 def advice(settings: Settings, budget: int) -> str:
@@ -261,11 +291,12 @@ def advice(settings: Settings, budget: int) -> str:
     lines, best = [], propose(settings, budget)
     if best is not None:
         share = best.snippets / settings.data.snippets
+        again = f"{CHECKPOINTING}=true " if best.checkpointing else ""
         lines = [
             f"the most that is predicted to fit {budget / MIB:.0f} MiB with "
             f"{settings.training.batch_size} videos: encoder.train={best.train} "
-            f"encoder.chunk_size={best.chunk} sampling.snippet_ratio={share:.4g}; this trains "
-            f"{best.parameters:,} parameters of the encoder from {best.snippets} of "
+            f"encoder.chunk_size={best.chunk} {again}sampling.snippet_ratio={share:.4g}; this "
+            f"trains {best.parameters:,} parameters of the encoder from {best.snippets} of "
             f"{settings.data.snippets} snippets, in {best.total / MIB:.0f} MiB",
         ]
     try:
@@ -344,14 +375,16 @@ def _picked(settings: Settings) -> int:
 
 def _kept(settings: Settings) -> int:
     """Return for how many snippets the prefix is kept: for all if they are picked late."""
-    needs = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy].needs
+    strategy = SNIPPET_STRATEGIES[settings.sampling.snippet_strategy]
     picked, bank = _picked(settings), settings.sampling.others == "bank"
-    early = needs in ("nothing", "labels") or bank or not picked
-    return picked if early else _all_snippets(settings)
+    return picked if strategy.early or bank or not picked else _all_snippets(settings)
 
 
-def _chunks(settings: Settings) -> tuple[int, int, int]:
-    """Return the largest chunk, and how many snippets stand for all in passes 1 and 3."""
+def _chunks(settings: Settings) -> tuple[int, int, int, bool]:
+    """Return the largest chunk, how many snippets stand for all in passes 1 and 3, and if no more.
+
+    The last is True if only snippets are encoded that get a gradient.
+    """
     size = settings.encoder.chunk_size
     if size is None:
         raise InputError("a plan needs encoder.chunk_size, for example encoder.chunk_size=4")
@@ -359,4 +392,4 @@ def _chunks(settings: Settings) -> tuple[int, int, int]:
     if settings.sampling.others == "bank":
         everything = picked
     largest = min(size, max(picked, everything - picked))
-    return largest, min(2 * largest, everything), min(2 * largest, picked)
+    return largest, min(2 * largest, everything), min(2 * largest, picked), everything == picked

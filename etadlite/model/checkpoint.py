@@ -1,5 +1,6 @@
 """Checkpoints: the weights of a system and the settings that it was trained with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from etadlite.base.weights import load_exactly, load_weights, save_weights
 from etadlite.config import Settings, flat, read_settings
 from etadlite.model.system import System, require_room
 
-TRAINED = ("train", "adapter_rank", "adapter_layers", "frozen_stages")
+TRAINED = ("train", "adapter_kind", "adapter_rank", "adapter_layers", "frozen_dtype")
+TRAINED += ("frozen_stages",)
 """Settings of the encoder that say which of its weights a checkpoint holds."""
 
 
@@ -32,10 +34,7 @@ def checkpoint_settings(path: Path) -> Settings:
     Raises:
         InputError: the file is missing, broken, or no checkpoint of a run.
     """
-    _, metadata = load_weights(path)
-    if "settings" not in metadata:
-        raise InputError(f"{path} holds weights but no settings: it is no checkpoint of a run")
-    return read_settings(metadata["settings"], str(path))
+    return _settings_in(load_weights(path)[1], path)
 
 
 def load_checkpoint(path: Path, settings: Settings) -> System:
@@ -51,7 +50,7 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
     """
     weights, metadata = load_weights(path)
     if "family" not in metadata:  # of a run, which keeps its settings
-        run = checkpoint_settings(path)
+        run = _settings_in(metadata, path)
         ours, theirs = _model_settings(settings), _model_settings(run)
         different = [
             f"{name} is {theirs[name]} there and {ours[name]} here"
@@ -62,7 +61,7 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
             raise InputError(f"{path} is a checkpoint of another config: {'; '.join(different)}")
         settings = settings.changed({f"encoder.{k}": getattr(run.encoder, k) for k in TRAINED})
     else:
-        settings = settings.changed({"encoder.train": "all"})
+        settings = settings.changed({"encoder.train": "all", "encoder.frozen_dtype": "fp32"})
     require_room(settings)
     system = System(settings, pretrained="base" in metadata)
     if "base" in metadata and system.encoder is not None:
@@ -72,6 +71,12 @@ def load_checkpoint(path: Path, settings: Settings) -> System:
     else:
         load_exactly(system, weights, str(path))
     return system
+
+
+def _settings_in(metadata: Mapping[str, str], path: Path) -> Settings:
+    if "settings" not in metadata:
+        raise InputError(f"{path} holds weights but no settings: it is no checkpoint of a run")
+    return read_settings(metadata["settings"], str(path))
 
 
 def _model_settings(settings: Settings) -> dict[str, Any]:

@@ -5,34 +5,22 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.devices import at_least_float32
+from etadlite.base.devices import at_least_float32, is_gpu
 
 
 def iterate_chunks(
     snippets: Tensor, chunks: Sequence[Tensor], device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield chunks of a tensor [M, ...] on a device; `chunks` are their row indices, on the CPU.
+    """Return chunks of a tensor [M, ...] on a device; `chunks` are their row indices, on the CPU.
 
     From the host to a GPU, the next chunk is copied on its own stream while the last one is used.
     """
-    if device.type != "cuda" or snippets.is_cuda:
-        for rows in chunks:
-            yield snippets[rows.to(snippets.device)].to(device)
-        return
-    stream, used_on = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    parts = (snippets[rows.to(snippets.device)] for rows in chunks)
+    if is_gpu(device) and not is_gpu(snippets.device):
+        from etadlite.base.gpu import copied_ahead
 
-    def fetch(rows: Tensor) -> Tensor:
-        with torch.cuda.stream(stream):
-            return snippets[rows].pin_memory().to(device, non_blocking=True)
-
-    ahead = fetch(chunks[0])
-    for following in (*chunks[1:], None):
-        used_on.wait_stream(stream)
-        chunk = ahead
-        chunk.record_stream(used_on)
-        if following is not None:
-            ahead = fetch(following)
-        yield chunk
+        return copied_ahead(parts, device)
+    return (part.to(device) for part in parts)
 
 
 @torch.no_grad()

@@ -15,18 +15,18 @@ With a feature bank, the first pass encodes the chosen snippets only, see `Recal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.devices import at_least_float32
+from etadlite.base.devices import RandomState, at_least_float32, is_gpu, synchronize
 from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
 from etadlite.model.chunks import as_feature_map, encode_in_chunks, iterate_chunks
 from etadlite.sampling.snippets import RANDOM, SnippetContext, SnippetStrategy, snippet_count
 
-Keep = Literal["device", "host", "nothing"]
+Keep = Literal["device", "host", "nothing", "graph"]
 
 
 @dataclass
@@ -62,8 +62,10 @@ class SequentialEncoder(nn.Module):
             equals the full gradient on average. The published code does not. A `weighted` strategy
             always does.
         keep: where the frozen prefix of the picked snippets waits for the third pass: on the
-            encoder's device, in pinned host memory, or nowhere (it is computed again). If snippets
-            are picked by features or gradients, the prefix of all snippets has to wait.
+            encoder's device, in pinned host memory, or nowhere (it is computed again). With `graph`
+            all activations of these snippets wait, so that each is encoded only once; memory then
+            grows with their number. If snippets are picked by features or gradients, what is kept
+            of all snippets has to wait.
     """
 
     def __init__(
@@ -163,22 +165,22 @@ class SequentialEncoder(nn.Module):
             wanted = len(mine)
         encoder: Any = self.encoder
         device = next(encoder.parameters()).device
-        keep = self.keep != "nothing" and _has_prefix(encoder)
+        # An encoder of one part has no `prefix_length`.
+        keep = self.keep in ("device", "host") and getattr(encoder, "prefix_length", int)() > 0
+        encode = encoder.encode_suffix if keep else encoder
         prefix, features, states = None, [], []
         begin = RandomState.now(device)
         for part in iterate_chunks(frames.flatten(0, 1), chunks, device):
-            if not keep:
-                states.append(RandomState.now(device))
-                features.append(encoder(part))
-                continue
-            x = encoder.encode_prefix(part)
+            x = encoder.encode_prefix(part) if keep else part
             states.append(RandomState.now(device))
             done = sum(map(len, features))
-            features.append(encoder.encode_suffix(x))
-            if done < wanted:
+            with torch.set_grad_enabled(self.keep == "graph" and done < wanted):
+                features.append(encode(x))
+            if keep and done < wanted:
                 if prefix is None:
                     prefix = _empty_rows(x, wanted, on_host=self.keep == "host")
                 prefix[done : done + len(x)].copy_(x, non_blocking=True)
+        graphs = [feature for feature in features if feature.grad_fn is not None]
         done, encoded = torch.cat(chunks), torch.cat(features)
         if recalled is None:
             encoded = encoded[done.argsort().to(device)]
@@ -188,7 +190,7 @@ class SequentialEncoder(nn.Module):
             encoded = known.index_copy(0, done.to(device), recalled.encoded)
         features = as_feature_map(encoded, batch)
         random = not begin.equals(RandomState.now(device))
-        return FirstPass(features, chunks, states, random, prefix)
+        return FirstPass(features, chunks, states, random, prefix, graphs)
 
     def third_pass(
         self,
@@ -212,7 +214,7 @@ class SequentialEncoder(nn.Module):
         """
         rows, device = _rows(picked, frames.shape[1]), gradient.device
         wanted = gradient.transpose(1, 2).flatten(0, 1)  # [B * N, C]
-        if first.random:
+        if first.random or first.graphs:
             # The same chunks from the same random states; snippets that were not picked push zeros.
             numbers = [n for n, chunk in enumerate(first.chunks) if torch.isin(chunk, rows).any()]
             chunks = [first.chunks[number] for number in numbers]
@@ -224,17 +226,20 @@ class SequentialEncoder(nn.Module):
             chunks = rows.split(self.chunk_size)
             states = [None] * len(chunks)
         encode: Any = self.encoder
-        if first.prefix is None:
+        if first.graphs:
+            parts, encode = (first.graphs[number] for number in numbers), nn.Identity()
+        elif first.prefix is None:
             parts = iterate_chunks(frames.flatten(0, 1), chunks, device)
         else:
             order = torch.cat(first.chunks)
             place = torch.zeros(len(wanted), dtype=torch.long)
             place[order] = torch.arange(len(order))
             places = [place[chunk] for chunk in chunks]
+            if not is_gpu(first.prefix.device):
+                synchronize(device)  # so that the last copies of it to the host have ended
             parts = iterate_chunks(first.prefix, places, device)
             encode = encode.encode_suffix
-        gpus = [device] if device.type == "cuda" else []
-        with _separate_gradients(trained) as sums, torch.random.fork_rng(gpus):
+        with _separate_gradients(trained) as sums, _random_state_kept(device):
             for chunk, part, state in zip(chunks, parts, states, strict=True):
                 if state is not None:
                     state.restore()
@@ -245,34 +250,12 @@ class SequentialEncoder(nn.Module):
         return sums
 
 
-class RandomState(NamedTuple):
-    """Torch's global random state on the CPU and, for an encoder on a GPU, on that GPU."""
-
-    device: torch.device
-    states: tuple[Tensor, ...]
-
-    @classmethod
-    def now(cls, device: torch.device) -> Self:
-        """Return the present state."""
-        gpu = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
-        return cls(device, (torch.get_rng_state(), *gpu))
-
-    def restore(self) -> None:
-        """Go back to this state."""
-        torch.set_rng_state(self.states[0])
-        if len(self.states) > 1:
-            torch.cuda.set_rng_state(self.states[1], self.device)
-
-    def equals(self, other: Self) -> bool:
-        """Return True if nothing was drawn between the two."""
-        return all(map(torch.equal, self.states, other.states))
-
-
 class FirstPass(NamedTuple):
     """What the first pass leaves for the third.
 
     If the encoder's frozen prefix is kept, `prefix` [K, c, f, h, w] is its output for the first K
-    rows of the chunks, and a random state is the one before the chunk's suffix.
+    rows of the chunks, and a random state is the one before the chunk's suffix. If all activations
+    are kept, `graphs` are the features of the first chunks with these behind them.
     """
 
     features: Tensor  # [B, C, N]
@@ -280,6 +263,7 @@ class FirstPass(NamedTuple):
     states: list[RandomState]  # before each chunk
     random: bool  # True if the encoder drew random numbers, as dropout does
     prefix: Tensor | None
+    graphs: list[Tensor]
 
 
 class _ThreePasses(torch.autograd.Function):
@@ -294,7 +278,7 @@ class _ThreePasses(torch.autograd.Function):
         recalled: Recalled | None,
         *trained: Tensor,
     ) -> Tensor:
-        early = module.sampler.needs in ("nothing", "labels") or recalled is not None
+        early = module.sampler.early or recalled is not None
         ctx.choice = module.pick(context) if early else None
         first = module.first_pass(frames, ctx.choice[0] if ctx.choice else None, recalled)
         # The parameters are not saved as tensors: saved-tensor hooks may return copies of these,
@@ -303,11 +287,7 @@ class _ThreePasses(torch.autograd.Function):
         ctx.first = first._replace(features=None, prefix=None)
         ctx.save_for_backward(frames, first.features, first.prefix)
         kind = first.features.device.type
-        ctx.autocast = {
-            "device_type": kind,
-            "dtype": torch.get_autocast_dtype(kind),
-            "enabled": torch.is_autocast_enabled(kind),
-        }
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         return first.features
 
     @staticmethod
@@ -323,7 +303,7 @@ class _ThreePasses(torch.autograd.Function):
             index = picked[:, None].expand(-1, gradient.shape[1], -1)
             gradient = gradient.scatter(2, index, gradient.gather(2, index) * weights[:, None])
         # The third pass repeats the first one, so it runs under the same autocast.
-        with torch.autocast(**ctx.autocast):
+        with torch.autocast(*ctx.autocast):
             sums = ctx.module.third_pass(frames, first, picked, gradient, ctx.trained)
         return None, None, None, None, *sums
 
@@ -334,11 +314,6 @@ def _rows(picked: Tensor, snippets: int) -> Tensor:
     return (torch.arange(len(picked))[:, None] * snippets + picked).flatten()
 
 
-def _has_prefix(encoder: Any) -> bool:
-    """Return True if a part of the encoder is frozen and runs by itself."""
-    return hasattr(encoder, "prefix_length") and encoder.prefix_length() > 0
-
-
 def _empty_rows(x: Tensor, rows: int, *, on_host: bool) -> Tensor:
     """Return an empty tensor [rows, ...] with the layout of x."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
@@ -347,8 +322,18 @@ def _empty_rows(x: Tensor, rows: int, *, on_host: bool) -> Tensor:
         dtype=x.dtype,
         device="cpu" if on_host else x.device,
         memory_format=torch.channels_last_3d if channels_last else torch.contiguous_format,
-        pin_memory=on_host and x.is_cuda,
+        pin_memory=on_host and is_gpu(x.device),
     )
+
+
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Go back to the present random state at the end."""
+    before = RandomState.now(device)
+    try:
+        yield
+    finally:
+        before.restore()
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class System(nn.Module):
     def __init__(self, settings: Settings, *, pretrained: bool = True) -> None:
         super().__init__()
         self.sampling = settings.sampling
-        self.precision = settings.training.precision
+        self.precision = settings.encoder_precision
         self.detector_precision = settings.detector.precision
         self.encoder = None  # where features are given; else a `SequentialEncoder`
         if settings.data.features is None:

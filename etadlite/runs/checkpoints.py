@@ -1,4 +1,4 @@
-"""The checkpoints of runs: find the newest one, and test one."""
+"""The checkpoints of runs: find the newest one."""
 
 import sys
 from pathlib import Path
@@ -6,11 +6,6 @@ from pathlib import Path
 from etadlite.base import distributed
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json
-from etadlite.config import Settings
-from etadlite.evaluation import AveragePrecision
-from etadlite.memory.plan import with_chunk_size
-from etadlite.model.checkpoint import load_checkpoint
-from etadlite.runs.testing import run_test
 
 RUNS = Path("runs")
 """Folder in which `etadlite train` makes run directories."""
@@ -50,16 +45,3 @@ def _is_of(run: Path, name: str | None) -> bool:
         return name is None
     settings = read_json(config, "settings file of a run", "delete that run or copy it again")
     return isinstance(settings, dict) and settings.get("name") == name
-
-
-def test_checkpoint(
-    checkpoint: Path, settings: Settings, folder: Path, *, progress: bool = True
-) -> AveragePrecision | None:
-    """Test a checkpoint in one or several processes, see `run_test`; None except in the first.
-
-    Raises:
-        InputError: it is no checkpoint of these settings, or the data cannot be used.
-    """
-    settings = with_chunk_size(settings)
-    with distributed.process_group(settings.device, settings.training.patience_minutes):
-        return run_test(load_checkpoint(checkpoint, settings), settings, folder, progress=progress)

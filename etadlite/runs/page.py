@@ -1,9 +1,8 @@
 """The report of a run as one HTML page, which opens without a network and runs no script."""
 
-import json
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from etadlite.base.errors import printable
 from etadlite.base.files import read_json, written_whole
 from etadlite.config import Settings, flat, read_settings
 from etadlite.evaluation.diagnosis import diagnose, diagnosis_table, even_edges
-from etadlite.prepare.explain import explain_settings
+from etadlite.prepare.explain import explained, setting_text
 from etadlite.presets import PRESETS
 from etadlite.runs.testing import what_is_scored
 from etadlite.training.report import RunReport
@@ -31,7 +30,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; vertical-align: top;
 td.number, th.number { text-align: right }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; line-height: 1.35 }
 pre.command { white-space: pre-wrap } summary { cursor: pointer; margin: 1rem 0 }
-
+td:first-child { white-space: nowrap } td + td + td { min-width: 24rem }
 .quiet { color: #666 }
 """
 
@@ -54,6 +53,7 @@ def write_page(folder: Path, report: RunReport) -> Path:
         f'<pre class="command">{_text(command_of(settings))}</pre>',
         "<h2>Detections in test videos</h2>",
         *(_image(path) for path in sorted(pictures.glob("timeline_*.png"))),
+        *(_numbered(path) for path in pictures.glob("labels.json")),
         "<h2>Training</h2>",
         *(_image(path) for path in pictures.glob("curves.png")),
         "<h2>Errors</h2>",
@@ -77,18 +77,8 @@ def command_of(settings: Settings) -> str:
         return "etadlite train config.json    # in the directory of the run"
     usual = flat(PRESETS[settings.name]().model_dump(mode="json"))
     values = flat(settings.model_dump(mode="json"))
-    changes = [f"{key}={_written(v)}" for key, v in values.items() if v != usual.get(key)]
+    changes = [f"{key}={setting_text(v)}" for key, v in values.items() if v != usual.get(key)]
     return shlex.join(["etadlite", "train", settings.name, *changes])
-
-
-def _written(value: Any) -> str:
-    """Return a value as the command takes it: plain text, or JSON where that would be misread."""
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError:
-            return value
-    return json.dumps(value)
 
 
 def _results(report: RunReport) -> str:
@@ -120,27 +110,22 @@ def _errors(settings: Settings, predictions: dict[str, Any]) -> list[str]:
 
 def _settings(config: Path) -> str:
     """Return a table of the settings that differ from the preset, and a folded one of all."""
-    rows = json.loads(explain_settings(str(config), as_json=True))
+    rows = explained(str(config))
     head = ("setting", "value", "meaning")
-    shown = [[row["key"], _value(row), row["meaning"]] for row in rows]
-    changed = [cells for row, cells in zip(rows, shown, strict=True) if row["differs"]]
+    shown = [[row.key, row.text, row.meaning] for row in rows]
+    changed = [cells for row, cells in zip(rows, shown, strict=True) if row.differs]
     said = '<p class="quiet">Other than in the preset, whose value is in brackets:</p>'
     first = f"{said}\n{_table(head, changed)}\n" if changed else ""
     return f"{first}<details><summary>All settings</summary>\n{_table(head, shown)}\n</details>"
 
 
-def _value(row: Mapping[str, Any]) -> str:
-    value = row["value"] if isinstance(row["value"], str) else json.dumps(row["value"])
-    unit = f" {row['unit']}" if row["unit"] and row["value"] else ""
-    return f"{value}{unit}" + (f" ({json.dumps(row['usual'])})" if row["differs"] else "")
+def _numbered(path: Path) -> str:
+    """Name the labels that pictures number, because no font of their machine could write them."""
+    labels = read_json(path, "labels of the pictures")
+    return f"<p>{_text(', '.join(f'{n} {label}' for n, label in labels.items()))}</p>"
 
 
-def _table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    numbers: Sequence[int] = (),
-) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         sides = [' class="number"' if n in numbers else "" for n in range(len(cells))]
         pairs = zip(cells, sides, strict=True)

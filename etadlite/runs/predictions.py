@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base.devices import resolve_device
 from etadlite.base.display import padded
@@ -109,6 +109,7 @@ def longest_trained(settings: Settings) -> float | None:
 
 def _write_csv(path: Path, found: dict[str, Detections]) -> None:
     with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        file.reconfigure(errors="backslashreplace")  # a name of another encoding
         rows = csv.writer(file)
         rows.writerow(("video", "start_s", "end_s", "label", "score"))
         for name, detections in found.items():

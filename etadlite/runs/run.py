@@ -45,7 +45,11 @@ def run_training(
         StoppedError: a signal, a full disk or lost data stopped it; it can be resumed.
     """
     with ExitStack() as locks:
-        return _run(settings, folder, locks, resume=resume, progress=progress)
+        try:
+            return _run(settings, folder, locks, resume=resume, progress=progress)
+        except distributed.LostProcessError as error:  # not within the steps, which save the state
+            reason = "another process of this training was lost; run the same command again"
+            raise StoppedError(reason, everywhere=True) from error
 
 
 def _run(
@@ -66,7 +70,7 @@ def _run(
         state = folder / STATE if (folder / STATE).exists() else None
     # 2. System and videos; whatever is wrong with them shows before a directory is made.
     chosen = settings
-    if settings.encoder.chunk_size is None:
+    if None in (settings.encoder.chunk_size, settings.encoder.checkpointing):
         from etadlite.memory.plan import with_chunk_size  # few runs need the room of memory
 
         chosen = with_chunk_size(settings)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from etadlite.base.errors import InputError, damage_named
 from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 from etadlite.config import flat
+from etadlite.prepare.explain import setting_text
 from etadlite.presets import PRESETS
 from etadlite.training.recorder import read_metrics
 from etadlite.training.report import RunReport, read_report
@@ -19,6 +21,8 @@ from etadlite.training.report import RunReport, read_report
 HEAD = ("run", "state", "average", "s/step", "minutes", "activations", "settings")
 # Settings that say where data lie; the table leaves them out.
 FOLDERS = {f"data.{name}" for name in ("annotations", "videos", "features", "cache", "blocked")}
+
+_json = partial(json.dumps, ensure_ascii=False)  # labels of any script stay readable
 
 
 @dataclass(frozen=True)
@@ -70,24 +74,37 @@ def find_runs(roots: Sequence[Path]) -> list[RunLine]:
     return [_read(folder) for folder in folders]
 
 
-def runs_table(runs: Sequence[RunLine]) -> str:
-    """Return a table of runs: state, average mAP in %, costs, settings other than the preset's.
+def run_records(runs: Sequence[RunLine]) -> list[dict[str, Any]]:
+    """Return a record per run: state, average mAP (0..1), costs, settings other than the preset's.
 
     For runs without a preset, such as on a user's own data, the settings are those that differ
-    among the runs of the same name.
+    among the runs of the same name. What is not known yet is None.
     """
-    rows: list[tuple[str, ...]] = [HEAD]
+    records = []
     for run in runs:
         alike = [o.settings for o in runs if o.settings.get("name") == run.settings.get("name")]
-        costs = ("", "", "")
-        if run.report is not None:
-            seconds = run.report.seconds_per_step
-            steps = max((record.get("step", 0) for record in run.records), default=0)
-            memory = f"{run.report.peak_activation_bytes / 2**20:.1f} MiB"
-            costs = (f"{seconds:.3f}", f"{seconds * steps / 60:.1f}", memory)
-        score = "" if run.average is None else f"{100 * run.average:.1f}"
-        changes = run.problem or " ".join(_changes(run.settings, alike))
-        rows.append((str(run.folder), run.state, score, *costs, changes))
+        record = {"run": str(run.folder), "name": run.settings.get("name"), "state": run.state}
+        record |= {"problem": run.problem or None, "average_mAP": run.average}
+        record["steps"] = max((record.get("step", 0) for record in run.records), default=0)
+        report = run.report
+        record["seconds_per_step"] = None if report is None else report.seconds_per_step
+        record["activation_bytes"] = None if report is None else report.peak_activation_bytes
+        records.append(record | {"settings": _changes(run.settings, alike)})
+    return records
+
+
+def runs_table(runs: Sequence[RunLine]) -> str:
+    """Return a table of runs, see `run_records`; mAP is in %."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for run in run_records(runs):
+        costs, seconds, average = ("", "", ""), run["seconds_per_step"], run["average_mAP"]
+        if seconds is not None:
+            memory = f"{run['activation_bytes'] / 2**20:.1f} MiB"
+            costs = (f"{seconds:.3f}", f"{seconds * run['steps'] / 60:.1f}", memory)
+        score = "" if average is None else f"{100 * average:.1f}"
+        changed = run["settings"].items()
+        texts = [f"{key}={setting_text(value)}" for key, value in changed]
+        rows.append((run["run"], run["state"], score, *costs, run["problem"] or " ".join(texts)))
     columns = max(width(row[-1]) for row in rows)  # the last column is aligned to the left as well
     return aligned([(*row[:-1], padded(row[-1], columns)) for row in rows], left=2)
 
@@ -99,16 +116,15 @@ def curve_names(runs: Sequence[RunLine]) -> dict[str, Path]:
     return {"/".join(path[-length:]): run.folder for path, run in zip(parts, runs, strict=True)}
 
 
-def _changes(settings: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return `key=value` for every setting in which a run is special."""
+def _changes(settings: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings in which a run is special."""
     name = settings.get("name")
     if name in PRESETS:
         usual = flat(PRESETS[name]().model_dump(mode="json"))
         keys = [key for key in settings if settings[key] != usual.get(key, settings[key])]
     else:
-        keys = [key for key in settings if len({json.dumps(o.get(key)) for o in alike}) > 1]
-    shown = {key: settings[key] for key in keys if key not in FOLDERS}
-    return [f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in shown.items()]
+        keys = [key for key in settings if len({_json(o.get(key)) for o in alike}) > 1]
+    return {key: settings[key] for key in keys if key not in FOLDERS}
 
 
 def _read(folder: Path) -> RunLine:

@@ -16,6 +16,7 @@ from etadlite.data.split import read_split
 from etadlite.evaluation import AveragePrecision, mean_average_precision
 from etadlite.evaluation.arrays import read_ground_truth
 from etadlite.inference.detect import predict_batches
+from etadlite.model.checkpoint import load_checkpoint
 from etadlite.model.system import System
 from etadlite.runs.pictures import draw_test_videos
 from etadlite.training.loop import loader, open_split
@@ -87,6 +88,21 @@ class EpochTests:
         values = zip(self.precision.tiou, self.precision.per_tiou, strict=True)
         scores = {str(tiou): float(value) for tiou, value in values}
         return {"average_mAP": self.precision.average, "mAP": scores}
+
+
+def test_checkpoint(
+    checkpoint: Path, settings: Settings, folder: Path, *, progress: bool = True
+) -> AveragePrecision | None:
+    """Test a checkpoint in one or several processes, see `run_test`; None except in the first.
+
+    Raises:
+        InputError: it is no checkpoint of these settings, or the data cannot be used.
+    """
+    from etadlite.memory.plan import with_chunk_size  # a training has its own
+
+    settings = with_chunk_size(settings)
+    with distributed.process_group(settings.device, settings.training.patience_minutes):
+        return run_test(load_checkpoint(checkpoint, settings), settings, folder, progress=progress)
 
 
 def run_test(

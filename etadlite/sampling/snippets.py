@@ -29,9 +29,8 @@ class SnippetContext(NamedTuple):
 class SnippetStrategy(NamedTuple):
     """A way to choose snippets: functions of a context and of the number of picks.
 
-    `needs` is the last thing that must be known. A strategy that needs nothing or labels picks
-    before the first pass, so that the frozen prefix is computed once. Weights 1 / probability make
-    the sampled gradient unbiased.
+    `needs` is the last thing that must be known. Weights 1 / probability make the sampled gradient
+    unbiased.
     """
 
     pick: Callable[[SnippetContext, int], Tensor]  # distinct indices [B, count], ascending
@@ -39,6 +38,11 @@ class SnippetStrategy(NamedTuple):
     # [B, N] the probability that a snippet is picked; None if it is unknown or may be 0
     inclusion: Callable[[SnippetContext, int], Tensor] | None = None
     weighted: bool = False  # it makes no sense without these weights
+
+    @property
+    def early(self) -> bool:
+        """True if it picks before the first pass, so that the frozen prefix is computed once."""
+        return self.needs in ("nothing", "labels")
 
     @property
     def unbiased(self) -> bool:
@@ -54,7 +58,8 @@ def snippet_count(snippets: int, ratio: float) -> int:
 def random_snippets(context: SnippetContext, count: int) -> Tensor:
     """Pick snippets with equal probabilities (paper, section 3.4)."""
     draw = context.draws.rand(context.snippets)
-    return draw.topk(count, dim=1).indices.sort(dim=1).values
+    order = draw.argsort(dim=1, descending=True, stable=True)  # the same on every device
+    return order[:, :count].sort(dim=1).values
 
 
 def equal_probabilities(context: SnippetContext, count: int) -> Tensor:
@@ -127,7 +132,8 @@ def label_strategy(preference: Callable[[Tensor, Tensor], Tensor]) -> SnippetStr
         inside = preferred(context)
         draw = context.draws.rand(context.snippets + 1)
         quota, size = possible((LABEL_SHARE * count + draw[:, -1:]).long(), inside, count)
-        order = (draw[:, :-1] + inside).argsort(dim=1, descending=True)  # preferred ones first
+        preference = draw[:, :-1] + inside
+        order = preference.argsort(dim=1, descending=True, stable=True)  # preferred ones first
         place = torch.arange(context.snippets, device=draw.device)
         chosen = (place < quota) | ((place >= size) & (place < size + count - quota))
         return order[chosen].unflatten(0, (-1, count)).sort(dim=1).values

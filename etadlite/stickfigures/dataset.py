@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole

@@ -15,6 +15,9 @@ until the next state is saved, which holds these rows, too; only then are they w
 So the file and the state together are always the bank at the time of the state, whenever a process
 is killed: a training that goes on first writes the rows of its state to the file once more.
 
+Once it is filled, only the snippets that a step will encode are read of its videos, see
+`etadlite.model.picks`.
+
 Of several processes the first one has the bank. The others ask it for rows, and send it theirs.
 """
 
@@ -38,6 +41,7 @@ from etadlite.base.files import read_json, write_json
 from etadlite.base.weights import fingerprint
 from etadlite.config import Settings
 from etadlite.data.datasets import AnnotatedVideos, Batch
+from etadlite.model.picks import Picks
 from etadlite.model.sequential_encoder import Recalled, SequentialEncoder
 from etadlite.training.bar import training_bar
 from etadlite.training.state import ABOUT, BANK, Progress, Training
@@ -146,6 +150,24 @@ class FeatureBank:
         mine = distributed.broadcast(found)[distributed.rank()]
         features = torch.from_numpy(np.ascontiguousarray(mine["feature"]))
         return Recalled(features, torch.from_numpy(mine["stamp"].astype(np.int64)))
+
+    def unknown(self) -> list[int]:
+        """Return the samples of which a snippet was never computed; none without rows."""
+        if self._table is None:
+            return []
+        return np.flatnonzero((self._table["stamp"] == 0).any(axis=1)).tolist()
+
+    def require_read(self, rows: Sequence[Tensor | None], recalled: Recalled) -> None:
+        """Make sure that a step encoded only snippets that were read, `rows` of each video.
+
+        Raises:
+            RuntimeError: the step and the loader drew other snippets, which is a mistake in them.
+        """
+        for place, known in enumerate(rows):
+            if known is not None and recalled.rows is not None:
+                mine = recalled.rows[recalled.rows // self.size[1] == place] % self.size[1]
+                if not torch.isin(mine, known).all():
+                    raise RuntimeError("a step encoded snippets that were not read")
 
     def collect(self, indices: Sequence[int], recalled: Recalled) -> dict[str, float]:
         """Bring what all processes have encoded to the first one, for `refresh`.
@@ -273,6 +295,8 @@ def open_bank(
 ) -> FeatureBank:
     """Return the bank of a training that begins, or of one that goes on.
 
+    From then on `data` reads the snippets that the steps encode.
+
     `batches` are the first epoch's, from which a new bank is filled. Videos that cannot be read
     stay unknown: where one can be read later, all its snippets are encoded.
 
@@ -299,6 +323,7 @@ def open_bank(
         if bank.path is not None:
             bank.flush()
             write_json(bank.path.with_name(ABOUT), ours)
+    data.picks = Picks(training.settled, distributed.broadcast(bank.unknown()))
     return bank
 
 

@@ -3,7 +3,7 @@
 import builtins
 import sys
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 class _Lines:

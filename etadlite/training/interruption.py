@@ -7,11 +7,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_stack
 from types import FrameType
 from typing import Any, Self
 
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import StoppedError
+from etadlite.data.loading import let_processes_end
 
 SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -41,28 +43,28 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self.let_processes_end()  # a signal to the whole group ends those that load videos, too
+        let_processes_end()  # a signal to the whole group ends those that load videos, too
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._nothing_to_lose:
+        # Python prints and forgets an error in a `__del__`.
+        names = (frame.f_code.co_name for frame, _ in walk_stack(frame))
+        if self._nothing_to_lose and "__del__" not in names:
             raise stopped_by(number)
-
-    def let_processes_end(self) -> None:
-        """Keep PyTorch from raising an error, perhaps within a step, when loading ones end.
-
-        It still finds out where it waits for them.
-        """
-        if self._before and hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """In this context a signal raises its error at once."""
+        """In this context a signal raises its error at once, or at the end where none can."""
         self._nothing_to_lose = True
         try:
+            self._stop()  # it may have come since anyone asked
             yield
+            self._stop()
         finally:
             self._nothing_to_lose = False
+
+    def _stop(self) -> None:
+        if self.received:
+            raise stopped_by(self.received)
 
 
 def stopped_by(number: int) -> StoppedError:

@@ -18,8 +18,8 @@ from etadlite.base import distributed
 from etadlite.base.devices import resolve_device
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.config import Settings, TrainingSettings
-from etadlite.data.datasets import AnnotatedVideos, Batch, collate, open_dataset
-from etadlite.data.loading import Readable, TrainingOrder, collate_readable, raise_errors
+from etadlite.data import loading
+from etadlite.data.datasets import AnnotatedVideos, Batch, collate
 from etadlite.encoders.build import settle_speed
 from etadlite.model.checkpoint import save_checkpoint
 from etadlite.model.system import System, require_room
@@ -38,10 +38,11 @@ class _Loader(DataLoader):
     """A DataLoader that notes its processes, so that a dead one is known by its exit code."""
 
     def __iter__(self) -> Any:
+        loading.watch_processes()
         others = set(multiprocessing.active_children())
         batches = super().__iter__()
         _LOADING.update(set(multiprocessing.active_children()) - others)
-        return raise_errors(batches)
+        return loading.raise_errors(batches)
 
 
 def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> DataLoader:
@@ -51,15 +52,14 @@ def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> Data
     is faster than memory that the system has to provide.
     """
     if training:
-        order: dict[str, Any] = {
-            "batch_sampler": TrainingOrder(len(data), settings.training.batch_size, settings.seed)
-        }
+        steps = loading.TrainingOrder(len(data), settings.training.batch_size, settings.seed)
+        order: dict[str, Any] = {"batch_sampler": steps}
     else:
         order = {"sampler": distributed.shard(range(len(data))), "batch_size": 1}
     return _Loader(
-        Readable(data),
+        loading.Readable(data),
         **order,
-        collate_fn=collate_readable,
+        collate_fn=loading.collate_readable,
         num_workers=settings.data.workers,
         persistent_workers=training and settings.data.workers > 0,
         timeout=60 * settings.training.patience_minutes if settings.data.workers else 0,
@@ -68,8 +68,8 @@ def loader(data: AnnotatedVideos, settings: Settings, *, training: bool) -> Data
 
 def open_split(settings: Settings, *, training: bool) -> AnnotatedVideos:
     """Open the training or the test videos of the settings."""
-    detector = settings.detector
-    return open_dataset(settings.data, detector.classes, detector.in_channels, training=training)
+    expected = settings.detector.classes, settings.detector.in_channels
+    return loading.open_dataset(settings.data, *expected, training=training)
 
 
 def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
@@ -83,7 +83,7 @@ def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
 
 
 def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Make the optimizer: a group for the detector, and one for the encoder if it is trained."""
+    """Make the optimiser: a group for the detector, and one for the encoder if it is trained."""
     groups = [{"params": list(system.detector.parameters()), "lr": settings.detector_lr}]
     if system.encoder is not None and system.encoder.ratio > 0:
         trained = [p for p in system.encoder.parameters() if p.requires_grad]
@@ -91,6 +91,8 @@ def make_optimizer(system: System, settings: TrainingSettings) -> torch.optim.Op
     for group in groups:
         group["initial_lr"] = group["lr"]
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    # Not fused: on CPUs that kernel mixes elements up, without a word, where a weight and its
+    # averages differ in their layout, as they do after a resume (torch 2.15).
     return kind(groups, weight_decay=settings.weight_decay)
 
 
@@ -176,8 +178,8 @@ def run(
         training_bar(epochs * length, at.steps, shown=progress and distributed.is_first()) as bar,
     ):
         if settings.sampling.others == "bank":
-            first_epoch = _next_batches(training, batches, data, interruption)
-            _open_bank(training, folder, data, first_epoch, progress=progress)
+            given = folder, data, _next_batches(training, batches, data, interruption)
+            batches = _open_bank(training, *given, progress=progress)
         while at.epoch < epochs:
             system.train()
             # 1. The videos of the next step: all processes go on, or all stop.
@@ -224,12 +226,18 @@ def run(
     return training
 
 
-def _open_bank(training: Training, folder: Path | None, *given: Any, progress: bool) -> None:
-    """Open the feature bank, see `open_bank`; the state beside it is the first that knows it."""
+def _open_bank(
+    training: Training, folder: Path | None, data: AnnotatedVideos, *given: Any, progress: bool
+) -> DataLoader:
+    """Open the feature bank, see `open_bank`; the state beside it is the first that knows it.
+
+    The result loads what the steps need beside the bank.
+    """
     from etadlite.training.bank import open_bank
 
-    training.bank = open_bank(training, folder, *given, progress=progress)
+    training.bank = open_bank(training, folder, data, *given, progress=progress)
     _save(training, folder)
+    return loader(data, training.settled, training=True)
 
 
 def _next_batches(
@@ -237,7 +245,7 @@ def _next_batches(
 ) -> Iterator[Batch]:
     """Yield the epoch's remaining batches; signals and unreadable videos stop all processes."""
     at, order = training.progress, batches.batch_sampler
-    assert isinstance(order, TrainingOrder)
+    assert isinstance(order, loading.TrainingOrder)
     order.epoch, order.first_step = at.epoch, at.step
     remaining: Iterator[Batch] | None = None
     for _ in range(at.step, len(batches)):
@@ -245,16 +253,21 @@ def _next_batches(
         try:
             if not interruption.received:
                 remaining = remaining or iter(batches)
-                batch = next(remaining)
+                with interruption.at_once():  # PyTorch would wait for processes that ended, too
+                    batch = next(remaining)
         except InputError as error:
             lost = str(error)
+        except StoppedError:
+            assert interruption.received
         except (OSError, RuntimeError):
             # A signal may have ended the loading processes, too; or none of them answers.
             if not interruption.received and time.monotonic() - asked < batches.timeout:
                 raise
             if not interruption.received:
-                interruption.let_processes_end()
-                lost = _given_up(batches)
+                loading.let_processes_end()
+                from etadlite.data.shared_memory import given_up, silence
+
+                lost = given_up(_LOADING, silence(batches))
         new = {name: why for name, why in batch.failed.items() if name not in at.failed}
         signal, some_lost, some_new = distributed.all_reduce_max(
             interruption.received, bool(lost), bool(new)
@@ -264,37 +277,16 @@ def _next_batches(
         if some_new:
             for found in distributed.all_gather(new):
                 at.failed |= found
-        if some_lost:
-            raise _without_data(training, distributed.first_reason(lost))
-        if _too_many(training, data):
-            names = ", ".join(list(at.failed)[:10]) + (", ..." if len(at.failed) > 10 else "")
-            name, reason = next(iter(at.failed.items()))
-            raise _without_data(
-                training,
-                f"{len(at.failed)} of {len(data.videos)} training videos cannot be read, more "
-                f"than training.max_unreadable allows: {names}; {name}: {reason}",
-            )
+        if some_lost or _too_many(training, data):
+            from etadlite.training.stopping import without_videos
+
+            raise without_videos(training, distributed.first_reason(lost), len(data.videos))
         yield batch
-
-
-def _given_up(batches: DataLoader) -> str:
-    """End the processes that load videos, and return what is wrong with them."""
-    for process in _LOADING:
-        process.kill()  # one that was stopped would not end otherwise
-    return (
-        f"the processes that load videos have not answered for {batches.timeout / 60:g} minutes; "
-        "set data.workers=0, or training.patience_minutes higher if the disk is that slow"
-    )
 
 
 def _too_many(training: Training, data: AnnotatedVideos) -> bool:
     allowed = training.settings.training.max_unreadable * len(data.videos)
     return len(training.progress.failed) > allowed
-
-
-def _without_data(training: Training, reason: str) -> InputError | StoppedError:
-    """Return the error that ends a training without videos; one that has begun can be resumed."""
-    return StoppedError(reason, 2) if training.progress.steps else InputError(reason)
 
 
 def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict[str, Any]:
@@ -307,12 +299,9 @@ def _checked(training: Training, batch: Batch, record: dict[str, float]) -> dict
     names = [name for part in distributed.all_gather(batch.names) for name in part]
     at.suspects = [*at.suspects, names]
     if len(at.suspects) == SKIPPED_IN_A_ROW:
-        videos = ", ".join(dict.fromkeys(name for names in at.suspects for name in names))
-        raise InputError(
-            f"loss or gradient of {SKIPPED_IN_A_ROW} steps in a row were not finite, with the "
-            f"videos {videos}; lower training.detector_lr and training.encoder_lr, set "
-            "training.clip_norm, or check these videos"
-        )
+        from etadlite.training.stopping import never_finite
+
+        raise InputError(never_finite(at.suspects))
     return {"skipped": at.skipped, "videos": names}
 
 
@@ -322,20 +311,21 @@ def _save(training: Training, folder: Path | None) -> None:
         save_state(folder / STATE, training)
 
 
-def _failed_processes() -> set[BaseProcess]:
-    return {process for process in _LOADING if process.exitcode}
-
-
 @contextmanager
 def _saved_when_stopped(training: Training, folder: Path | None) -> Iterator[None]:
     """Save the state when something stops the training, and raise a `StoppedError` that says so."""
-    failed_before = _failed_processes()
+    failed_before = {process for process in _LOADING if process.exitcode}
     try:
         yield
     except (StoppedError, OSError, RuntimeError) as error:
+        loading.let_processes_end()  # those of the test may die beside those of the training
         from etadlite.training.stopping import stopped  # few trainings are stopped
 
-        died = not _failed_processes() <= failed_before
+        died = any(p.exitcode for p in _LOADING if p not in failed_before)
+        if _LOADING:
+            from etadlite.data.shared_memory import end_all
+
+            end_all(_LOADING)
         if (stop := stopped(error, lambda: _save(training, folder), folder, died=died)) is None:
             raise
         raise stop from error

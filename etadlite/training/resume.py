@@ -21,6 +21,7 @@ MAY_DIFFER = (
     "data.cache",
     "data.workers",
     "encoder.weights",
+    "encoder.checkpointing",
     "encoder.chunk_size",
     "training.checkpoint_minutes",
     "training.max_unreadable",

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from etadlite.base import distributed
-from etadlite.base.devices import is_out_of_memory
+from etadlite.base.devices import is_out_of_memory, release_memory
 from etadlite.base.draws import Draws, video_seed
 from etadlite.base.errors import InputError, first_line
 from etadlite.config import Settings
@@ -51,6 +51,8 @@ def train_step(
     # 1. The detector's output for sampled proposals, and its targets.
     with _out_of_memory_together():
         output, targets = scored(system, batch, draws, settings, recalled)
+        if bank is not None and recalled is not None:
+            bank.require_read(batch.rows, recalled)
     # 2. The loss and its gradient; the encoder's gradient comes from sampled snippets.
     with _out_of_memory_together():
         parts = detection_loss(output, targets, settings.losses, draws)
@@ -140,8 +142,7 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
         except StepOutOfMemoryError as error:
             reason = str(error)
         training.optimizer.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         if encoder is None or encoder.chunk_size == 1:
             from etadlite.training.stopping import too_little_memory
 

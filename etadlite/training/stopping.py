@@ -1,13 +1,13 @@
 """A training that ends early: what is said, and whether its state is saved."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from etadlite.base import distributed
-from etadlite.base.errors import StoppedError, disk_is_full, first_line
+from etadlite.base.errors import InputError, StoppedError, disk_is_full, first_line
 from etadlite.config import Settings, flat
-from etadlite.training.state import STATE
+from etadlite.training.state import STATE, Training
 
 
 def stopped(
@@ -59,4 +59,30 @@ def too_little_memory(settings: Settings, reason: str) -> str:
     return (
         f"memory does not suffice for a training step ({reason}); lower one of {lower}; "
         "`etadlite plan` says what fits"
+    )
+
+
+def without_videos(training: Training, reason: str, videos: int) -> InputError | StoppedError:
+    """Return the error that ends a training without videos; one that has begun can be resumed.
+
+    Without a reason, too many of the data set's `videos` cannot be read.
+    """
+    if not reason:
+        failed = training.progress.failed
+        names = ", ".join(list(failed)[:10]) + (", ..." if len(failed) > 10 else "")
+        name, why = next(iter(failed.items()))
+        reason = (
+            f"{len(failed)} of {videos} training videos cannot be read, more than "
+            f"training.max_unreadable allows: {names}; {name}: {why}"
+        )
+    return StoppedError(reason, 2) if training.progress.steps else InputError(reason)
+
+
+def never_finite(suspects: Sequence[Sequence[str]]) -> str:
+    """Say with which videos the steps in a row were made whose loss or gradient is not finite."""
+    videos = ", ".join(dict.fromkeys(name for names in suspects for name in names))
+    return (
+        f"loss or gradient of {len(suspects)} steps in a row were not finite, with the videos "
+        f"{videos}; lower training.detector_lr and training.encoder_lr, set training.clip_norm, "
+        "or check these videos"
     )

@@ -22,7 +22,7 @@ def boundary_targets(actions: Tensor, cells: int) -> Tensor:
     """Return startness and endness [2, T] for the actions [A, 2] in cells; A may be 0.
 
     They are the share of a cell in the boundary region of a start (an end), the largest over all
-    actions.
+    actions. This region is `BOUNDARY_CELLS` long, with the start (the end) in its middle.
     """
     if not len(actions):
         return actions.new_zeros(2, cells)

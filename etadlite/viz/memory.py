@@ -1,4 +1,4 @@
-"""The memory of a training step as stacked bars."""
+"""The memory of a training step as stacked bars, and its seconds as bars."""
 
 from collections.abc import Mapping
 
@@ -28,4 +28,20 @@ def draw_memory(bars: Mapping[str, StepMemory], *, title: str = "") -> Figure:
     axis.margins(x=0.15, y=0.08)
     tidy(axis)
     legend_outside(figure, "right center", reverse=True)
+    return plain(figure)
+
+
+def draw_seconds(parts: Mapping[str, float], *, title: str = "") -> Figure:
+    """Draw the seconds of a step's parts: a bar each, from the top, with seconds and shares."""
+    figure = Figure(figsize=(7, 1 + 0.4 * len(parts)), layout="constrained")
+    axis = figure.subplots()
+    names, total = list(parts), sum(parts.values())
+    axis.barh(names, list(parts.values()), 0.7, color=COLOURS[0])
+    for place, taken in enumerate(parts.values()):
+        beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        axis.annotate(f"{taken:.3g} s, {taken / total:.0%}", (taken, place), **beside)
+    axis.invert_yaxis()
+    axis.margins(x=0.2)
+    axis.set(xlabel="seconds of a step", title=title)
+    tidy(axis, "x")
     return plain(figure)

@@ -58,7 +58,7 @@ def tidy(
 
 
 def legend_outside(figure: Figure, place: str, **options: Any) -> None:
-    """Put the legend of a figure beside its axes; `place` is such as "lower center"."""
+    """Put the legend of a figure beside its axes, at a `place` such as "lower center"."""
     figure.legend(loc=f"outside {place}", frameon=False, **options)
 
 
