@@ -1,22 +1,26 @@
 """Check the files of a data set against its annotations and its protocol."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from pydantic import ByteSize
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import write_json
 from etadlite.config import DataSettings, Settings
-from etadlite.data.decoders import damage, with_doubts
+from etadlite.data.damage import damaged_frames
+from etadlite.data.decoders import decode, with_doubts
 from etadlite.data.features import FeatureShapeError, as_features, open_features
-from etadlite.data.manifest import CheckedFile, read_manifest, write_manifest
+from etadlite.data.manifest import VERSION, CheckedFile, read_manifest
 from etadlite.data.split import manifest_file
 from etadlite.data.video import Video
 from etadlite.prepare.findings import SHOWN, DataFolder, Finding, clock_in_words, find_all
@@ -51,6 +55,15 @@ class Checked:
     def sound(self) -> bool:
         """True if there are no problems."""
         return not any(finding.problem for finding in self.findings)
+
+    def as_json(self) -> str:
+        """Return the result as one JSON object."""
+        size = sum(file.bytes for file in self.files.values())
+        record = {"folder": str(self.folder), "kind": self.kind, "sound": self.sound}
+        record |= {"files": len(self.files), "bytes": size}
+        record["manifest"] = None if self.manifest is None else str(self.manifest)
+        lists = {"splits": self.splits, "findings": self.findings}
+        return json.dumps(record | {n: [i._asdict() for i in items] for n, items in lists.items()})
 
     def as_text(self) -> str:
         """Return the result as lines to print."""
@@ -166,6 +179,23 @@ def _examined(
     return files
 
 
+def write_manifest(
+    folder: Path, files: Mapping[str, CheckedFile], how: Mapping[str, Any], findings: list[Any]
+) -> Path:
+    """Write what was found about files (by name), and return the path of the manifest.
+
+    `how` says what was checked: a check of another kind does not use the entries.
+    """
+    entries = {}
+    for name in sorted(files):
+        values = asdict(files[name]).items()
+        entries[name] = {k: v for k, v in values if v not in (None, "") and v is not False}
+    content = {"version": VERSION, "checked": dict(how), "findings": findings, "files": entries}
+    path = manifest_file(folder)
+    write_json(path, content)
+    return path
+
+
 def examine_features(
     paths: Sequence[Path], how: Mapping[str, Any], workers: int
 ) -> Iterator[tuple[str, CheckedFile]]:
@@ -203,11 +233,12 @@ def examine_video(path: Path, *, deep: bool = False) -> CheckedFile:
         video = Video(path)
         info, notes = video.info, [video.info.note]
         if deep:
-            marks = [(frame.is_corrupt, doubted) for _, frame, doubted in with_doubts(video)]
+            every = decode(path, video.timeline, np.arange(info.frames))
+            marks = [(decoded.corrupt, decoded.doubted) for decoded in with_doubts(every)]
             if len(marks) < 2:
                 raise InputError(f"{path}: none of its {info.frames} frames can be decoded")
             corrupt, behind = map(sum, zip(*marks, strict=True))
-            notes += damage(info.frames - len(marks), corrupt, behind, info.frames)
+            notes.append(damaged_frames(info.frames - len(marks), corrupt, behind, info.frames))
     except InputError as error:
         return replace(file, problem=str(error))
     return replace(

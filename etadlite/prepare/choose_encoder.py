@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from etadlite.base.devices import free_memory, resolve_device
+from etadlite.base.devices import free_memory, resolve_device, synchronize
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_weights
 from etadlite.config import ENCODERS, Settings
@@ -105,14 +105,9 @@ def seconds_per_step(settings: Settings) -> float:
     for _ in range(2):
         began = time.perf_counter()
         system.features(frames).sum().backward()
-        _wait_for(device)
+        synchronize(device)
         seconds = time.perf_counter() - began
     return seconds * settings.data.snippets / cells * settings.training.batch_size
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _candidates(weights: str | None) -> list[tuple[str, str | None]]:

@@ -26,7 +26,8 @@ from etadlite.encoders import (
     torchvision_video,
     transformers_video,
 )
-from etadlite.encoders.build import bare_encoder, load_published
+from etadlite.encoders.build import bare_encoder
+from etadlite.encoders.loading import load_published
 from etadlite.encoders.published import torchvision_digest
 
 # Names of the weights in a published file; averaged weights come first, as its own tests use them.

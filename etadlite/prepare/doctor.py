@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from etadlite import __version__
+from etadlite.base.devices import gpus
 from etadlite.data.video import read_frames
 from etadlite.stickfigures.dataset import write_video
 
@@ -53,12 +54,13 @@ def _version(package: str) -> str:
 
 
 def _device() -> str:
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+    if gpus():
+        from etadlite.base.gpu import describe_gpu
+
+        return f"cuda: {describe_gpu()}"
     if torch.backends.mps.is_available():
         return "mps (Apple GPU)"
-    return f"cpu, {torch.get_num_threads()} threads: enough for the course"
+    return f"cpu (threads: {torch.get_num_threads()}): enough for the course"
 
 
 def _pyav() -> Diagnosis:

@@ -1,5 +1,8 @@
 """The encoders that a name stands for: what each one costs, expects and can be started from."""
 
+import json
+from typing import Any
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,28 +16,43 @@ from etadlite.encoders.transformers_video import NETWORKS
 _HEAD = ("encoder", "parameters", "GFLOP", "KiB", "snippet", "C", "stages", "weights", "licence")
 
 
-def encoder_table() -> str:
-    """Return a table of all encoders by name, for one snippet each; nothing is computed."""
+def encoder_table(*, as_json: bool = False) -> str:
+    """Return a table of all encoders by name, for one snippet each; nothing is computed.
+
+    As JSON it is a list with an object per encoder; parameters, GFLOP and stages are null without
+    the encoder's library.
+    """
+    if as_json:
+        return json.dumps([_record(name) for name in ENCODERS])
     rows: list[tuple[str, ...]] = [_HEAD]
     for name, expected in ENCODERS.items():
-        side, (parameters, flops, stages) = expected.crop, _costs(name)
+        side, costs = expected.crop, _costs(name)
+        cells = ["-"] * 2 if costs is None else [f"{costs[0] / 1e6:.2f} M", f"{costs[1]:.3g}"]
         rows.append(
             (
                 name,
-                parameters,
-                flops,
+                *cells,
                 f"{3 * expected.frames * side**2 / 1024:.0f}",
                 f"{expected.frames} x {side} x {side}",
                 str(expected.channels),
-                stages,
+                "-" if costs is None else str(costs[2]),
                 *_weights(name),
             )
         )
     return aligned(rows) + _NOTES
 
 
-def _costs(name: str) -> tuple[str, str, str]:
-    """Return the parameters, the GFLOP of a snippet and the stages; dashes without its library."""
+def _record(name: str) -> dict[str, Any]:
+    """Return what the table says of an encoder, as numbers."""
+    expected, (weights, licence) = ENCODERS[name], _weights(name)
+    parameters, gflop, stages = _costs(name) or (None, None, None)
+    record = {"encoder": name, "parameters": parameters, "gflop": gflop, "stages": stages}
+    record |= {"frames": expected.frames, "crop": expected.crop, "channels": expected.channels}
+    return record | {"weights": weights.split(", "), "licence": licence}
+
+
+def _costs(name: str) -> tuple[int, float, int] | None:
+    """Return the parameters, the GFLOP of a snippet and the stages; None without its library."""
     expected = ENCODERS[name]
     try:
         with torch.device("meta"):  # shapes without numbers
@@ -44,10 +62,9 @@ def _costs(name: str) -> tuple[str, str, str]:
                 for stage in encoder.stage_names:
                     x = getattr(encoder, stage)(x)
     except InputError:
-        return "-", "-", "-"
-    parameters = sum(p.numel() for p in encoder.parameters()) / 1e6
-    gflop = counter.get_total_flops() / 2e9
-    return f"{parameters:.2f} M", f"{gflop:.3g}", str(len(encoder.stage_names))
+        return None
+    parameters = sum(p.numel() for p in encoder.parameters())
+    return parameters, counter.get_total_flops() / 2e9, len(encoder.stage_names)
 
 
 def _weights(name: str) -> tuple[str, str]:

@@ -49,6 +49,13 @@ class Explained(NamedTuple):
     allowed: str
     meaning: str
 
+    @property
+    def text(self) -> str:
+        """The value and its unit; in brackets what it differs from."""
+        unit = f" {self.unit}" if self.unit and self.value else ""
+        usual = f"  ({setting_text(self.usual)})" if self.differs else ""
+        return f"{setting_text(self.value)}{unit}{usual}"
+
 
 def explain_settings(
     name: str | None = None, section: str | None = None, *, as_json: bool = False
@@ -66,7 +73,7 @@ def explain_settings(
     if section is not None and not _belongs(section):
         near, all_of_them = did_you_mean(section, [*_SECTIONS, *_FIELDS]), ", ".join(_SECTIONS)
         raise InputError(f'there is no section "{section}"{near} (there are {all_of_them})')
-    rows = [row for row in _explained(name) if section is None or section in _names_of(row.key)]
+    rows = [row for row in explained(name) if section is None or section in _names_of(row.key)]
     if as_json:
         return json.dumps([row._asdict() for row in rows], indent=2)
     lines = [_in_words(row) for row in rows]
@@ -92,6 +99,16 @@ def explain_presets(*, as_json: bool = False) -> str:
     said = [_indented(entry["what"]) for entry in entries]
     body = [text for pair in zip(rest, said, strict=True) for text in pair]
     return "\n".join([head, line, *body, "", "their settings: etadlite settings PRESET [SECTION]"])
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting as the command takes it: plain text, or JSON where that would be misread."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _fields() -> dict[str, dict[str, Any]]:
@@ -120,7 +137,8 @@ def _belongs(name: str) -> bool:
     return any(name in _names_of(key) for key in _FIELDS)
 
 
-def _explained(name: str | None) -> list[Explained]:
+def explained(name: str | None) -> list[Explained]:
+    """Return all settings of a preset or of a file, or the defaults; see `explain_settings`."""
     usual = {key: field.get("default") for key, field in _FIELDS.items()}
     values = usual if name is None else flat(preset(name).model_dump(mode="json"))
     compared = PRESETS.get(str(values["name"])) if name not in PRESETS else None
@@ -163,11 +181,8 @@ def _allowed(field: Mapping[str, Any]) -> str:
 
 def _in_words(row: Explained) -> str:
     """Return a setting as `key = value unit (usual)`, with its meaning below."""
-    value = row.value if isinstance(row.value, str) else json.dumps(row.value)
-    mark, unit = "*" if row.differs else " ", f" {row.unit}" if row.unit and row.value else ""
-    usual = f"  ({json.dumps(row.usual)})" if row.differs else ""
-    allowed = f" [{row.allowed}]" if row.allowed else ""
-    return f"{mark} {row.key} = {value}{unit}{usual}\n{_indented(row.meaning + allowed)}"
+    mark, allowed = "*" if row.differs else " ", f" [{row.allowed}]" if row.allowed else ""
+    return f"{mark} {row.key} = {row.text}\n{_indented(row.meaning + allowed)}"
 
 
 def _indented(text: str) -> str:

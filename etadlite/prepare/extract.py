@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base.devices import resolve_device
 from etadlite.base.distributed import local_device, torchrun_rank
@@ -24,7 +24,7 @@ from etadlite.data.datasets import VideoDataset, centre_crop
 from etadlite.data.feature_archives import is_archive
 from etadlite.data.features import feature_file, origin_of, write_features
 from etadlite.data.loading import Readable, collate_readable, raise_errors
-from etadlite.data.shared_memory import answered, require_room
+from etadlite.data.shared_memory import answered, require_shared
 from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video
 from etadlite.data.video_folders import videos_in
@@ -69,7 +69,8 @@ def extract(
         raise InputError(f"{folder} is called like a file, but features are written to a folder")
     if fps is not None and stride is None:
         raise InputError("--fps needs --stride, the frames between two features")
-    encoder = build_encoder(settings.encoder).to(local_device(resolve_device(settings.device)))
+    exact = settings.changed({"encoder.frozen_dtype": "fp32"}).encoder  # nothing is trained here
+    encoder = build_encoder(exact).to(local_device(resolve_device(settings.device)))
     if stride is None:
         return extract_features(settings, encoder, folder, progress=progress), folder
     written = extract_dense(settings, encoder, folder, stride=stride, fps=fps, progress=progress)
@@ -95,16 +96,9 @@ def extract_features(
     """
     data = settings.data
     # These settings do not change what a file holds.
-    ignored = {
-        "features",
-        "feature_views",
-        "workers",
-        "cache",
-        "blocked",
-        "allow_missing",
-        "decoder",
-    }
-    ignored |= {"as_published", "window_stride", "window_offset", "window_overlap", "window_inside"}
+    ignored = {"features", "feature_views", "workers", "cache", "blocked", "allow_missing"}
+    ignored |= {"decoder", "as_published"}
+    ignored |= {"window_stride", "window_offset", "window_overlap", "window_inside"}
     manifest = {"data": data.model_dump(mode="json", exclude=ignored)}
     claim_folder(folder, manifest | _origin(settings, encoder), "features")
     rank, world = torchrun_rank()
@@ -132,7 +126,7 @@ def extract_features(
                     part = encode_in_chunks(encoder, batch.inputs, settings.encoder.chunk_size)
                     yield feature_file(folder, name, view), part[0]
 
-    require_room(data.workers, data.snippets * 3 * data.frames * data.crop**2)
+    require_shared(data.workers, data.snippets * 3 * data.frames * data.crop**2)
     encoder.eval()
     return _write(extracted(), origins, sum(len(videos) for _, videos in work), progress)
 
@@ -186,7 +180,7 @@ def extract_dense(
                 yield feature_file(folder, block.path.stem), block.error or torch.cat(done, dim=1)
 
     workers = min(data.workers, len(mine))
-    require_room(workers, max(BLOCK, stride + data.frames) * 3 * data.crop**2)
+    require_shared(workers, max(BLOCK, stride + data.frames) * 3 * data.crop**2)
     encoder.eval()
     return _write(extracted(), origins, len(mine), progress)
 
@@ -210,6 +204,7 @@ class DenseClips(IterableDataset):
                 yield Block(path, last=True, error=str(error))
 
     def blocks(self, path: Path) -> Iterator[Block]:
+        """Yield the clips of a video, in their order."""
         settings, video = self.settings, Video(path)
         played = frames_at(video, self.fps)
         clips = played[clip_frames(len(played), settings.frames, self.stride)]

@@ -15,11 +15,13 @@ from etadlite.base.names import Names, loosest
 from etadlite.config import Settings
 from etadlite.data.annotations import read_annotations
 from etadlite.data.feature_archives import members
-from etadlite.data.features import FEATURE_SUFFIXES, feature_files
+from etadlite.data.features import FEATURE_SUFFIXES, feature_files, stale_features
 from etadlite.data.manifest import CheckedFile
+from etadlite.data.no_video import why_no_video
 from etadlite.data.split import read_split
 from etadlite.data.video import Video
-from etadlite.data.video_files import USUAL, video_files, why_no_video
+from etadlite.data.video_files import USUAL, video_files
+from etadlite.prepare.boxes import not_followed
 
 SHOWN = 3  # items of a finding that are printed
 # A length is wrong if it differs by more than both; four videos of ActivityNet-1.3 do.
@@ -119,6 +121,7 @@ def find_all(
         *wrong_counts(data),
         *missing_files(data),
         *broken_files(files),
+        *features_of_other_videos(data),
         special_clocks(files),
         *wrong_names(data),
         *half_converted(data, files),
@@ -211,7 +214,20 @@ def clock_in_words(video: Video) -> str:
         said.append(f"its frame rate varies, by up to {off:.1f} s")
     if restarts := video.timeline.restarts:
         said.append(f"its clock starts again {restarts} time{'s' * (restarts > 1)}")
-    return ", ".join(said)
+    return ", ".join([*said, *not_followed(video.path)])
+
+
+def features_of_other_videos(data: DataFolder) -> Iterator[Finding]:
+    """Find features that were extracted from other versions of their videos."""
+    videos = data.settings.videos
+    if not data.is_features or videos is None or data.folder.is_file():
+        return
+    other, newer = stale_features(videos, [data.folder / name for name in sorted(data.used)])
+    remedy = "run `etadlite extract` again, or leave data.videos out to use them as they are"
+    yield Finding("features of other versions of their videos", other, remedy)
+    remedy = "if the videos were changed, and not only copied, run `etadlite extract` again"
+    what = "features extracted before their videos were copied or changed"
+    yield Finding(what, newer, remedy, problem=False)
 
 
 def special_clocks(files: Mapping[str, CheckedFile]) -> Finding:

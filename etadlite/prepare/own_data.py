@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
@@ -25,7 +25,7 @@ from etadlite.data.video_files import is_video
 from etadlite.data.video_folders import videos_in
 from etadlite.detector import valid_proposals
 from etadlite.prepare.choose_encoder import TINY, Wish, choose
-from etadlite.prepare.findings import clock_in_words
+from etadlite.prepare.findings import LENGTH_SHARE, clock_in_words
 from etadlite.prepare.importers import ImportedAction, read_rows
 from etadlite.stickfigures.classes import FPS
 
@@ -68,6 +68,7 @@ class OwnVideo(NamedTuple):
 
     @property
     def info(self) -> VideoInfo:
+        """What the file holds."""
         return self.file.info
 
 
@@ -122,7 +123,7 @@ def init_dataset(
     given = _given_subsets(rows, actions)
     subsets = given or split_videos(classes, options.validation, seed)
     videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
-    notes = [*_repetitions(found, actions), *_notes(videos, files)]
+    notes = [*_repetitions(found, actions), *_notes(videos, files), *_other_lengths(rows, videos)]
     if options.fps is None and any(row.in_frames for row in rows):
         notes.append(
             "times in frames are read at each video's own rate; if they were counted at another, "
@@ -367,6 +368,11 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
             yield f"{label} has one example; it cannot be both trained and tested"
         elif len(subsets) == 1:
             yield f"{label} occurs only in {subsets.pop()} videos"
+    folded: dict[str, str] = {}
+    for label in _examples(videos):
+        other = folded.setdefault(label.casefold(), label)
+        if other != label:
+            yield f"{other} and {label} are two classes, which differ in upper and lower case"
     without = sorted(set(files) - videos.keys())
     if without:
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
@@ -380,6 +386,18 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
             f"the videos have {min(rates):.3g} to {max(rates):.3g} frames per second: motion looks "
             "faster in some; convert them to one rate"
         )
+
+
+def _other_lengths(rows: Sequence[ImportedAction], videos: Mapping[str, OwnVideo]) -> Iterator[str]:
+    """Yield notes on videos that the annotations say to have another length."""
+    given = {row.video: row.lasts for row in rows if row.video in videos}
+    for name, lasts in given.items():
+        own = videos[name].info.duration
+        if abs(lasts - own) > TOLERANCE + LENGTH_SHARE * own:
+            yield (
+                f"{name} lasts {own:.1f} s, but {lasts:.1f} s in the annotations: make sure that "
+                "they were made on this file"
+            )
 
 
 def _examples(videos: Mapping[str, OwnVideo]) -> dict[str, list[tuple[str, float]]]:

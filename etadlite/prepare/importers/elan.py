@@ -1,6 +1,6 @@
 """ELAN: the format EAF, versions 2.7 to 3.0."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,7 @@ def read_elan(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
     units = "milliseconds" if header is None else header.get("TIME_UNITS", "milliseconds")
     if document.tag != "ANNOTATION_DOCUMENT" or units != "milliseconds":
         raise InputError(f"{path} is no EAF file in milliseconds; save it again from ELAN")
+    _refuse_twins(path, document)
     (video, origin), spans = _video(path, document), _spans(path, document)
     used = (found for found in document.iter("TIER") if found.find("ANNOTATION") is not None)
     tiers = {found.get("TIER_ID", ""): found for found in used}
@@ -45,6 +46,15 @@ def read_elan(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
             problem = "it is not aligned in ELAN: give it a start and an end there"
             actions.append(ImportedAction(where, video, label=label or "", problem=problem))
     return actions
+
+
+def _refuse_twins(path: Path, document: ElementTree.Element) -> None:
+    """Refuse a number that stands twice, so that one of both would be lost; ELAN writes none."""
+    for kind in ("TIME_SLOT_ID", "ANNOTATION_ID", "TIER_ID"):
+        given = Counter(item.get(kind) for item in document.iter() if item.get(kind))
+        twins = [number for number, count in given.items() if count > 1]
+        if twins:
+            raise InputError(f"{path}: {kind} {twins[0]} stands twice; save it again from ELAN")
 
 
 def _spans(path: Path, document: ElementTree.Element) -> dict[str, Span]:

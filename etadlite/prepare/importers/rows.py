@@ -1,15 +1,19 @@
 """What every annotation format is read into, and how times, names and columns are understood."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
 from pathlib import Path, PurePosixPath
+from reprlib import repr as short
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import decoded
+from etadlite.base.names import composed
 from etadlite.data.video_files import USUAL
 
 # The names that a column of a table or a key of a list may have, see `_bare`.
@@ -45,6 +49,7 @@ class ImportedAction:
     subset: str = ""  # the split that the file gives, such as "training"
     problem: str = ""  # why this is no annotation, in words; empty if it is one
     also: str = ""  # another name that the video may have
+    lasts: float = nan  # seconds of the whole video, as the file gives them
 
 
 def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
@@ -52,12 +57,17 @@ def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
     in_frames = fields.get("start_frame") not in (None, "")
     keys = ("start_frame", "end_frame") if in_frames else ("start", "end")
     start, end = (seconds_of(fields.get(key)) for key in keys)
-    video = plain_name(fields.get("video") or "")
-    label, subset = (str(fields.get(key) or "").strip() for key in ("label", "subset"))
+    named = fields.get("video")
+    video = plain_name("" if named is None else named)
+    given = {key: fields.get(key) for key in ("label", "subset")}
+    texts = ("" if value is None else composed(str(value)) for value in given.values())
+    label, subset = (" ".join(text.split()) for text in texts)
     problem = ""
     if not video:
         problem = "it names no video"
-    elif not label:
+    elif isinstance(given["label"], bool | list | dict):
+        problem = f"its label is no text but {short(given['label'])}"
+    elif not label or label.lower() == "nan":  # as programs write a missing value
         problem = "it has no label"
     elif isnan(start) or isnan(end):
         key = keys[1] if isnan(end) else keys[0]
@@ -71,7 +81,8 @@ def columns_in(names: Iterable[str], where: str) -> dict[str, str] | None:
     """Return the keys of `COLUMNS` with their names in a file; None if a needed one is absent.
 
     Raises:
-        InputError: two names differ only in case, spaces or signs; it begins with `where`.
+        InputError: two names differ only in case, spaces or signs, or two may be the label; it
+            begins with `where`.
     """
     written: dict[str, str] = {}
     for name in filter(None, names):
@@ -80,6 +91,11 @@ def columns_in(names: Iterable[str], where: str) -> dict[str, str] | None:
             raise InputError(
                 f'{where}: the columns "{other}" and "{name}" have the same name; rename one'
             )
+    labels = [written[alias] for alias in COLUMNS["label"] if alias in written]
+    if len(labels) > 1 and "label" not in written:
+        raise InputError(
+            f'{where}: "{labels[0]}" and "{labels[1]}" may both hold the labels; call one "label"'
+        )
     columns = {
         key: written[_bare(alias)]
         for key, aliases in COLUMNS.items()
@@ -107,7 +123,7 @@ def seconds_of(text: Any) -> float:
         return nan
     written = str(text).strip().replace(",", ".").removesuffix("s").strip()
     *clock, last = written.split(":")
-    if len(clock) > 2 or not all(re.fullmatch(r"\d+", part) for part in clock):
+    if len(clock) > 2 or not all(re.fullmatch(r"\d+", part) for part in clock) or "_" in last:
         return nan
     try:
         values = [*map(float, clock), float(last)]
@@ -132,11 +148,18 @@ def plain_name(written: str) -> str:
 
 
 def parse_xml(path: Path, content: bytes, what: str) -> ElementTree.Element:
-    """Parse XML in the encoding that it names; Expat limits entities and fetches nothing.
+    """Parse XML in the encoding that its first bytes show, else in the one that it names.
+
+    A program that saves a text in another encoding often leaves the old name in it. Expat limits
+    entities and fetches nothing.
 
     Raises:
         InputError: it cannot be read as `what`.
     """
+    shown = json.detect_encoding(content) != "utf-8"
+    if shown or re.match(rb"<\?xml[^>]*encoding=.utf-?(16|32)", content, re.IGNORECASE):
+        content = decoded(content, path).encode()
+        content = re.sub(rb"^<\?xml[^>]*>", b"", content)
     try:
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:

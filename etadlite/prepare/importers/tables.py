@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,16 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import decoded, parse_json
 from etadlite.base.tables import from_spreadsheet
 from etadlite.prepare.importers.label_studio import is_label_studio, read_label_studio
-from etadlite.prepare.importers.rows import ImportedAction, columns_in, imported_action, plain_name
+from etadlite.prepare.importers.rows import (
+    ImportedAction,
+    columns_in,
+    imported_action,
+    plain_name,
+    seconds_of,
+)
 from etadlite.prepare.importers.via import read_via_csv, read_via_project
+
+TIMES = "start", "end", "start_frame", "end_frame"
 
 
 def read_csv(path: Path, content: bytes, tier: str | None) -> list[ImportedAction]:
@@ -19,8 +29,12 @@ def read_csv(path: Path, content: bytes, tier: str | None) -> list[ImportedActio
     lines = io.StringIO(decoded(content, path), newline=None).read().split("\n")
     if any(line.startswith("# CSV_HEADER") for line in lines[:20]):
         return read_via_csv(path, lines, tier)
-    head = lines[0] if lines else ""
-    table = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
+    # A spreadsheet may begin with empty lines, or with the separator as Excel writes it.
+    empty = [not line.strip(" \t,;") or line.startswith("sep=") for line in lines]
+    first = empty.index(False) if False in empty else 0
+    head = lines[first]
+    mark = max(",;\t", key=head.count)
+    table = csv.DictReader((f"{line}\n" for line in lines[first:]), delimiter=mark, strict=True)
     columns = columns_in(table.fieldnames or (), str(path))
     if columns is None:
         raise InputError(
@@ -29,10 +43,25 @@ def read_csv(path: Path, content: bytes, tier: str | None) -> list[ImportedActio
         )
     rows = []
     for line in table:
-        if any(isinstance(value, str) and value.strip() for value in line.values()):
-            fields = {key: from_spreadsheet(line[name] or "") for key, name in columns.items()}
-            rows.append(imported_action(f"{path}, line {table.line_num}", fields))
+        where, more = f"{path}, line {first + table.line_num}", line.pop(None, [])
+        fields = {key: from_spreadsheet(line[name] or "") for key, name in columns.items()}
+        if any(map(str.strip, more)):  # cells would be taken for those of other columns
+            problem = f"it has {len(line) + len(more)} cells, but the table has {len(line)} columns"
+            row = replace(
+                imported_action(where, fields), problem=f"{problem}: put quotes around commas"
+            )
+            rows.append(row)
+        elif mark == "," and (unclear := next(filter(_is_unclear, map(fields.get, TIMES)), "")):
+            problem = f'"{unclear}" may be a whole number or a fraction: write it without a comma'
+            rows.append(replace(imported_action(where, fields), problem=problem))
+        elif any(value and value.strip() for value in line.values()):
+            rows.append(imported_action(where, fields))
     return rows
+
+
+def _is_unclear(text: str | None) -> bool:
+    """Return True for a number such as 1,234, of which countries think differently."""
+    return re.fullmatch(r"\s*[1-9]\d{0,2}(,\d{3})+\s*", text or "") is not None
 
 
 def read_json_file(path: Path, raw: bytes, tier: str | None) -> list[ImportedAction]:
@@ -68,13 +97,14 @@ def _from_activitynet(path: Path, database: Mapping[str, Any]) -> Iterator[Impor
         annotations = entry.get("annotations", []) if isinstance(entry, Mapping) else None
         if not isinstance(annotations, list):
             raise InputError(f'{where}: it needs a list "annotations"')
-        subset = str(entry.get("subset") or "")
+        subset, lasts = str(entry.get("subset") or ""), seconds_of(entry.get("duration"))
         if not annotations:
-            yield ImportedAction(where, video, subset=subset)
+            yield ImportedAction(where, video, subset=subset, lasts=lasts)
         for number, item in enumerate(annotations):
             fields = {"video": video, **(item if isinstance(item, Mapping) else {})}
             segment = fields.get("segment")
             if isinstance(segment, list) and len(segment) == 2:
                 fields |= {"start": segment[0], "end": segment[1]}
             fields["subset"] = subset
-            yield imported_action(f"{where}, annotation {number}", fields)
+            action = imported_action(f"{where}, annotation {number}", fields)
+            yield replace(action, lasts=lasts)

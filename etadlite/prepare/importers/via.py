@@ -6,6 +6,7 @@ A temporal segment has two times; a still picture has one and is left out.
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from etadlite.base.errors import InputError
 from etadlite.base.files import parse_json
 from etadlite.prepare.importers.rows import ImportedAction, choose_tier, imported_action
 
+CHOICES = (2, 3, 4)  # attributes with checkboxes, with radio buttons, and with a list
 # Where it stands in the file, its video, its times, and attribute number -> value.
 Segment = tuple[str, str, Sequence[Any], Mapping[str, Any]]
 
@@ -58,25 +60,37 @@ def _actions(
 ) -> list[ImportedAction]:
     """Return the annotations of temporal segments; `listed` describes attributes by number."""
     # Older exports give only the names of attributes.
-    attributes = {
+    attributes: dict[str, dict[str, Any]] = {
         number: entry if isinstance(entry, dict) else {"aname": str(entry)}
         for number, entry in listed.items()
     }
-    temporal = [segment for segment in segments if len(segment[2]) == 2]
+    # Without a time they are of a whole file, with one of a frame.
+    temporal = [segment for segment in segments if len(segment[2]) > 1]
     used = {key: attributes.get(key, {}).get("aname", key) for *_, av in temporal for key in av}
     chosen = choose_tier(path, "attributes", used, tier)
-    options = attributes.get(chosen, {}).get("options", {})  # a choice is stored by its number
+    attribute = attributes.get(chosen, {})
+    options = attribute.get("options", {})  # a choice is stored by its number
+    known = {"", "_DEFAULT", *options, *options.values()}
     actions = []
-    for where, video, (start, end), values in temporal:
-        for label in _labels(str(values.get(chosen, "")), options):
+    for where, video, (start, *between, end), values in temporal:
+        for value in _chosen(values.get(chosen, ""), options):
+            label = "" if value == "_DEFAULT" else options.get(value, value)
             fields = {"video": video, "start": start, "end": end, "label": label}
-            actions.append(imported_action(where, fields))
+            action = imported_action(where, fields)
+            if between:
+                problem = f"it has {len(between) + 2} times; keep its start and its end"
+                action = replace(action, problem=problem)
+            elif attribute.get("type") in CHOICES and value not in known:
+                action = replace(action, problem=f'"{value}" is none of the options to choose from')
+            actions.append(action)
     return actions
 
 
-def _labels(value: str, options: Mapping[str, str]) -> list[str]:
-    """Return the labels that a value stands for: several where boxes were checked."""
-    numbers = [part.strip() for part in value.split(",")]
-    if value not in options and options.keys() >= set(numbers):
-        return [options[number] for number in numbers]
-    return ["" if value == "_DEFAULT" else options.get(value, value)]
+def _chosen(value: Any, options: Mapping[str, str]) -> list[str]:
+    """Return what was chosen or written: several numbers of options where boxes were checked."""
+    if isinstance(value, Mapping):  # as VIA 2 stores them
+        return [number for number, is_checked in value.items() if is_checked] or [""]
+    if isinstance(value, list):
+        return list(map(str, value)) or [""]
+    numbers = [part.strip() for part in str(value).split(",")]
+    return numbers if options.keys() >= set(numbers) else [str(value)]
