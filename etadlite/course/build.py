@@ -3,8 +3,10 @@
     python -m etadlite.course.build [NAME ...]
 
 writes `notebooks/NAME.ipynb`, the student's notebook. It keeps the outputs of a recorded run until
-its code changes; `--outputs EXECUTED.ipynb` takes the outputs of another run. `--solutions FOLDER`
-writes the solved notebooks instead, and `--assignments FOLDER` the exercises for nbgrader.
+its code changes; `--outputs EXECUTED.ipynb` takes the outputs of another run. A cell with the tag
+`alone` needs no other cell, and is executed whenever the notebook is written. `--solutions FOLDER`
+writes the solved notebooks and the module of a student who has solved everything, and
+`--assignments FOLDER` the exercises for nbgrader.
 """
 
 import argparse
@@ -13,19 +15,30 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_notebook
 
 import etadlite
 from etadlite.base.errors import InputError
 from etadlite.base.files import read_json, write_json, written_whole
 from etadlite.course.notebook import PROFILES, contents, known
-from etadlite.course.source import build, read_source, write_assignment
+from etadlite.course.parts import FILE, HEAD, PARTS, with_part
+from etadlite.course.source import (
+    CHECK,
+    build,
+    is_exercise,
+    read_source,
+    solution,
+    write_assignment,
+)
 
-LARGEST = 500_000  # bytes of a notebook with its outputs
+LARGEST = 650_000  # bytes of a notebook with its outputs
 # What occurs only in paths of one machine.
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|mnt|usr|opt|var)/|[A-Z]:\\|site-packages")
 # Marks the place of the card in a source; it may name the data set of the profile `full`.
@@ -84,16 +97,28 @@ def with_card(name: str, folder: Path, *, solved: bool = False) -> NotebookNode:
     return notebook
 
 
+def solved_module(folder: Path) -> str:
+    """Return the text of `my_etad.py` with the solutions of all notebooks."""
+    text = HEAD
+    for name in notebook_names(folder):
+        for cell in filter(is_exercise, read_source(folder / "source" / f"{name}.py")):
+            exercise = CHECK.search(cell.source)[1]
+            if exercise in PARTS:
+                text = with_part(text, exercise, solution(cell) + "\n")
+    return text
+
+
 def code_hash(notebook: NotebookNode) -> str:
-    """Return a hash that changes with a notebook's code."""
-    codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """Return a hash that changes with a notebook's code, except in cells that run alone."""
+    codes = [c.source for c in notebook.cells if c.cell_type == "code" and not runs_alone(c)]
     return hashlib.sha256(json.dumps(codes).encode()).hexdigest()[:16]
 
 
 def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
     """Give a notebook the outputs of its executed copy, and the hash of its code.
 
-    jupytext would match cells by similar text; here an output never stands below other code.
+    jupytext would match cells by similar text; here an output never stands below other code. Cells
+    that run alone are executed here.
 
     Raises:
         InputError: the copy has other code, a cell failed or was not reached, or an output contains
@@ -101,7 +126,7 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
     """
     ran = {cell.id: cell for cell in executed.cells}
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
-        done = ran.get(cell.id)
+        done = executed_alone(cell) if runs_alone(cell) else ran.get(cell.id)
         if done is None or done.source != cell.source:
             raise InputError(f"cell {cell.id} was executed with other code; build, then run again")
         if not executed_well(done):
@@ -115,6 +140,20 @@ def take_outputs(notebook: NotebookNode, executed: NotebookNode) -> None:
                 near = text[max(found.start() - 60, 0) : found.end() + 40]
                 raise InputError(f"an output of cell {cell.id} names this machine: ...{near}...")
     notebook.metadata["etadlite"] = {"code": code_hash(notebook)}
+
+
+def runs_alone(cell: NotebookNode) -> bool:
+    """Return True if a code cell needs no other cell."""
+    return "alone" in cell.metadata.get("tags", [])
+
+
+def executed_alone(cell: NotebookNode) -> NotebookNode:
+    """Return a copy of a code cell, executed by a Python of its own."""
+    notebook = new_notebook(cells=[deepcopy(cell)])
+    quiet = ["--IPKernelApp.log_level=ERROR"]
+    patient = {"startup_timeout": 300}  # seconds; a busy machine needs long to start Python
+    NotebookClient(notebook, kernel_name="python3", extra_arguments=quiet, **patient).execute()
+    return notebook.cells[0]
 
 
 def executed_well(cell: NotebookNode) -> bool:
@@ -164,10 +203,11 @@ def record_run(name: str, folder: Path, metrics: dict[str, Any], code: str) -> N
             f"the run kept {', '.join(metrics['kept'])} from an earlier one; record a run that "
             "started with an empty out_dir"
         )
+    threads = metrics["threads"]
     new = {
         "runs": 1,
         "data": metrics["data"],
-        "device": f"{metrics['device']}, {metrics['threads']} threads",
+        "device": f"{metrics['device']}, {threads} thread{'s' * (threads != 1)}",
         "minutes": metrics["minutes"],
         "memory_gib": metrics["memory_gib"] or 0.0,
         "results": {result: [value, value] for result, value in metrics["results"].items()},
@@ -219,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 target = build_notebook(name, folder, executed)
             print(target)
+        if given.solutions:
+            (given.solutions / FILE).write_text(solved_module(folder), encoding="utf-8")
+            print(given.solutions / FILE)
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -86,6 +86,8 @@ def run_notebook(
             raise InputError("give --out or the parameter out_dir, not both")
         parameters = {**parameters, "out_dir": str(out.resolve())}
     chosen = {**defaults, **parameters}
+    # Always with a parameter, so that the notebook knows that nobody sits in front of it.
+    parameters = {"out_dir": chosen["out_dir"], **parameters}
     target = (folder / chosen["out_dir"]).resolve()
     target.mkdir(parents=True, exist_ok=True)
     done = Executed(target / f"{name}.ipynb", target / f"{name}.html", target / "metrics.json")

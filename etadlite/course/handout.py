@@ -1,4 +1,4 @@
-"""Write the course into a folder: its notebooks and their sources."""
+"""Write the course into a folder: its notebooks, their sources, and the scripts they name."""
 
 import importlib.metadata
 from pathlib import Path
@@ -7,23 +7,28 @@ import etadlite
 from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 
-PARTS = ("README.md", "runtimes.json", "*.ipynb", "source/*.py")
+NOTEBOOKS = ("*.md", "runtimes.json", "*.ipynb", "source/*.py", "teachers/*.md")
+PARTS = (
+    *(f"notebooks/{part}" for part in NOTEBOOKS),
+    *(f"data_scripts/{part}" for part in ("README.md", "*.py", "*.sh")),
+)
 """What belongs to the course; `pyproject.toml` puts the same files into the wheel."""
 
 
 def write_course(folder: Path, *, overwrite: bool = False) -> str:
-    """Write the course into FOLDER/notebooks, and return lines that say what was done.
+    """Write the course into a folder, and return lines that say what was done.
 
-    The notebooks keep their videos in FOLDER/data and their results in FOLDER/runs. A file that
-    is there and differs is kept and named; with `overwrite` it is replaced and named.
+    FOLDER/notebooks has the notebooks, FOLDER/data_scripts the scripts that they name. The
+    notebooks keep their videos in FOLDER/data and their results in FOLDER/runs. A file that is
+    there and differs is kept and named; with `overwrite` it is replaced and named.
 
     Raises:
         InputError: this installation lacks the notebooks.
     """
-    source, target = shipped_notebooks(), folder / "notebooks"
+    source = shipped_notebooks().parent
     written, changed = 0, []
     for file in (file for part in PARTS for file in sorted(source.glob(part))):
-        place, content = target / file.relative_to(source), file.read_bytes()
+        place, content = folder / file.relative_to(source), file.read_bytes()
         if place.exists() and place.read_bytes() != content:
             changed.append(str(file.relative_to(source)))
             if not overwrite:
@@ -34,7 +39,7 @@ def write_course(folder: Path, *, overwrite: bool = False) -> str:
         with written_whole(place) as draft:
             draft.write_bytes(content)
         written += 1
-    lines = [f"{written} files written to {target}"]
+    lines = [f"{written} files written to {folder}"]
     if changed:
         done = "replaced" if overwrite else "kept as you have them; --overwrite replaces them"
         lines.append(f"{len(changed)} files differ and were {done}: {', '.join(changed)}")

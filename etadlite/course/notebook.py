@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from etadlite.base.devices import free_memory, resolve_device
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.base.files import write_json
 from etadlite.config import Settings, flat
+from etadlite.course.parts import FILE, part_of
 from etadlite.memory.measurement import peak_memory_bytes
 from etadlite.presets import placed, preset
 from etadlite.stickfigures.dataset import SIZES
@@ -80,6 +82,7 @@ class Run:
     device: str
     interactive: bool  # True for bars and sliders, False for log lines and static pictures
     changes: tuple[str, ...]  # assignments to the settings that follow from profile and device
+    own: Path  # the student's module
     settings: Settings | None = None  # of the profile `full` on a published data set
     started: float = field(default_factory=time.perf_counter)
 
@@ -100,6 +103,16 @@ class Run:
             display(explorer.live())
         else:
             display(self.show(explorer.grid(), name, explorer.alt))
+
+    def mine(self, exercise: str, attempt: Callable | None = None) -> Callable:
+        """Return the student's function, or the package's, and print which one it is.
+
+        An `attempt` that passes its checker is saved in the student's module, which later notebooks
+        read, too. Without an attempt the module's function is used, if it passes.
+        """
+        function, line = part_of(self.own, exercise, attempt)
+        print(line)
+        return function
 
     @contextmanager
     def watching(
@@ -250,15 +263,30 @@ def start(
             f"the profile {profile} needs {memory:.0f} GiB of free memory and {free:.1f} GiB are "
             "free; close other programs, or choose the profile smoke"
         )
-    # JupyterLab's server names its kernels' sessions; papermill starts kernels without a server.
-    in_browser = "JPY_SESSION_NAME" in os.environ if interactive == "auto" else bool(interactive)
+    live = in_browser() if interactive == "auto" else bool(interactive)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     changes = (*changes, f"device={chosen}")
-    run = Run(profile, size, data, described, out, seed, chosen, in_browser, changes, settings)
+    own = _own_module(cells, out)
+    run = Run(profile, size, data, described, out, seed, chosen, live, changes, own, settings)
     torch.manual_seed(seed)
     _introduce(run, device)
     return run
+
+
+def in_browser() -> bool:
+    """Return True if somebody sits in front of this kernel, False under papermill."""
+    return "JPY_SESSION_NAME" in os.environ  # set by JupyterLab's server, which papermill lacks
+
+
+def _own_module(cells: Sequence[str], out: Path) -> Path:
+    """Return the student's module: beside the notebook; for papermill in `out`, a copy of it."""
+    beside = Path(FILE)
+    if not any(cell.partition("\n")[0].strip() == "# Parameters" for cell in cells):
+        return beside
+    if beside.exists():
+        shutil.copyfile(beside, out / FILE)
+    return out / FILE
 
 
 def _full_settings(full: RealData, root: Path, device: str, seed: int) -> Settings:

@@ -5,6 +5,7 @@ name, `# %% name` or `# %% name [markdown]`, which becomes its id. Its tags mean
 
 - `parameters`: papermill inserts its own cell after this one;
 - `solution`: a text that belongs to the solution of the exercise before it;
+- `alone`: code that needs no other cell, such as one that shows questions;
 - `assignment`: code that only an assignment contains: the imports that its exercises need;
 - `slide` starts a slide and `slide-more` continues it; all other cells are on no slide.
 
@@ -27,21 +28,26 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from etadlite.base.errors import InputError
 
 SLIDES = {"slide": "slide", "slide-more": "-"}
-TAGS = {"parameters", "solution", "assignment", *SLIDES}
+TAGS = {"parameters", "solution", "alone", "assignment", *SLIDES}
 END = "# END SOLUTION"
 POINTS = {"easy": 1, "medium": 2, "harder": 3}  # by the difficulty in the exercise's heading
 HEADING = re.compile(r"^### .*\((easy|medium|harder), (\d+) minutes\)$", re.MULTILINE)
 CHECK = re.compile(r'\bcheck\("(\w+)", (\w+)\)')
 # What grades an answer. The student sees the last line alone. Whatever his cells have defined,
-# replaced or put into the folder, the points follow from the package as it is installed.
+# replaced or put into a folder, the checkers are loaded anew, as a new Python would load them.
+# (Code in the same process can never be shut out altogether; this stops what is easy to find.)
 HIDDEN = """### BEGIN HIDDEN TESTS
-import importlib, sys
-from pathlib import Path
-
-for _name in [n for n in sys.modules if n.partition(".")[0] == "etadlite"]:
+import sys
+assert sys.modules["builtins"].__import__.__class__ is sys.exit.__class__
+for _name in [n for n in sys.modules if n.partition(".")[0] in ("etadlite", "subprocess", "json")]:
     del sys.modules[_name]
-sys.path[:] = [p for p in sys.path if not Path(p or ".").resolve().is_relative_to(Path.cwd())]
-check = importlib.import_module("etadlite.course.exercises").check
+import json, subprocess
+_ask = "import json, sys; print(json.dumps([sys.path, [str(f) for f in sys.meta_path]]))"
+_told = subprocess.run([sys.executable, "-c", _ask], cwd=sys.prefix, capture_output=True)
+_path, _finders = json.loads(_told.stdout)
+sys.path[:] = [p for p in _path if p]
+sys.meta_path[:] = [f for f in sys.meta_path if str(f) in _finders]
+from etadlite.course.exercises import check
 assert check("{0}", {1}) is True
 ### END HIDDEN TESTS
 check("{0}", {1})"""
@@ -51,6 +57,7 @@ c.ClearSolutions.code_stub = {"python": "return ..."}
 c.ExecutePreprocessor.kernel_name = "python3"
 c.ExecutePreprocessor.timeout = 300  # seconds per cell; a busy machine needs long to import torch
 """
+GLOSSARY = re.compile(r"\[([^]]+)\]\(glossary\.md#((?:[^()\s]|\([^()]*\))+)\)")
 _MARK = re.compile(r"^ +# (BEGIN|END) SOLUTION\n?", re.MULTILINE)
 _FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n\n</details>"
 
@@ -90,7 +97,7 @@ def read_source(path: Path) -> list[NotebookNode]:
         cell.metadata = NotebookNode(tags=tags, slideshow=NotebookNode(slide_type=slide))
         if cell.cell_type == "code":
             # The semicolon keeps IPython from showing what check() returns; formatters remove it.
-            cell.source = re.sub(r"^check\(.*\)$", r"\g<0>;", cell.source, flags=re.MULTILINE)
+            cell.source = re.sub(r"^check\(.*\)\Z", r"\g<0>;", cell.source, flags=re.MULTILINE)
     return cells
 
 
@@ -138,6 +145,11 @@ def without_marks(code: str) -> str:
     return _MARK.sub("", code)
 
 
+def without_glossary(markdown: str) -> str:
+    """Return a text without its links to the glossary, for a page that lies elsewhere."""
+    return GLOSSARY.sub(r"\1", markdown)
+
+
 def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
     """Return a notebook of the exercises and their imports alone, so that it is graded in seconds.
 
@@ -159,7 +171,9 @@ def assignment(cells: Sequence[NotebookNode]) -> NotebookNode:
         answer = cell.source.partition(END)[0] + END
         tests = HIDDEN.format(*CHECK.search(cell.source).groups())
         made += [
-            new_markdown_cell(text.source[heading.start() :], id=f"{cell.id}-text"),
+            new_markdown_cell(
+                without_glossary(text.source[heading.start() :]), id=f"{cell.id}-text"
+            ),
             _graded(cell.id, answer, solution=True, grade=False, locked=False),
             _graded(f"{cell.id}-check", tests, solution=False, grade=True, locked=True),
         ]

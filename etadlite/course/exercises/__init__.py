@@ -8,19 +8,19 @@ tests what must hold: frequencies, gradients, memory, independence of the batch.
 
 from typing import Any
 
-from etadlite.course.exercises import basics, real_data, sampling
+from etadlite.course.exercises import basics, detector, real_data, sampling
 from etadlite.course.exercises.form import Checker, Student, UnfitError
 
 CHECKERS: dict[str, Checker] = {
     checker.__name__: checker
     for checker in (
         *(basics.tiou, basics.step_cost, basics.evenly),  # 00
-        *(basics.count_proposals, basics.recall_at, basics.hard_nms),  # 01
-        *(sampling.conv_bytes, sampling.push, sampling.encode_batch),  # 02
+        *(detector.matched_actions, detector.roi_weights, detector.balanced_bce),  # 01
+        *(basics.hard_nms, sampling.conv_bytes, sampling.push, sampling.three_passes),  # 01, 02
         *(sampling.sampling_error, sampling.group_weights, sampling.stratified),  # 03
         *(sampling.epochs_until, sampling.scale_chances, sampling.with_positives),  # 04
-        *(real_data.hours_left, real_data.fuse),  # 05
-        *(real_data.seconds_of, real_data.lower),  # 06
+        *(real_data.fuse, real_data.average_precision, real_data.hours_left),  # 05
+        *(real_data.merge_windows, real_data.seconds_of, real_data.lower),  # 06
         *(real_data.seconds, real_data.best_threshold),  # 07
     )
 }  # exercise -> its checker, by notebook
@@ -34,16 +34,25 @@ def check(exercise: str, attempt: Any) -> bool:
     if exercise not in CHECKERS:
         print(f'There is no exercise "{exercise}"; there are {", ".join(CHECKERS)}.')
         return False
-    try:
-        if attempt is None or attempt is ...:
-            wrong = "not attempted yet."
-        elif callable(attempt):
-            wrong = next(CHECKERS[exercise](Student(attempt)), None)
-        else:
-            wrong = "write a function and give it to check()."
-    except UnfitError as error:
-        wrong = str(error)
-    except Exception as error:  # not the student's: `Student` reports those
-        wrong = f"the checker itself failed ({type(error).__name__}: {error}); please report this."
+    wrong = fault_of(exercise, attempt)
     print(f"{exercise}: {wrong or 'correct!'}")
     return wrong is None
+
+
+def fault_of(exercise: str, attempt: Any) -> str | None:
+    """Return what is wrong with a function, in one sentence; None if it solves the exercise."""
+    try:
+        if attempt is None or attempt is ...:
+            return "not attempted yet."
+        if callable(attempt):
+            with Student(attempt) as student:
+                try:
+                    fault = next(CHECKERS[exercise](student), None)
+                except UnfitError as error:
+                    fault = str(error)
+                return student.remembers() or fault
+        return "write a function and give it to check()."
+    except UnfitError as error:
+        return str(error)
+    except Exception as error:  # not the student's: `Student` reports those
+        return f"the checker itself failed ({type(error).__name__}: {error}); please report this."

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
 from math import ceil, log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +17,35 @@ from etadlite.course.exercises.form import (
     tensor,
     wrong_numbers,
 )
+from etadlite.course.exercises.form import (
+    number as number_of,
+)
 from etadlite.detector.proposals import valid_proposals
 from etadlite.sampling.proposals import ProposalContext
 from etadlite.sampling.snippets import SnippetContext
+from etadlite.training.activations import SavedActivations
 
 
 def conv_bytes(attempt: Callable) -> Iterator[str]:
     """Check the bytes that a 2+1 convolution keeps: (mid planes, out planes, (F, H, W), number)."""
     one = (1, 1, 1)
     cases = [
-        ((1, 0, one, 1), 2, "the space convolution's output is kept, and again after the ReLU"),
+        (
+            (1, 0, one, 1),
+            2,
+            "the space convolution's output is kept, and again after the ReLU; the input "
+            "does not count",
+        ),
         ((0, 1, one, 1), 2, "the time convolution's output is kept, and again after the ReLU"),
         ((1, 1, (2, 3, 5), 1), 120, "every plane has F · H · W positions"),
         ((3, 2, one, 2), 20, "each number takes `number` bytes, also in half precision"),
         ((3, 2, one, 8), 80, "each number takes `number` bytes, also in double precision"),
         ((45, 64, (8, 56, 28), 4), 10_938_368, "all four outputs have F · H · W positions"),
+        (
+            (1024, 1024, (64, 256, 256), 8),
+            2**37,
+            "137 GB are more than a 32-bit whole number holds; count with Python's own numbers",
+        ),
     ]
     yield from wrong_numbers("conv_bytes", attempt, cases, tolerance=0, relative=0)
 
@@ -97,13 +112,13 @@ def _pushed(attempt: Callable, features: Tensor, gradient: Tensor) -> Tensor:
 
 
 class _Watched(nn.Module):
-    """An encoder that gives [v, 10 v, 100 v] for a snippet of value v, and notes how it is used."""
+    """An encoder in double precision that notes how it is used: [n, 3, F, H, W] -> [n, 6]."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([1.0, 10.0, 100.0]))
+        stream = torch.Generator().manual_seed(9)
+        self.weight = nn.Parameter(torch.randn(120, 6, generator=stream, dtype=dtype) / 4)
         self.sizes: list[int] = []
-        self.kept = False  # did autograd keep anything?
         self.wrong = ""
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -113,46 +128,180 @@ class _Watched(nn.Module):
         if frames.dtype != torch.uint8:
             self.wrong = f"as {frames.dtype}; it takes bytes (uint8) and normalises by itself"
         self.sizes.append(len(frames))
-        features = frames.float().mean((1, 2, 3, 4))[:, None] * self.scale
-        self.kept |= features.requires_grad
-        return features
+        return (frames.to(self.weight.dtype).flatten(1) / 255 @ self.weight).tanh()
 
 
-def encode_batch(attempt: Callable) -> Iterator[str]:
-    """Check features [B, C, N] of (encoder, frames [B, N, 3, F, H, W], chunk_size)."""
-    for batch, snippets, chunk in ((2, 25, 4), (2, 5, 4), (1, 4, 2), (3, 3, 9), (3, 7, 1)):
-        encoder = _Watched()
-        values = torch.arange(batch * snippets, dtype=torch.uint8).view(batch, snippets)
-        frames = values[:, :, None, None, None, None].expand(-1, -1, 3, 2, 4, 5).clone()
-        case = f"for {batch} videos of {snippets} snippets and chunks of {chunk}"
-        given = attempt(encoder, frames, chunk)
-        if encoder.wrong:
-            yield f"{case} the encoder was given the frames {encoder.wrong}."
-        if encoder.sizes and max(encoder.sizes) > chunk:
+class _Detector(nn.Module):
+    """A loss of features [M, 6] in which every feature meets the others."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -1.0, 2.0, 0.3, 1.5, -0.7], dtype=dtype))
+        self.calls = 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.ndim != 2 or features.shape[1] != 6:
+            raise UnfitError(f"loss_of takes features [M, C]; yours gives {list(features.shape)}.")
+        self.calls += 1
+        scores = features @ self.weight
+        return (scores.cumsum(dim=0) / len(scores)).sin().square().sum() + scores.square().mean()
+
+
+def three_passes(attempt: Callable) -> Iterator[str]:
+    """Check gradients, loss and memory of (encoder, snippets, loss_of, chunk_size, picked, w)."""
+    cases = [  # M, chunk, picked (None: all), are there weights, dtype
+        (24, 4, None, False, torch.float64),
+        (25, 4, None, False, torch.float64),
+        (24, 4, [3, 4, 5, 11, 12, 19, 23], False, torch.float64),
+        (24, 4, [1, 4, 9, 10, 16, 22], True, torch.float64),
+        (7, 9, [6, 2, 4], True, torch.float64),
+        (5, 1, None, True, torch.float64),
+        (24, 5, [20, 3, 8, 1, 13, 14, 2], True, torch.float32),
+    ]
+    stream = torch.Generator().manual_seed(10)
+    for number, (count, chunk, chosen, weighted, dtype) in enumerate(cases):
+        shape = (count, 3, 2, 4, 5)
+        snippets = torch.randint(256, shape, generator=stream, dtype=torch.uint8)
+        picked = torch.arange(count) if chosen is None else torch.tensor(chosen)
+        weights = torch.ones(len(picked), dtype=dtype)
+        if weighted:
+            weights += 2 * torch.rand(len(picked), generator=stream, dtype=dtype)
+        encoder, detector = _Watched(dtype), _Detector(dtype)
+        wanted = _gradients(encoder, detector, snippets, picked, weights)
+        allowed = 1.5 * max(_kept(encoder, snippets[:chunk]), _kept_by(detector, count, dtype))
+        # What was there before stays: a later case begins with a gradient.
+        for module in (encoder, detector):
+            module.weight.grad = torch.ones_like(module.weight) if number > 4 else None
+        encoder.sizes.clear()
+        detector.calls = 0
+        what = "all" if chosen is None else f"{len(picked)} of them"
+        case = f"for {count} snippets in chunks of {chunk}, {what} replayed,"
+        with SavedActivations(encoder, detector, snippets) as saved:
+            loss = attempt(encoder, snippets, detector, chunk, picked, weights)
+        yield from _used_well(encoder, detector, count, chunk, len(picked), case)
+        if saved.peak_bytes > allowed:
+            at_once = saved.peak_bytes / _kept(_Watched(dtype), snippets[:1])
             yield (
-                f"{case} the encoder was given {max(encoder.sizes)} snippets at once; "
-                "split(n) makes pieces of n, chunk(n) makes n pieces."
+                f"{case} autograd keeps the activations of about {at_once:.0f} snippets at once; "
+                "encode without gradient in pass 1, and call backward() after each chunk in pass 3."
             )
-        if sum(encoder.sizes) != batch * snippets:
-            seen = f"saw {sum(encoder.sizes)} snippets instead of {batch * snippets}"
-            yield f"{case} the encoder {seen}: is the last, smaller chunk there, each encoded once?"
-        features = tensor(given, (batch, 3, snippets), case)
-        expected = values[:, None] * encoder.scale.detach().double()[:, None]
-        if not torch.allclose(features, expected):
-            row = "a row of a video's features should hold one channel of its snippets, in order"
-            yield f"{case} the shape is right and the numbers stand in wrong places: {row}."
-        if not encoder.scale.requires_grad:
-            yield f"{case} your function has switched the encoder's own gradient off for good."
-        if encoder.kept or (isinstance(given, Tensor) and given.requires_grad):
-            yield (
-                f"{case} autograd still keeps activations while a chunk is encoded; encode under "
-                "torch.no_grad(), a detach() afterwards comes too late."
-            )
-        if len(encoder.sizes) > batch * ceil(snippets / chunk):
-            yield (
-                f"{case} the encoder was called {len(encoder.sizes)} times; give it whole chunks "
-                f"of {chunk} snippets, as far as there are enough."
-            )
+        value = number_of(loss, f"{case} the loss")
+        if not abs(value - wanted.loss) <= 1e-4 * abs(wanted.loss):
+            yield f"{case} the loss to return is {wanted.loss:.5g}, yours is {value:.5g}."
+        before = float(number > 4)
+        yield from _same_gradients(encoder, detector, wanted, before, case)
+
+
+class _Wanted(NamedTuple):
+    loss: float
+    encoder: Tensor  # its gradient from the picked snippets, with their weights
+    detector: Tensor
+    known: dict[str, Tensor]  # a mistake -> the gradient that it makes in the encoder
+
+
+def _gradients(
+    encoder: _Watched, detector: _Detector, snippets: Tensor, picked: Tensor, weights: Tensor
+) -> _Wanted:
+    """Compute by plain back-propagation what three passes should give."""
+    features = encoder(snippets)
+    loss = detector(features)
+    push, by_detector = torch.autograd.grad(loss, [features, detector.weight], retain_graph=True)
+
+    def pushed(rows: Tensor, gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(features[rows], encoder.weight, gradient, retain_graph=True)[0]
+
+    every = torch.arange(len(snippets))
+    column = weights[:, None]
+    known = {
+        "every snippet is replayed: encode again only those in `picked`": pushed(every, push),
+        "do the weights reach the push?": pushed(picked, push[picked]),
+        "each picked snippet needs its own row of the gradient, gradient[picked]": pushed(
+            picked, push[: len(picked)] * column
+        ),
+        "it is pushed by 1 instead of the features' gradient": pushed(
+            picked, torch.ones_like(push[picked])
+        ),
+        "each weight belongs to the snippet at its own place in `picked`": pushed(
+            picked.sort().values, push[picked.sort().values] * column
+        ),
+        "the weights are taken as they are, not divided by their mean": pushed(
+            picked, push[picked] * column / column.mean()
+        ),
+        "the weights are taken as they are, not divided by their sum": pushed(
+            picked, push[picked] * column / column.sum()
+        ),
+    }
+    right = pushed(picked, push[picked] * column)
+    return _Wanted(float(loss.detach()), right, by_detector, known)
+
+
+def _kept(encoder: _Watched, snippets: Tensor) -> int:
+    """Return the bytes that one chunk keeps for its backward pass."""
+    with SavedActivations(encoder, snippets) as saved:
+        encoder(snippets)
+    return saved.peak_bytes
+
+
+def _kept_by(detector: _Detector, count: int, dtype: torch.dtype) -> int:
+    features = torch.zeros(count, 6, dtype=dtype, requires_grad=True)
+    with SavedActivations(detector) as saved:
+        detector(features)
+    return saved.peak_bytes
+
+
+def _used_well(
+    encoder: _Watched, detector: _Detector, count: int, chunk: int, picked: int, case: str
+) -> Iterator[str]:
+    """Yield what is wrong with how encoder and loss are called."""
+    if encoder.wrong:
+        yield f"{case} the encoder was given the frames {encoder.wrong}."
+    if encoder.sizes and max(encoder.sizes) > chunk:
+        yield (
+            f"{case} the encoder was given {max(encoder.sizes)} snippets at once; "
+            "split(n) makes pieces of n, chunk(n) makes n pieces."
+        )
+    if sum(encoder.sizes) != count + picked:
+        seen = f"saw {sum(encoder.sizes)} snippets instead of {count} + {picked}"
+        yield f"{case} the encoder {seen}: all once in pass 1, the picked ones again in pass 3."
+    if detector.calls != 1:
+        yield f"{case} loss_of was called {detector.calls} times; pass 2 calls it once."
+    if len(encoder.sizes) > ceil(count / chunk) + ceil(picked / chunk) + 1:
+        yield (
+            f"{case} the encoder was called {len(encoder.sizes)} times; give it whole chunks "
+            f"of {chunk} snippets, as far as there are enough."
+        )
+    if not (encoder.training and detector.training):
+        yield f"{case} your function leaves eval() behind; do not change the mode of a network."
+    if not encoder.weight.requires_grad:
+        yield f"{case} your function has switched the encoder's own gradient off for good."
+
+
+def _same_gradients(
+    encoder: _Watched, detector: _Detector, wanted: _Wanted, before: float, case: str
+) -> Iterator[str]:
+    """Yield how the gradients differ from those of plain back-propagation."""
+    for name, module, right in (
+        ("detector", detector, wanted.detector),
+        ("encoder", encoder, wanted.encoder),
+    ):
+        found = module.weight.grad
+        if found is None:
+            why = "pass 2 calls backward()" if name == "detector" else "pass 3 pushes it there"
+            yield f"{case} the {name}'s weights have no gradient afterwards: {why}."
+            return
+        near = {"rtol": 1e-4, "atol": 1e-5 if right.dtype == torch.float32 else 1e-10}
+        if torch.allclose(found - before, right, **near):
+            continue
+        if before and torch.allclose(found, right, **near):
+            yield f"{case} the gradient should be added to the .grad that is there; yours is lost."
+        for why, other in wanted.known.items() if name == "encoder" else ():
+            if torch.allclose(found - before, other, **near):
+                yield f"{case} the encoder's gradient should be another one: {why}."
+        ratio = float((found - before).norm() / right.norm())
+        yield (
+            f"{case} the {name}'s gradient differs from that of plain back-propagation; it should "
+            f"be the same, and is {ratio:.2f} times as long."
+        )
 
 
 def sampling_error(attempt: Callable) -> Iterator[str]:
@@ -311,6 +460,7 @@ def with_positives(attempt: Callable) -> Iterator[str]:
         ([torch.zeros(0, 2), torch.tensor([[0.0, 1.0], [5.0, 8.0], [9.0, 16.0]])], 3),
         ([torch.tensor([[2.0, 6.0], [2.0, 6.0], [2.1, 6.1]])], 5),  # all have the same best one
         ([torch.tensor([[0.0, 1.0], [9.0, 16.0]])], 100),
+        ([torch.tensor([[5.4, 5.6]]), torch.tensor([[0.5, 15.5]])], 4),  # none fits well
     ]
     for actions, count in cases:
         batch = len(actions)
