@@ -2,13 +2,15 @@
 # # 1 · Finding actions in a sequence of features
 #
 # **The question.** Somebody has turned a long video into a sequence of vectors. How does a
-# *temporal action detector* find in it what happens, from when to when? And how do we judge what it
-# says?
+# *temporal action [detector](glossary.md#detector)* find in it what happens, from when to when? And
+# how do we judge what it says?
 #
-# **You will** take a detector, **ETAD**'s, apart: list every possible segment, cut each one out
-# with *RoIAlign*, score it, thin the crowd out with *soft-NMS*, and judge the rest by *mAP*. Each
-# idea is first written in a few lines of PyTorch, and then compared with the package: both must
-# give the same numbers.
+# **You will** take the detector of **ETAD** apart: list every possible
+# [segment](glossary.md#segment), cut each one out with *[RoIAlign](glossary.md#RoIAlign)*, give it
+# a score, lower the scores of duplicates with *[soft-NMS](glossary.md#soft-NMS)*, and judge the
+# result by *[mAP](glossary.md#mAP)*. Each idea is first written in a few lines of PyTorch, and then
+# compared with the package: both must give the same numbers. Three of them you write yourself: the
+# matching, RoIAlign's weights, and a loss.
 #
 # **You need** PyTorch (`nn.Module`, broadcasting) and no knowledge of video. `00_quickstart` shows
 # the whole system from above.
@@ -59,9 +61,29 @@ run = start(
 # %% data-text [markdown] tags=["slide"]
 # ## 1 · The task: which action, from when to when
 #
-# Our videos show a stick figure that sometimes acts and mostly idles. Such a video is
-# **untrimmed**: nobody has cut it to the interesting part. Its **annotation** is a list of
-# **segments**, each a start and an end in seconds with a **label**, the class of the action. The
+# A training step of ETAD has three passes. This notebook builds what is bright in the picture: the
+# detector, which reads [features](glossary.md#feature) and judges
+# [proposals](glossary.md#proposal). The other parts follow in 02, 03 and 04.
+
+# %% method tags=["slide-more"]
+from etadlite.viz.method import draw_method
+
+alt = "A training step of ETAD in three passes; bright: the detector, its features and proposals"
+run.show(draw_method("detector"), "method", alt)
+
+# %% own-text [markdown]
+# **Your own detector.** In this course you write the central functions yourself. If an answer
+# passes its checker, the notebook saves your function as plain text in `my_etad.py`, beside this
+# notebook, and the cells below use it from then on. If you skip an exercise, they use the package's
+# function; a printed line says which of the two it is. At the end of 04 your functions are put
+# together into a detector and trained. A function in that file must stand alone: it may use
+# `torch`, `nn`, `F`, `np`, `math` and `tiou`, and whatever it defines or imports itself.
+
+# %% task-text [markdown]
+# **The task.** Our videos show a stick figure that sometimes acts and mostly idles. Such a video is
+# **[untrimmed](glossary.md#untrimmed)**: nobody has cut it to the interesting part. Its
+# **[annotation](glossary.md#annotation)** is a list of **segments**, each a start and an end in
+# seconds with a **[label](glossary.md#label)**, the class of the [action](glossary.md#action). The
 # file has the structure of *ActivityNet*, a benchmark of 20,000 real videos.
 
 # %% data
@@ -86,18 +108,21 @@ truth = [{"segment": [a.start, a.end], "label": a.label} for a in video.actions]
 figure = draw_timeline(frames, video.duration, {"true": truth}, title=video.name, labels=CLASSES)
 run.show(figure, "ground_truth", f"Frames of {video.name} above bars for its true actions")
 
-# %% features-text [markdown] tags=["slide"]
+# %% timeline-see [markdown] tags=["slide-more"]
 # **What to see.** A few actions, and idling between them.
-#
+
+# %% features-text [markdown] tags=["slide"]
 # ## 2 · Features: one vector per cell
 #
-# The video is cut into T equal pieces of time, the **cells**. From the middle of each, a few
-# consecutive frames, a **snippet**, go through a video network, the **encoder**, which gives C
-# numbers: the cell's **feature**. Here the encoder is *frozen*: it learnt from studio clips and
-# never changes again, so we run it once and keep its output in files. From now on the detector sees
-# only a matrix [C, T], and time is measured in cells, from 0 to T. Only the **time grid** converts
-# between cells and seconds; here this is one multiplication. Cell t covers the time from position t
-# to position t + 1, so a snippet lies at position t + ½. Section 4 needs this.
+# The video is cut into T equal pieces of time, the **[cells](glossary.md#cell)**. From the middle
+# of each, a few consecutive frames, a **[snippet](glossary.md#snippet)**, go through a video
+# network, the **[encoder](glossary.md#encoder)**, which gives C numbers: the cell's **feature**.
+# Here the encoder is *[frozen](glossary.md#frozen)*: it learnt from [studio](glossary.md#studio)
+# clips and never changes again, so we run it once and keep its output in files. From now on the
+# detector sees only a matrix [C, T], and time is measured in cells, from 0 to T. Only the **[time
+# grid](glossary.md#time-grid)** converts between cells and seconds; here this is one
+# multiplication. Cell t covers the time from position t to position t + 1, so a snippet lies at
+# position t + ½. Section 4 needs this.
 
 # %% features
 from etadlite.encoders.build import build_encoder
@@ -139,10 +164,11 @@ axis.spines[:].set_visible(False)
 figure.colorbar(image, label="standardised value")
 run.show(figure, "features", "Features of one video over time, with its actions marked above")
 
-# %% guess-text [markdown]
+# %% features-see [markdown] tags=["slide-more"]
 # **What to see.** Each column is one cell. Below the marked actions the pattern changes, more
 # clearly for some than for others. This is all that the detector sees.
-#
+
+# %% guess-text [markdown]
 # **Predict first.** Write your guesses here; section 9 compares. *mAP* (section 8) runs from 0 to
 # 100 %, where 100 is perfect. Leave `None` where you prefer to wait.
 
@@ -173,10 +199,9 @@ assert proposals.equal(valid_proposals(T, D))
 print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].numel():,} places")
 
 # %% tiou-text [markdown]
-# How well does a proposal fit an action? **Temporal intersection over union (tIoU)** says so: the
-# time that both share, divided by the time that they cover together. It is 1 for a perfect fit and
-# 0 without overlap. A proposal's **target**, the value that the detector should give to it, is its
-# tIoU with the action that fits it best.
+# How well does a proposal fit an action? **Temporal intersection over union
+# ([tIoU](glossary.md#tIoU))** says so: the time that both share, divided by the time that they
+# cover together. It is 1 for a perfect fit and 0 without overlap.
 #
 # The next cell computes the tIoU of tensors of segments. It contains the answer to exercise 1 of
 # `00_quickstart`, so solve that exercise first.
@@ -184,8 +209,6 @@ print(f"P = {P:,} proposals of 1 to {D} cells; the map has {every.shape[:2].nume
 
 # %% tiou
 from etadlite.base.segments import tiou
-from etadlite.training.losses import stage_targets
-from etadlite.training.targets import make_targets
 
 
 def my_tiou(a, b):  # segments [..., 2]
@@ -197,10 +220,60 @@ def my_tiou(a, b):  # segments [..., 2]
 
 fit = my_tiou(proposals[:, None], actions)  # [P, A]: every proposal with every action
 assert torch.allclose(fit, tiou(proposals[:, None], actions))
+print("tIoU [P, A]:", list(fit.shape))
+
+# %% assignment-setup tags=["assignment"]
+import torch
+
+from etadlite.base.segments import tiou
+from etadlite.course import check
+
+# %% matching-text [markdown]
+# **Matching.** A proposal learns from one action, the one that fits it best. Its
+# **[target](glossary.md#target)**, the value that the detector should give to it, is its tIoU with
+# this action.
+
+# %% exercise-1-text [markdown]
+# ### Exercise 1 · The action of each proposal (easy, 10 minutes)
+#
+# `actions` is [A, 2] and `proposals` is [P, 2]. Return, for each proposal, start and end of the
+# action with which it has the highest tIoU: [P, 2]. Where two actions fit equally well, either
+# will do. A video may have no action (A = 0); then return zeros. Use `tiou`, the package's version
+# of `my_tiou`.
+#
+# Replace the `...` by your code and run the cell. The checker says whether it is right, and what is
+# wrong if it is not. Nothing breaks if you leave an exercise out.
+#
+# <details><summary>Hint</summary>
+#
+# `tiou(proposals[:, None], actions)` is [P, A]. In which direction does `argmax` have to go?
+#
+# </details>
+
+
+# %% exercise-1
+def matched_actions(actions, proposals):
+    # BEGIN SOLUTION
+    if not len(actions):
+        return torch.zeros_like(proposals)
+    return actions[tiou(proposals[:, None], actions).argmax(dim=1)]
+    # END SOLUTION
+
+
+check("matched_actions", matched_actions)
+matched_actions = run.mine("matched_actions", matched_actions)
+
+# %% targets
+from etadlite.training.losses import stage_targets
+from etadlite.training.targets import make_targets
+
 targets = make_targets([actions], [sample.labels], proposals[None], T, len(CLASSES))
+matched = matched_actions(actions, proposals)  # [P, 2]
+assert torch.allclose(tiou(matched, proposals), tiou(targets.matched[0], proposals))
+targets = targets._replace(matched=matched[None])  # from here on, by the function above
 wanted = stage_targets(proposals[None], targets)
 assert torch.allclose(wanted.iou[0], fit.amax(dim=1))
-print("tIoU [P, A]:", list(fit.shape), "  target [P]:", list(wanted.iou[0].shape))
+print("matched actions [P, 2]:", list(matched.shape), "  target [P]:", list(wanted.iou[0].shape))
 
 
 # %% map-picture tags=["slide-more"]
@@ -237,10 +310,10 @@ run.show(figure, "map", "Map of all proposals; bright peaks lie where the true a
 # %% detector-text [markdown] tags=["slide"]
 # ## 4 · Inside the detector
 #
-# **Temporal enhancement.** A feature knows half a second of video. Whether an action is under way
-# shows only in context, so the detector first mixes the features along time: with convolutions, and
-# with two LSTMs, one from each end. Which input cells can reach the cell in the middle? The
-# gradient of the middle cell shows this.
+# **[Temporal enhancement](glossary.md#temporal-enhancement).** A feature knows half a second of
+# video. Whether an action is under way shows only in context, so the detector first mixes the
+# features along time: with convolutions, and with two LSTMs, one from each end. Which input cells
+# can reach the cell in the middle? The gradient of the middle cell shows this.
 
 # %% enhance
 from etadlite.model.system import System
@@ -256,46 +329,82 @@ print("enhanced [B, width, T]:", list(detector.enhance(x).shape))
 
 # %% roi-text [markdown] tags=["slide"]
 # **RoIAlign.** Proposals have many lengths, but a linear layer wants one. RoIAlign (*RoI*: region
-# of interest) cuts each proposal into R equal **bins** and reads the feature at evenly spaced
-# places in each bin. A place between two cells takes a bit of both: cell t weighs max(0, 1 - |place
-# - t|), a little *hat* over the place. The mean over the places of a bin is then a weighted sum of
-# cells: a row of a matrix. The matrices of all proposals are weights [P, R, T].
-#
+# of interest) cuts each proposal into R equal **[bins](glossary.md#bin)** and reads the feature at
+# evenly spaced places in each bin. A place between two cells takes a part of each: cell t weighs
+# max(0, 1 - |place - t|), a little *hat* over the place. The mean over the places of a bin is then
+# a weighted sum of cells: a row of a matrix. The matrices of all proposals are weights [P, R, T].
+
+# %% conventions-text [markdown] tags=["slide-more"]
 # **Two conventions meet here.** By section 2 the snippet of cell t lies at position t + ½, but this
 # hat has its top at position t. So RoIAlign reads everything half a cell late. The released ETAD
 # code does this, and so do its published weights (`aligned=False`). It costs little, because the
 # shift is the same for all proposals, so the layers behind it can learn it. The toolbox OpenTAD
 # subtracts the half cell first (`aligned=True`). The package has both, as
 # `detector.layout=released` and `opentad`. What matters is that training and test use the same one.
-#
+
+# %% longer-text [markdown] tags=["slide-more"]
 # Before it is cut out, a proposal is lengthened by half of its length on both sides, so that the
-# detector sees what lies just before and after it. We compare our weights with the package's, and
+# detector sees what lies just before and after it.
+
+# %% exercise-2-text [markdown]
+# ### Exercise 2 · The weights of RoIAlign (harder, 25 minutes)
+#
+# `segments` is [P, 2], start and end in cells, already lengthened. Return the weights [P, bins,
+# cells]:
+#
+# - A segment shorter than one cell is read as if it were one cell long. Divide this length by the
+#   number of bins: it is the width of a bin.
+# - A bin has as many places as its width in cells, rounded up. They are the middles of equal parts
+#   of the bin: a bin from 4 to 7 has three parts, and its places are 4.5, 5.5 and 6.5.
+# - A place before -1 or after `cells` counts 0. Any other place is moved to 0 or to `cells` - 1 if
+#   it lies beyond them.
+# - Cell t weighs max(0, 1 - |place - t|), and the weights of a bin are the mean over its places.
+#
+# A loop over the segments is right. Without a loop it is faster, and 04 calls it in every training
+# step.
+#
+# <details><summary>Hint</summary>
+#
+# For one segment: `start + (torch.arange(bins)[:, None] + offsets) * width` are the places [bins,
+# places], with `offsets = (torch.arange(count) + 0.5) / count`. `places[..., None] -
+# torch.arange(cells)` compares each with every cell. Without a loop, give all segments as many
+# places as the longest one needs, and multiply those beyond `count` by 0.
+#
+# </details>
+
+
+# %% exercise-2
+def roi_weights(segments, bins, cells):
+    # BEGIN SOLUTION
+    start, end = segments[:, 0], segments[:, 1]
+    width = (end - start).clamp(min=1) / bins  # [P] of a bin, in cells
+    count = width.ceil()  # [P] places a bin
+    number = torch.arange(int(count.max()))  # [S] as many as the longest segment needs
+    offset = (number + 0.5) / count[:, None]  # [P, S] in widths of a bin
+    place = torch.arange(bins)[:, None] + offset[:, None]  # [P, bins, S]
+    place = start[:, None, None] + place * width[:, None, None]
+    counts = (number < count[:, None])[:, None] & (place >= -1) & (place <= cells)
+    place = place.clamp(0, cells - 1)[..., None]
+    hat = (1 - (place - torch.arange(cells)).abs()).clamp(min=0)  # [P, bins, S, cells]
+    return (hat * counts[..., None]).sum(dim=2) / count[:, None, None]
+    # END SOLUTION
+
+
+check("roi_weights", roi_weights)
+roi_weights = run.mine("roi_weights", roi_weights)
+
+# %% roi-text-equal [markdown]
+# A RoI is the product of these weights and the features. We compare it with the package's, and
 # with torchvision's compiled RoIAlign for boxes in images.
-
-
-# %% roi
-def my_weights(start, end, bins):
-    width = max(end - start, 1.0) / bins  # of a bin, in cells
-    count = int(np.ceil(width))  # places a bin: at least one a cell
-    offsets = (torch.arange(count) + 0.5) / count
-    place = start + (torch.arange(bins)[:, None] + offsets) * width  # [R, places]
-    inside = (place >= -1) & (place <= T)  # beyond the video there is nothing
-    place = place.clamp(0, T - 1)
-    hat = (1 - (place[..., None] - torch.arange(T)).abs()).clamp(min=0)  # [R, places, T]
-    return (hat * inside[..., None]).mean(dim=1)  # [R, T]
-
-
-R = settings.detector.roi_size
-print("weights [R, T]:", list(my_weights(10.0, 20.0, R).shape))
-print("the RoI [C, R]:", list((my_weights(10.0, 20.0, R) @ features.T).T.shape))
 
 # %% roi-equal
 from torchvision.ops import roi_align as roi_align_of_boxes
 
-from etadlite.detector.roi import RoIs, extend, roi_align, roi_weights
+from etadlite.detector.roi import RoIs, extend, roi_align
 
+R = settings.detector.roi_size
 longer = extend(proposals)  # [P, 2]
-weights = torch.stack([my_weights(start, end, R) for start, end in longer.tolist()])
+weights = roi_weights(longer, R, T)  # [P, R, T]
 rois = (weights @ features.T).transpose(1, 2)  # [P, C, R]
 
 
@@ -305,7 +414,6 @@ def with_torchvision(x, segments, bins):  # [C, T] as an image of width 1, segme
     return roi_align_of_boxes(x[None, :, :, None], boxes, (bins, 1), aligned=False)[..., 0]
 
 
-assert torch.allclose(weights, roi_weights(longer, T, R, aligned=False), atol=1e-4)
 package = roi_align(features[None], longer[None], R, aligned=False)[0]
 assert torch.allclose(rois, package, atol=1e-3)
 assert torch.allclose(rois, with_torchvision(features, longer, R), atol=1e-3)
@@ -318,7 +426,7 @@ figure = Figure(figsize=(12, 5), layout="constrained")
 order = (actions[:, 1] - actions[:, 0]).argsort()
 for row, action in zip(figure.subplots(2, 2, width_ratios=(3, 1)), order[[0, -1]], strict=True):
     segment = actions[action]
-    matrix = my_weights(*extend(segment).tolist(), R)
+    matrix = roi_weights(extend(segment)[None], R, T)[0]
     row[0].imshow(matrix, aspect="auto", cmap="cividis", extent=(0, T, R, 0))
     for border in segment.tolist():
         row[0].axvline(border, color=COLOURS[1], linestyle="--")
@@ -407,17 +515,18 @@ for name, shape, times in (
     print(f"{name}: {counts[0] / 1e6:,.0f} against {counts[1] / 1e6:,.0f} million multiplications")
     print(f"  predicted {races[name][0]:.1f} times faster, measured {races[name][1]:.1f} times")
 
-# %% stages-text [markdown] tags=["slide"]
+# %% time-see [markdown]
 # **What to see.** It is faster, but less so than the count says. Multiplying matrices runs near a
 # processor's peak, while fetching rows of a table waits for memory.
-#
-# **Refinement stages.** From this layer on, small heads predict three things about a proposal. The
-# first is its tIoU, and they predict it twice: output 0 is the probability that the tIoU is *above
-# 0.9*, and output 1 is the tIoU as a number. The second is whether its two ends are real
-# boundaries. The third are four **offsets**: how far to move its start, end and centre, in units of
-# its length, and the logarithm of the factor by which to change its width. Three stages do this in
-# turn, each on the refined proposals of the stage before. Where offsets are exactly the targets,
-# *any* proposal lands on its action:
+
+# %% stages-text [markdown] tags=["slide"]
+# **Refinement [stages](glossary.md#stage).** From this layer on, small heads predict three things
+# about a proposal. The first is its tIoU, and they predict it twice: output 0 is the probability
+# that the tIoU is *above 0.9*, and output 1 is the tIoU as a number. The second is whether its two
+# ends are real boundaries. The third are four **[offsets](glossary.md#offsets)**: how far to move
+# its start, end and centre, in units of its length, and the logarithm of the factor by which to
+# change its width. Three stages do this in turn, each on the refined proposals of the stage before.
+# Where offsets are exactly the targets, *any* proposal lands on its action:
 
 # %% stages
 from etadlite.detector import refine
@@ -433,9 +542,10 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # %% train-text [markdown]
 # ## 5 · Training
 #
-# Beside the stages, two small heads read every cell. One says **startness** and **endness**: does
-# an action start, or end, here? The other says the cell's class: one of the K, or *background*. The
-# loss is the sum of these parts:
+# Beside the stages, two small heads read every cell. One says
+# **[startness](glossary.md#startness)** and **endness**: does an action start, or end, here? The
+# other says the cell's class: one of the K, or *[background](glossary.md#background)*. The loss is
+# the sum of these parts:
 #
 # | part | of what | loss |
 # |---|---|---|
@@ -450,6 +560,53 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # a later stage sees proposals that were already refined, and should do the fine work. Most
 # proposals fit nothing, so each step draws about as many bad ones as there are good ones; otherwise
 # "no" would always be a good answer.
+
+# %% exercise-3-text [markdown]
+# ### Exercise 3 · A loss in which both sides weigh the same (medium, 15 minutes)
+#
+# The first row of the table is yours. Few cells lie near a start, and many do not. `probability`
+# and `target` are tensors of the same shape, with values from 0 to 1. A target *above* 0.5 is a
+# **[positive](glossary.md#positive)**, whatever its value. The **cross entropy** of a positive is
+# -log(p), and that of any other is -log(1 - p). Return the mean of two means: that over all
+# positives and that over all others. If one of the groups is empty, return the mean of the other
+# one. Add 10⁻⁶ within the logarithms, so that a probability of exactly 0 or 1 stays finite.
+#
+# <details><summary>Hint</summary>
+#
+# `torch.where(positive, probability, 1 - probability)` is the probability of the right answer.
+# `cost[positive].mean()` is the mean over a group; of an empty group it is `nan`.
+#
+# </details>
+
+
+# %% exercise-3
+def balanced_bce(probability, target):
+    # BEGIN SOLUTION
+    positive = target > 0.5
+    right = torch.where(positive, probability, 1 - probability)
+    cost = -(right + 1e-6).log()
+    groups = [group for group in (positive, ~positive) if group.any()]
+    return torch.stack([cost[group].mean() for group in groups]).mean()
+    # END SOLUTION
+
+
+check("balanced_bce", balanced_bce)
+balanced_bce = run.mine("balanced_bce", balanced_bce)
+
+# %% loss
+from etadlite.training.losses import detection_loss
+
+with torch.no_grad():
+    untrained = detector(features[None], proposals[None])
+    said, goal = untrained.boundaries, targets.boundaries  # [B, 2, T] each
+    ours = sum(balanced_bce(said[:, side], goal[:, side]) for side in (0, 1))
+    parts = detection_loss(untrained, targets, settings.losses)
+assert torch.allclose(ours, parts["boundary"], atol=1e-4)
+print(f"near a start lie {int((goal[0, 0] > 0.5).sum())} of {T} cells")
+print("before training:", ", ".join(f"{name} {float(part):.2f}" for name, part in parts.items()))
+
+# %% train-text-2 [markdown]
+# We now train the package's detector, which has the same parts. 04 trains yours.
 
 # %% train
 from etadlite.runs.run import finished, run_training
@@ -471,8 +628,8 @@ print(f"{1000 * report.seconds_per_step:.0f} ms a step of {settings.training.bat
 # We run the trained detector over all test videos and look at ours. `output.refined()` averages
 # over the three stages: the refined segments and both tIoUs. Not every proposal goes on. It must
 # start where an action may start: in a cell whose startness is a **peak**, above both neighbours,
-# or above half the maximum; likewise for its end. This is the **boundary mask**. (The first cell
-# may always start, the last always end.)
+# or above half the maximum; likewise for its end. This is the **[boundary
+# mask](glossary.md#boundary-mask)**. (The first cell may always start, the last always end.)
 
 # %% said
 from etadlite.inference.postprocess import boundary_mask, keep_by_boundary
@@ -542,7 +699,7 @@ run.show(figure, "predicted_map", "The detector's map of proposals above the tar
 # action.
 
 # %% nms-text [markdown] tags=["slide"]
-# ## 7 · From a crowd to detections
+# ## 7 · From many proposals to detections
 #
 # Each action should be reported once. **Soft-NMS** (*non-maximum suppression*) picks the best
 # proposal and multiplies the score of every other one by exp(-tIoU² / σ): the scores of duplicates
@@ -578,9 +735,9 @@ for rank in range(3):
 
 # %% detections-text [markdown]
 # Each kept segment gets its two best **classes**: those with the highest mean probability over its
-# cells. The score of a detection is the score of the segment times this probability. The package
-# does mask, soft-NMS, classes and the way back to seconds in `detections_of`. It must reproduce the
-# result of the test at the end of the training:
+# cells. The score of a [detection](glossary.md#detection) is the score of the segment times this
+# probability. The package does mask, soft-NMS, classes and the way back to seconds in
+# `detections_of`. It must reproduce the result of the test at the end of the training:
 
 # %% detections
 from etadlite.inference.detect import detections_of
@@ -609,21 +766,24 @@ rows = {"true": truth, "best 10": found[:10], "one a moment": one_a_moment(found
 figure = draw_timeline(frames, video.duration, rows, title=video.name, labels=CLASSES)
 run.show(figure, "detections", "Frames above true actions and detections; scores on the bars")
 
-# %% judge-text [markdown] tags=["slide"]
+# %% detections-see [markdown] tags=["slide-more"]
 # **What to see.** The number on a bar is its score, and paler means lower. The row *one a moment*
 # leaves out every detection that overlaps a better one by half, as a person would.
-#
+
+# %% judge-text [markdown] tags=["slide"]
 # ## 8 · How it is judged
 #
 # The judgement must not depend on where we cut the list. So walk down *all* detections of one
 # class, the best first. If a detection and a true action that is still free have a tIoU that
-# reaches a threshold, the detection takes this action: it is a **hit**. A second detection of the
-# same action is a false alarm. After each, note the **precision**, the share of hits so far, and
-# the **recall**, the share of actions found so far.
+# reaches a [threshold](glossary.md#threshold), the detection takes this action: it is a **hit**. A
+# second detection of the same action is a false alarm. After each, note the
+# **[precision](glossary.md#precision)**, the share of hits so far, and the
+# **[recall](glossary.md#recall)**, the share of actions found so far.
 #
 # Precision can recover as one walks on, so it is **interpolated**: at each recall, take the best
-# precision from there on. The area below this curve is the **average precision (AP)**. Its mean
-# over the classes is **mAP**; ours is also averaged over tIoU thresholds from 0.3 to 0.7.
+# precision from there on. The area below this curve is the **[average
+# precision](glossary.md#average-precision) (AP)**. Its mean over the classes is **mAP**; ours is
+# also averaged over tIoU thresholds from 0.3 to 0.7.
 
 # %% judge
 three = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])  # true actions
@@ -672,10 +832,11 @@ axis.spines[["top", "right"]].set_visible(False)
 axis.legend(loc="lower left", frameon=False)
 run.show(figure, "precision", "Precision over recall of five detections; AP is the area below")
 
-# %% ladder-text [markdown] tags=["slide"]
+# %% average-see [markdown] tags=["slide-more"]
 # **What to see.** Two false alarms stand above the second and the third hit: at these, the
 # interpolated precision is 0.6 instead of 1.
-#
+
+# %% ladder-text [markdown] tags=["slide"]
 # **A number needs a floor and a ceiling.** We judge four systems on the same test videos:
 #
 # 1. **constant** says the same for every video: segments as long as the median training action, one
@@ -743,12 +904,13 @@ run.show(figure, "ladder", "mAP over the tIoU threshold: constant, detector, cei
 
 # %% ladder-see [markdown] tags=["slide-more"]
 # **What to see** (in the `laptop` profile). The detector reaches 45 % and the floor 4 %: the
-# detector does use the video. The ceiling of the grid is 99.5 %: rounding to cells costs next to
-# nothing. The gap between the two blue lines, from 45 % to 68 %, is the price of wrong classes. The
+# detector does use the video. The ceiling of the grid is 99.5 %: rounding to cells costs almost
+# nothing. The gap between the two blue lines, from 45 % to 67 %, is the price of wrong classes. The
 # gap from the upper blue line to the ceiling is the price of missed and misplaced actions; it
 # widens as the threshold asks for more precise ends. Part of both lies before the detector: what a
 # frozen encoder from the studio does not show, no detector can bring back.
-#
+
+# %% dial-text [markdown]
 # **One experiment on one dial.** How strong should soft-NMS be? With a huge σ all duplicates stay,
 # and they are false alarms. With a tiny σ, every segment that touches a better one is gone, whether
 # it is right or not. Where do you expect the best mAP? In JupyterLab the slider moves σ; without a
@@ -780,12 +942,13 @@ def with_sigma(sigma):
 alt = "Timelines with the ten best detections at four strengths of soft-NMS"
 run.explore(slider(with_sigma, sigmas, "sigma", alt), "sigma_timelines")
 
-# %% compare-text [markdown]
+# %% dial-see [markdown] tags=["slide-more"]
 # **What to see.** With a large σ the ten best detections crowd on the actions of which the detector
 # is most certain, and mAP falls, because duplicates are false alarms. A small σ costs little here:
 # our actions never overlap, so hardly any right detection is suppressed, and *soft* suppression
 # lowers scores without removing anything.
-#
+
+# %% compare-text [markdown]
 # ## 9 · Predicted against measured
 
 # %% compare
@@ -803,70 +966,16 @@ for name, value in measured.items():
 # The claim of this notebook: the features tell a detector where actions are, though not all.
 assert 2 * measured["constant"] < measured["detector"] < measured["ceiling"]
 
-# %% assignment-setup tags=["assignment"]
-import torch
+# %% exercises [markdown]
+# ## 10 · One more exercise
 
-from etadlite.base.segments import tiou as my_tiou  # equal to the notebook's
-from etadlite.course import check
-
-# %% exercise-1-text [markdown]
-# ## 10 · Exercises
+# %% exercise-4-text [markdown]
+# ### Exercise 4 · Hard NMS (harder, 15 minutes)
 #
-# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
-# not. Nothing breaks if you leave an exercise out.
-#
-# ### 1 · How many proposals (easy, 5 minutes)
-#
-# Return P for T cells and a longest duration of D cells, D ≤ T, by formula: no list, no loop.
-#
-# <details><summary>Hint</summary>
-#
-# How many starts has a proposal of one cell? Of d cells? Sum over d from 1 to D; 1 + 2 + ... + n is
-# n (n + 1) / 2.
-#
-# </details>
-
-
-# %% exercise-1
-def count_proposals(cells, longest):
-    # BEGIN SOLUTION
-    return longest * (cells + 1) - longest * (longest + 1) // 2
-    # END SOLUTION
-
-
-check("count_proposals", count_proposals)
-
-# %% exercise-2-text [markdown]
-# ### 2 · Recall among the best k (medium, 10 minutes)
-#
-# Boundaries without classes are judged by the share of actions that *any* of the best k segments
-# finds. `segments` is [S, 2], best first, `actions` [A, 2]. Return the share of the actions that
-# overlap one of the first k segments with a tIoU of at least `threshold`. You may use `my_tiou`
-# from section 3.
-#
-# <details><summary>Hint</summary>
-#
-# `my_tiou(segments[:k, None], actions)` is [k, A]. Does any row find a column's action?
-#
-# </details>
-
-
-# %% exercise-2
-def recall_at(segments, actions, k, threshold):
-    # BEGIN SOLUTION
-    fit = my_tiou(segments[:k, None], actions)  # [k, A]
-    return (fit >= threshold).any(dim=0).float().mean().item()
-    # END SOLUTION
-
-
-check("recall_at", recall_at)
-
-# %% exercise-3-text [markdown]
-# ### 3 · Hard NMS (harder, 15 minutes)
-#
-# Hard NMS is older than soft-NMS: pick the best segment, *remove* all that overlap it with a tIoU
-# of at least `threshold`, and continue with what is left. Return the indices of the picked
-# segments, best first, as a list. `segments` is [S, 2], `scores` is [S], in any order.
+# Hard [NMS](glossary.md#NMS) is older than soft-NMS: pick the best segment, *remove* all that
+# overlap it with a tIoU of at least `threshold`, and continue with what is left. Return the indices
+# of the picked segments, best first, as a list. `segments` is [S, 2], `scores` is [S], in any
+# order. A segment with a score of 0 is picked like any other.
 #
 # <details><summary>Hint</summary>
 #
@@ -876,12 +985,12 @@ check("recall_at", recall_at)
 # </details>
 
 
-# %% exercise-3
+# %% exercise-4
 def hard_nms(segments, scores, threshold):
     # BEGIN SOLUTION
     kept = []
     for index in scores.argsort(descending=True).tolist():
-        if all(my_tiou(segments[index], segments[other]) < threshold for other in kept):
+        if all(tiou(segments[index], segments[other]) < threshold for other in kept):
             kept.append(index)
     return kept
     # END SOLUTION
@@ -932,13 +1041,15 @@ run.finish(
 #   which is faster.
 # - Soft-NMS lowers duplicates; mAP judges the whole ranked list, class by class.
 # - A floor and a ceiling show what a score is worth.
-#
+
+# %% limits [markdown] tags=["slide-more"]
 # ## Limits
 #
 # There is one seed and a small test set, so differences of a few points mean little. Published
 # detectors take classes from a separate video classifier, which fails where one video holds several
 # classes.
-#
+
+# %% references [markdown]
 # ## References
 #
 # - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
@@ -947,3 +1058,15 @@ run.finish(
 # - K. He et al., *Mask R-CNN*, ICCV 2017: RoIAlign.
 # - N. Bodla et al., *Soft-NMS*, ICCV 2017.
 # - F. Caba Heilbron et al., *ActivityNet*, CVPR 2015: the task, the file structure, mAP over tIoU.
+
+# %% questions-text [markdown]
+# ## Questions
+#
+# Five questions have choices, and each choice is explained. Three questions are to be answered in
+# words; write your answer before you unfold what counts. In JupyterLab, run the cell and press the
+# buttons.
+
+# %% questions tags=["alone"]
+from etadlite.course.quiz import show_quiz
+
+show_quiz("01_feature_based_tad")

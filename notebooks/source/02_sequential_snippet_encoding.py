@@ -1,13 +1,15 @@
 # %% card [markdown] tags=["slide"]
 # # 2 · Sequential snippet encoding: thousands of frames in the memory of a few
 #
-# **The question.** A detector that learns from raw video must push its gradient through the network
-# that sees the pixels, and a long video has thousands of frames. How can their features be
-# computed, *and trained through*, in the memory of a few?
+# **The question.** A [detector](glossary.md#detector) that learns from raw video must push its
+# gradient through the network that sees the pixels, and a long video has thousands of frames. How
+# can their [features](glossary.md#feature) be computed, *and trained through*, in the memory of a
+# few?
 #
 # **You will** take apart the convolution of a video network, count what it computes and what it
-# keeps, write **sequential encoding** in twelve lines, prove that its gradient is the true one, and
-# predict the memory of a training step before it runs.
+# keeps, write **[sequential encoding](glossary.md#sequential-encoding)** yourself in about ten
+# lines, prove that its gradient is the true one, and predict the memory of a training step before
+# it runs.
 #
 # **You need** PyTorch (`nn.Module`, `backward()`) and `00_quickstart`; no knowledge of video.
 #
@@ -60,10 +62,21 @@ MIB = 2**20  # bytes
 # %% data-text [markdown] tags=["slide"]
 # ## 1 · A video as snippets
 #
-# The video's time is cut into **N** equal pieces, the **cells**. From the middle of each we take
-# **F** consecutive frames: a **snippet**. An **encoder** turns each snippet into a **feature**, C
-# numbers that say what happens there; a **detector** reads the N features and says which actions
-# happen from when to when. The videos are those of `00_quickstart`: a program draws stick figures.
+# A training step of ETAD has three passes. This notebook builds what is bright in the picture: the
+# passes through the [encoder](glossary.md#encoder), and the memory that they need.
+
+# %% method tags=["slide-more"]
+from etadlite.viz.method import draw_method
+
+alt = "A training step of ETAD in three passes; bright: the first and the third, and their memory"
+run.show(draw_method("passes"), "method", alt)
+
+# %% snippets-text [markdown]
+# The video's time is cut into **N** equal pieces, the **[cells](glossary.md#cell)**. From the
+# middle of each we take **F** consecutive frames: a **[snippet](glossary.md#snippet)**. An
+# **encoder** turns each snippet into a **feature**, C numbers that say what happens there; a
+# **detector** reads the N features and says which [actions](glossary.md#action) happen from when to
+# when. The videos are those of `00_quickstart`: a program draws stick figures.
 
 # %% data
 from etadlite.runs.demo import demo_settings
@@ -103,7 +116,8 @@ run.show(figure, "snippets", alt)
 # **What to see.** The upper row spans the whole video, the lower one a fraction of a second of an
 # action. As bytes, all the frames take only a few megabytes. What a network computes from them
 # takes far more.
-#
+
+# %% guess-text [markdown]
 # **Predict first.** Write down three guesses; the end of section 8 compares them. Leave `None`
 # where you prefer to wait.
 
@@ -118,9 +132,10 @@ guess = {
 # ## 2 · The convolution that sees motion
 #
 # A convolution over an image mixes each pixel with its neighbours. A video has a third axis, time.
-# **R(2+1)D** treats the two kinds of neighbours one after the other: a **space convolution** with
-# kernels 1×3×3, which looks at each frame alone, and a **time convolution** with kernels 3×1×1,
-# which looks at one place in three frames. Two filters made by hand show what each can see.
+# **[R(2+1)D](glossary.md#R(2+1)D)** treats the two kinds of neighbours one after the other: a
+# **space convolution** with kernels 1×3×3, which looks at each frame alone, and a **time
+# convolution** with kernels 3×1×1, which looks at one place in three frames. Two filters made by
+# hand show what each can see.
 
 # %% filters tags=["slide-more"]
 grey = snippets[shown].float().mean(0)[None, None]  # [1, 1, F, H, W]
@@ -145,13 +160,14 @@ run.show(figure, "filters", alt)
 # **What to see.** The space filter draws edges, of figure and background alike. The time filter
 # answers where brightness *changes*: moving limbs and, as the camera shakes, some edges behind. A
 # network learns many such filters.
-#
-# One 2+1 convolution from `planes_in` to `planes_out` channels (*planes*) has **mid planes** in
-# between: so many that it has the weights of a full 3×3×3 convolution. What it gains is a second
-# nonlinearity, between space and time. (**Batch norm** subtracts a mean and divides by a deviation;
-# section 4 comes back to it.) We write it down, then check two things: with the same weights,
-# torchvision's module gives the same numbers; and a space convolution is an *image* convolution of
-# every frame.
+
+# %% factor-text [markdown] tags=["slide"]
+# One 2+1 convolution from `planes_in` to `planes_out` channels (*planes*) has **[mid
+# planes](glossary.md#mid-planes)** in between: so many that it has the weights of a full 3×3×3
+# convolution. What it gains is a second nonlinearity, between space and time. (**[Batch
+# norm](glossary.md#batch-norm)** subtracts a mean and divides by a deviation; section 4 comes back
+# to it.) We write it down, then check two things: with the same weights, torchvision's module gives
+# the same numbers; and a space convolution is an *image* convolution of every frame.
 
 
 # %% factor
@@ -187,13 +203,14 @@ assert torch.allclose(ours[0](x), as_image, atol=1e-4)
 print("equal to torchvision's, and its first half to a convolution of images")
 
 # %% stages-text [markdown] tags=["slide"]
-# An encoder is a **stem** and four **stages** of such convolutions, then an average over time and
-# space. The package's `StagedEncoder` is the paper's R(2+1)D-34, the smaller R(2+1)D-18, or a tiny
-# one for laptops. Later stages have fewer positions and more planes.
+# An encoder is a **[stem](glossary.md#stem)** and four **[stages](glossary.md#stage)** of such
+# convolutions, then an average over time and space. The package's `StagedEncoder` is the paper's
+# R(2+1)D-34, the smaller R(2+1)D-18, or a tiny one for laptops. Later stages have fewer positions
+# and more planes.
 #
 # On PyTorch's `meta` device, tensors have shapes but no numbers. That is enough to count
-# **parameters**, **operations** (a multiplication and an addition are two), and the **activations**
-# that training keeps for the way back.
+# **parameters**, **operations** (a multiplication and an addition are two), and the
+# **[activations](glossary.md#activation)** that training keeps for the way back.
 #
 # What is kept follows from the chain rule: a normalisation needs its input, which is the output of
 # the convolution before it; a ReLU needs its output, and the next convolution needs the same
@@ -246,18 +263,19 @@ run.show(figure, "stages", alt)
 
 # %% stages-see [markdown] tags=["slide-more"]
 # **What to see.** Late stages hold the *parameters*; early ones, which see many pixels, cost *time
-# and memory*. So it pays twice to leave early stages **frozen**, which means that their weights
-# never change: a frozen stage keeps nothing for the backward pass, and section 6 saves its time as
-# well. With all stages trained, one snippet keeps 761 MiB, so the 512 snippets of four videos would
-# keep 380 *GiB*. That is the problem.
+# and memory*. So it pays twice to leave early stages **[frozen](glossary.md#frozen)**, which means
+# that their weights never change: a frozen stage keeps nothing for the backward pass, and section 6
+# saves its time as well. With all stages trained, one snippet keeps 761 MiB, so the 512 snippets of
+# four videos would keep 380 *GiB*. That is the problem.
 
 # %% plain-text [markdown] tags=["slide"]
 # ## 3 · A plain pass keeps everything
 #
-# The tiny encoder is small enough to watch. It is built like R(2+1)D with **group norm**, which
-# takes its mean and deviation from groups of planes *within* a snippet. First the prediction: each
-# part keeps four bytes × positions × (two tensors of mid planes and two of out planes). A stage
-# keeps a third tensor of out planes, from the shortcut around it; the stem keeps its float frames.
+# The tiny encoder is small enough to watch. It is built like R(2+1)D with **[group
+# norm](glossary.md#group-norm)**, which takes its mean and deviation from groups of planes *within*
+# a snippet. First the prediction: each part keeps four bytes × positions × (two tensors of mid
+# planes and two of out planes). A stage keeps a third tensor of out planes, from the shortcut
+# around it; the stem keeps its float frames.
 
 # %% plain-predicted
 # part: mid planes, out planes, positions [F, H, W] of either, tensors of out planes
@@ -303,8 +321,8 @@ del x  # and with it, all that was kept
 # %% chunks-text [markdown] tags=["slide"]
 # ## 4 · First idea: encode in chunks, keep nothing
 #
-# Without gradient nothing needs to wait. So we encode a **chunk** of a few snippets, keep its
-# features (C numbers per snippet) and free everything else.
+# Without gradient nothing needs to wait. So we encode a **[chunk](glossary.md#chunk)** of a few
+# snippets, keep its features (C numbers per snippet) and free everything else.
 
 
 # %% chunks tags=["slide-more"]
@@ -413,9 +431,9 @@ def loss_of(features):  # [N, C]
 print(f"loss: {float(loss_of(encoder(few).detach()).detach()):.2f}")
 
 # %% pass-1-text [markdown] tags=["slide"]
-# **Pass 1** encodes without gradient. **Pass 2** makes the features a **leaf**: a tensor in which
-# autograd gathers a gradient as it does in weights. `backward()` then runs through the detector and
-# stops there.
+# **Pass 1** encodes without gradient. **Pass 2** makes the features a **[leaf](glossary.md#leaf)**:
+# a tensor in which autograd gathers a gradient as it does in weights. `backward()` then runs
+# through the detector and stops there.
 
 # %% pass-1 tags=["slide-more"]
 exact = copy.deepcopy(encoder).double()
@@ -426,26 +444,71 @@ print("features [N, C]:", list(features.shape), " their gradient:", list(feature
 print("gradient in the encoder:", next(exact.parameters()).grad)
 
 # %% pass-3-text [markdown] tags=["slide"]
-# **Pass 3**, the *replay*, encodes once more, now with gradient, and pushes the stored *g*ₙ into
-# each chunk: on a tensor of many numbers, `backward(gradient)` multiplies by `gradient`, as in the
-# sum above. The weights' `.grad` adds up over the chunks. Is it the same gradient? The cell after
-# the next compares it with plain back-propagation through everything at once, and with the
-# package's `SequentialEncoder`. This is an ordinary module: call it, and `backward()` does the
-# rest.
+# **Pass 3**, the *[replay](glossary.md#replay)*, encodes once more, now with gradient, and pushes
+# the stored *g*ₙ into each chunk: on a tensor of many numbers, `backward(gradient)` multiplies by
+# `gradient`, as in the sum above. The weights' `.grad` adds up over the chunks.
+#
+# Not every snippet has to be replayed: 03 picks some of them, and lets each count by a *weight*.
+# Here all are picked, with weight 1.
+
+# %% assignment-setup tags=["assignment"]
+from math import prod
+
+import torch
+
+from etadlite.course import check
+
+# %% exercise-1-text [markdown]
+# ### Exercise 1 · The three passes (harder, 25 minutes)
+#
+# This is the heart of the method. Write a function of
+#
+# - `encoder`, which maps snippets uint8 [n, 3, F, H, W] to features [n, C];
+# - `snippets` [M, 3, F, H, W] and the `chunk_size`: never give the encoder more snippets at once;
+# - `loss_of`, which maps features [M, C] to one number: the detector and its loss;
+# - `picked` [n], the indices of the snippets that are replayed, in any order, and their `weights`
+#   [n]: the push of each picked snippet is multiplied by its weight.
+#
+# Afterwards the detector's weights hold their gradient in `.grad`, and so do the encoder's. What
+# was in `.grad` before stays and is added to, as `backward()` always does. Do not switch a network to
+# `eval()`. Return the loss. At no
+# time may autograd keep the activations of more than one chunk.
+#
+# The answer is saved in `my_etad.py` (01 explains this file), so it must not call `encode_chunks`
+# above. The checker compares its gradients with plain back-propagation and counts the bytes that
+# autograd keeps.
+#
+# <details><summary>Hint</summary>
+#
+# Pass 1 is `encode_chunks` above and pass 2 the last cell. For pass 3, `picked.split(chunk_size)`
+# are the rows of the chunks. The push of picked snippet i is row `picked[i]` of `features.grad`,
+# times `weights[i]`. Call `backward(push)` for each chunk before the next one is encoded.
+#
+# </details>
 
 
-# %% pass-3 tags=["slide-more"]
-def replay(encoder, snippets, gradient, chunk_size):
-    chunks, pushes = snippets.split(chunk_size), gradient.split(chunk_size)
-    for chunk, push in zip(chunks, pushes, strict=True):
-        encoder(chunk).backward(push)  # the chunk's activations live only here
+# %% exercise-1
+def three_passes(encoder, snippets, loss_of, chunk_size, picked, weights):
+    # BEGIN SOLUTION
+    with torch.no_grad():  # pass 1
+        features = torch.cat([encoder(chunk) for chunk in snippets.split(chunk_size)])
+    features.requires_grad_()
+    loss = loss_of(features)
+    loss.backward()  # pass 2
+    push = features.grad[picked] * weights[:, None]
+    for rows, part in zip(picked.split(chunk_size), push.split(chunk_size), strict=True):
+        encoder(snippets[rows]).backward(part)  # pass 3: the activations live only here
+    return loss.detach()
+    # END SOLUTION
 
 
-def three_passes(encoder, snippets, loss_of, chunk_size):
-    features = encode_chunks(encoder, snippets, chunk_size).requires_grad_()
-    loss_of(features).backward()
-    replay(encoder, snippets, features.grad, chunk_size)
+check("three_passes", three_passes)
+three_passes = run.mine("three_passes", three_passes)
 
+# %% equal-text [markdown] tags=["slide"]
+# **Is it the same gradient?** We compare it with plain back-propagation through everything at once,
+# and with the package's `SequentialEncoder`. This is an ordinary module: call it, and `backward()`
+# does the rest.
 
 # %% equal tags=["slide-more"]
 from etadlite.model import SequentialEncoder
@@ -458,10 +521,11 @@ def gradient_after(step):
 
 
 plain = gradient_after(lambda: loss_of(exact(few)).backward())
-by_hand = gradient_after(lambda: three_passes(exact, few, loss_of, chunk_size=5))
+every = torch.arange(len(few)), torch.ones(len(few), dtype=torch.float64)  # picked, weights
+in_passes = gradient_after(lambda: three_passes(exact, few, loss_of, 5, *every))
 sequential = SequentialEncoder(exact, chunk_size=7, ratio=1.0)  # [B, N, 3, F, H, W] -> [B, C, N]
 packaged = gradient_after(lambda: loss_of(sequential(few[None])[0].T).backward())
-differences = {"by hand": by_hand - plain, "package": packaged - plain}
+differences = {"three passes": in_passes - plain, "package": packaged - plain}
 print(f"largest gradient: {plain.abs().max():.2e}")
 for name, difference in differences.items():
     differences[name] = float(difference.abs().max() / plain.abs().max())
@@ -469,9 +533,9 @@ for name, difference in differences.items():
 assert max(differences.values()) < 1e-6
 
 # %% trace-text [markdown] tags=["slide"]
-# The gradients are equal to the last digits. The *ratio* is the share of the snippets that are
-# replayed; at ratio 1 all of them are, and the gradient is the full one, whatever the chunk size.
-# `03_snippet_gradient_sampling` turns that dial.
+# The gradients are equal to the last digits. The *[ratio](glossary.md#ratio)* is the share of the
+# snippets that are replayed; at ratio 1 all of them are, and the gradient is the full one, whatever
+# the chunk size. `03_snippet_gradient_sampling` turns that dial.
 #
 # Now watch the memory. `LiveTensors` counts the bytes that are alive after every operation; its
 # readings make a curve over a whole step. `marks` notes when the detector begins, and when the
@@ -507,9 +571,10 @@ def traced(step):
 
 
 # %% trace-picture tags=["slide-more"]
+every = torch.arange(len(few)), torch.ones(len(few))
 curves = {
     "plain": traced(lambda loss: loss(encoder(few)).backward()),
-    "three passes": traced(lambda loss: three_passes(encoder, few, loss, chunk_size=4)),
+    "three passes": traced(lambda loss: three_passes(encoder, few, loss, 4, *every)),
 }
 figure = Figure(figsize=(12, 3.8), layout="constrained")
 labels = ("encoder, forward", "detector, forward and backward", "encoder, (forward and) backward")
@@ -542,10 +607,10 @@ run.show(figure, "trace", alt)
 # ## 6 · What never changes need not be computed twice
 #
 # Three passes encode twice. But a real encoder's stem and first stages are often *frozen*: their
-# output, the **prefix**, is the same in pass 1 and pass 3. `StagedEncoder` splits there,
-# `encode_suffix(encode_prefix(frames))`, and `SequentialEncoder` keeps the prefix in between. We
-# take R(2+1)D-18 with random weights and two frozen stages, and count the snippets that pass its
-# stem.
+# output, the **[prefix](glossary.md#prefix)**, is the same in pass 1 and pass 3. `StagedEncoder`
+# splits there, `encode_suffix(encode_prefix(frames))`, and `SequentialEncoder` keeps the prefix in
+# between. We take R(2+1)D-18 with random weights and two frozen stages, and count the snippets that
+# pass its stem.
 
 # %% prefix
 big = freeze(R2Plus1D(18, own_planes=False), stages=2)
@@ -575,9 +640,9 @@ for keep in ("nothing", "device"):
 assert counts == {"stem": len(part), "layer4": 2 * len(part)}
 
 # %% prefix-time-text [markdown] tags=["slide"]
-# Let the prefix cost *p* operations forward and the rest *s*. Backward costs about twice the forward
-# pass: a product for the gradient of the input, one for that of the weights. Encoded twice, a step
-# costs 2*p* + 4*s*; with the prefix kept, *p* + 4*s*.
+# Let the prefix cost *p* operations forward and the rest *s*. Backward costs about twice the
+# forward pass: a product for the gradient of the input, one for that of the weights. Encoded twice,
+# a step costs 2*p* + 4*s*; with the prefix kept, *p* + 4*s*.
 
 # %% prefix-time tags=["slide-more"]
 with torch.device("meta"):
@@ -651,14 +716,15 @@ axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False)
 run.show(figure, "sweep", "Activations over N: plain grows in proportion, three passes stay level")
 
-# %% step-text [markdown] tags=["slide"]
+# %% sweep-see [markdown] tags=["slide-more"]
 # **What to see.** One line climbs with N; the other becomes flat where the video is longer than a
 # chunk.
-#
-# **A whole step** holds more: weights, gradients, the optimiser's state (AdamW keeps two numbers
-# per weight), the frames, the detector's activations. `plan` predicts all of it by running the step
-# on *fake tensors*, shapes without numbers; `measure` watches a real one. A chunk as long as the
-# video stands for plain training.
+
+# %% step-text [markdown] tags=["slide"]
+# **A whole step** holds more: weights, gradients, the optimiser's state ([AdamW](glossary.md#AdamW)
+# keeps two numbers per weight), the frames, the detector's activations. `plan` predicts all of it
+# by running the step on *fake tensors*, shapes without numbers; `measure` watches a real one. A
+# chunk as long as the video stands for plain training.
 
 # %% step
 from etadlite.memory import measure
@@ -693,10 +759,11 @@ from etadlite.viz.memory import draw_memory
 alt = "Stacked bars of the memory of a step, predicted beside measured, all at once and in chunks"
 run.show(draw_memory(bars), "step", alt)
 
-# %% dial-text [markdown] tags=["slide"]
+# %% step-see [markdown] tags=["slide-more"]
 # **What to see.** Prediction and measurement agree. The activations are more than section 3
 # counted, because the backward pass itself needs room while it works.
-#
+
+# %% dial-text [markdown] tags=["slide"]
 # **The paper's size.** The prediction needs neither data nor a graphics card. So what does
 # R(2+1)D-34 need for 4 videos of 128 snippets of 16 frames of 112×112 pixels, two stages frozen and
 # 30 % of the snippets replayed? We compare it with the 8 GiB of a laptop's graphics card.
@@ -721,7 +788,7 @@ run.explore(memory_dial(paper, budget, **offered), "dial")
 # **What to see.** In JupyterLab, move the sliders. Without a running kernel you see four pictures:
 # the first is the paper's setting, and each other one moves one dial. The *chunk* decides. All 512
 # snippets at once take 32 GiB, four times the card, and most of it already in pass 1, without
-# gradient. More videos or longer ones add little except kept prefix.
+# gradient. More videos or longer videos add little, except to the kept prefix.
 
 # %% time-text [markdown] tags=["slide"]
 # ## 8 · One experiment on one dial: how large a chunk?
@@ -782,7 +849,8 @@ run.show(figure, "time", alt)
 # too, so the curve may dip below the dashed line. (It also does so where the machine was busy
 # during one of the two measurements: run the cell twice.) One snippet through R(2+1)D-34 is work
 # enough, so the paper takes chunks of 4.
-#
+
+# %% compare-text [markdown]
 # Here are your guesses, and **what this notebook claims**: features from chunks equal those that
 # are encoded at once; at ratio 1 the gradient equals that of plain back-propagation; memory follows
 # the formula within 10 %.
@@ -805,24 +873,16 @@ assert max(abs(ratio - 1) for ratio in memory_ratios) < 0.1
 print("features and gradients are equal; memory is within", end=" ")
 print(f"{100 * max(abs(ratio - 1) for ratio in memory_ratios):.1f} % of its prediction")
 
-# %% assignment-setup tags=["assignment"]
-from math import prod
-
-import torch
-
-from etadlite.course import check
-
 # %% exercises [markdown]
-# ## 9 · Exercises
-#
-# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
-# not. Nothing breaks if you leave an exercise out.
-#
-# ### 1 · What a 2+1 convolution keeps (easy, 5 minutes)
+# ## 9 · Two more exercises
+
+# %% exercise-2-text [markdown]
+# ### Exercise 2 · What a 2+1 convolution keeps (easy, 5 minutes)
 #
 # A 2+1 convolution is a space convolution, norm, ReLU, time convolution, norm, ReLU; nothing is
-# strided. `shape` is (F, H, W), `number` the bytes of a number (2 in half precision). Return the
-# bytes that are kept for one snippet, without its input.
+# strided. `mid` are the planes (channels) after the space convolution, and `out` those after the time
+# convolution. `shape` is (F, H, W), and `number` the bytes of a number (2 in half precision). Return
+# the bytes that are kept for one snippet, without its input, as one whole number.
 #
 # <details><summary>Hint</summary>
 #
@@ -832,7 +892,7 @@ from etadlite.course import check
 # </details>
 
 
-# %% exercise-1
+# %% exercise-2
 def conv_bytes(mid, out, shape, number=4):
     # BEGIN SOLUTION
     return number * prod(shape) * (2 * mid + 2 * out)
@@ -841,8 +901,8 @@ def conv_bytes(mid, out, shape, number=4):
 
 check("conv_bytes", conv_bytes)
 
-# %% exercise-2-text [markdown]
-# ### 2 · The push as a loss (medium, 10 minutes)
+# %% exercise-3-text [markdown]
+# ### Exercise 3 · The push as a loss (medium, 10 minutes)
 #
 # Some tools only know `backward()` on a single number. Return the number whose `backward()` does
 # what `features.backward(gradient)` does, for features and gradient [n, C].
@@ -854,7 +914,7 @@ check("conv_bytes", conv_bytes)
 # </details>
 
 
-# %% exercise-2
+# %% exercise-3
 def push(features, gradient):
     # BEGIN SOLUTION
     return (features * gradient).sum()
@@ -863,41 +923,8 @@ def push(features, gradient):
 
 check("push", push)
 
-# %% solution-2-note [markdown] tags=["solution"]
+# %% solution-3-note [markdown] tags=["solution"]
 # The value of this "loss" means nothing; only its slope does.
-
-# %% exercise-3-text [markdown]
-# ### 3 · A whole batch in chunks (harder, 15 minutes)
-#
-# Write what the package calls `encode_in_chunks`: frames [B, N, 3, F, H, W] to features [B, C, N],
-# without gradient, never more than `chunk_size` snippets at once. A chunk may span two videos, and
-# the last one may be smaller.
-#
-# <details><summary>Hint</summary>
-#
-# `flatten(0, 1)` makes one long row of B · N snippets, `unflatten` undoes it. Mind that C and N
-# must *swap places*, which reshaping does not do.
-#
-# </details>
-
-
-# %% exercise-3
-def encode_batch(encoder, frames, chunk_size):
-    # BEGIN SOLUTION
-    chunks = frames.flatten(0, 1).split(chunk_size)
-    with torch.no_grad():
-        features = torch.cat([encoder(chunk) for chunk in chunks])  # [B * N, C]
-    return features.unflatten(0, frames.shape[:2]).transpose(1, 2)
-    # END SOLUTION
-
-
-from etadlite.model.chunks import encode_in_chunks
-
-if check("encode_batch", encode_batch):
-    two = snippets[:24].unflatten(0, (2, 12))
-    expected = encode_in_chunks(encoder, two, 5)
-    written = torch.as_tensor(np.asarray(encode_batch(encoder, two, 5)))
-    print("equal to the package:", torch.allclose(written, expected))
 
 # %% full-run [markdown]
 # ## 10 · The full run
@@ -942,14 +969,16 @@ print("written to out_dir: metrics.json and pictures")
 #   stays in eval mode.
 # - Pushing the features' gradient through a second encoding gives the *same* gradient for a third
 #   more operations, or for fewer where a frozen prefix is kept.
-#
+
+# %% limits [markdown] tags=["slide-more"]
 # ## Limits
 #
 # The timings come from one machine and a tiny encoder. The memory counts tensors only: what an
 # operation borrows, or what the allocator of a graphics card holds in reserve, comes on top. An
 # encoder with dropout must draw the *same* random numbers in pass 3 as in pass 1:
 # `SequentialEncoder` sees to it, our code does not.
-#
+
+# %% references [markdown]
 # ## References
 #
 # - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
@@ -958,3 +987,15 @@ print("written to out_dir: metrics.json and pictures")
 #   2018: R(2+1)D.
 # - T. Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016,
 #   [arXiv:1604.06174](https://arxiv.org/abs/1604.06174): computing twice to keep less.
+
+# %% questions-text [markdown]
+# ## Questions
+#
+# Five questions have choices, and each choice is explained. Three questions are to be answered in
+# words; write your answer before you unfold what counts. In JupyterLab, run the cell and press the
+# buttons.
+
+# %% questions tags=["alone"]
+from etadlite.course.quiz import show_quiz
+
+show_quiz("02_sequential_snippet_encoding")

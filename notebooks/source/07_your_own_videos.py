@@ -2,12 +2,13 @@
 # # 7 · From a folder of your own videos to a detector
 #
 # **The question.** You have recorded some videos and noted who did what when. How do you get from
-# this folder to a *temporal action detector*: a program that says of a new video what happens in
-# it, from when to when?
+# this folder to a *temporal action [detector](glossary.md#detector)*: a program that says of a new
+# video what happens in it, from when to when?
 #
-# **You will** bring labels into order that a hurried person has typed, choose how finely a video is
-# cut, train for two minutes, find actions in a video that the detector never saw, and look at what
-# it gets wrong. Then do the same with your own folder: every step here is one command, too.
+# **You will** bring [labels](glossary.md#label) into order that a hurried person has typed, choose
+# how finely a video is cut, train for two minutes, find [actions](glossary.md#action) in a video
+# that the detector never saw, and look at what it gets wrong. Then do the same with your own
+# folder: every step here is one command, too.
 #
 # **You need** PyTorch and a first look at `00_quickstart`. The terms that matter are explained
 # again.
@@ -56,6 +57,18 @@ run = start(
     interactive=interactive,
 )
 
+# %% method-text [markdown] tags=["slide"]
+# ## Where we are
+#
+# This notebook begins before everything else in the picture, with **videos and labels** of your
+# own. Then it goes through the whole method once.
+
+# %% method tags=["slide-more"]
+from etadlite.viz.method import draw_method
+
+alt = "The method in one picture: three passes; the beginning, videos and labels, is lit"
+run.show(draw_method("videos"), "method", alt)
+
 # %% folder-text [markdown] tags=["slide"]
 # ## 1 · A folder of videos
 #
@@ -63,10 +76,12 @@ run = start(
 # before moving backgrounds, real H.264 files. We take some recordings of less than a minute and
 # give them everyday names. One is **put aside**: nothing is learnt from it, and at the end the
 # detector sees it for the first time, as it would see a recording of tomorrow.
-#
+
+# %% real-text [markdown]
 # **With real people.** If `data_root` has a folder `real_small`, made by
 # `data_scripts/make_real_small.py` from real clips, the notebook takes its videos instead (not in
-# the profile `smoke`), and section 5 starts from an encoder that has seen photographs.
+# the profile `smoke`), and section 5 starts from an [encoder](glossary.md#encoder) that has seen
+# photographs if this machine can train it within an hour.
 
 # %% folder
 from pathlib import Path
@@ -156,11 +171,68 @@ print("\n".join(labels_file.read_text().splitlines()[:5]), "\n...")
 # What could mean two things is refused rather than guessed. Times that count *frames* go into
 # columns `start_frame` and `end_frame`.
 
+# %% assignment-setup tags=["assignment"]
+from etadlite.course import check
+
+# %% exercise-1-text [markdown]
+# ### Exercise 1 · Read a time (easy, 5 minutes)
+#
+# Turn text such as `"83.5"`, `"1:23.5"` or `"0:01:23.5"` into seconds: one number. The first part has
+# no limit, so `"90:00"` is 5400. Where nobody can tell what
+# was meant (`"1:83"`: no minute has 83 seconds), return `float("nan")`.
+#
+# Replace the `...` by your code and run the cell. The checker says whether it is right, and what is
+# wrong if it is not. A right answer is saved in `my_etad.py` (01 explains this file) and used
+# below. If you skip an exercise, the package's function is used.
+#
+# <details><summary>Hint</summary>
+#
+# Split at `":"` and go through the parts: seconds so far times 60, plus the part. All parts but the
+# first must be below 60.
+#
+# </details>
+
+
+# %% exercise-1
+def seconds(text):
+    # BEGIN SOLUTION
+    parts = [float(part) for part in text.split(":")]
+    total = 0.0
+    for part in parts:
+        total = 60 * total + part
+    return total if all(part < 60 for part in parts[1:]) else float("nan")
+    # END SOLUTION
+
+
+check("seconds", seconds)
+seconds = run.mine("seconds", seconds)
+
+# %% import-text [markdown]
+# With it, the import of a table is a few lines. The package's import does the same, and it
+# understands more ways to write a time:
+
+
+# %% import
+def my_rows(path):  # -> (file, start in seconds, end in seconds, label) of each line
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            (row["file"], seconds(row["from"]), seconds(row["to"]), row["action"])
+            for row in csv.DictReader(file)
+        ]
+
+
+ours = my_rows(labels_file)
+print(len(ours), "rows; the first:", ours[0])
+
 # %% times
 from etadlite.prepare.importers import read_rows, seconds_of
 
 for written in ("83.5", "83,5 s", "1:23.5", "0:01:23.5", "1:83", "1.23.5", "soon"):
     print(f"{written!r:12} {seconds_of(written):7.1f} s")
+theirs = read_rows(labels_file)
+assert [(row.label, row.start, row.end) for row in theirs] == [
+    (label, start, end) for _, start, end, label in ours
+]
 
 # %% formats-text [markdown] tags=["slide"]
 # **Other forms.** Labelling by hand is easier in a program made for it. *ELAN* (files `.eaf`) and
@@ -236,11 +308,12 @@ videos = init_dataset(folder, [write_table(labels_file)], data, log=say, **optio
 print("\nwritten:", ", ".join(sorted(path.name for path in data.glob("*.json"))))
 
 # %% split-text [markdown] tags=["slide"]
-# **Split by video.** Some videos are for **training**, the others for **validation**: testing on
-# what was not learnt from. The split goes between videos, never through a video: within a video,
-# clothes, light and background stay the same, and a detector could score by recognising *them*. If
-# you recorded a person or a place several times, keep these videos on one side: a column `subset`
-# in your table (`training`, `validation`) decides instead of the draw.
+# **Split by video.** Some videos are for **training**, the others for
+# **[validation](glossary.md#validation)**: testing on what was not learnt from. The split goes
+# between videos, never through a video: within a video, clothes, light and background stay the
+# same, and a detector could score by recognising *them*. If you recorded a person or a place
+# several times, keep these videos on one side: a column `subset` in your table (`training`,
+# `validation`) decides instead of the draw.
 #
 # Do all classes occur on both sides, and often enough?
 
@@ -277,14 +350,15 @@ run.show(figure, "balance", "Left: actions of each class by subset. Right: the a
 
 # %% balance-see [markdown] tags=["slide-more"]
 # **What to see.** Each tick on the right is one action. Our classes are fairly even. A class with a
-# tenth of the others' examples would be learnt last and measured badly: its result would hang on
-# two or three actions. Film more of it rather than tune anything.
+# tenth of the others' examples would be learnt last and measured badly: its result would depend on
+# two or three actions. Film more of it, rather than tune a setting.
 
 # %% guess-text [markdown]
 # **Predict first.** Write your guesses here; section 8 compares. Leave `None` where you prefer to
-# wait. **Temporal IoU (tIoU)** says how well two segments fit: the time that they share, divided by
-# the time that they cover together; 1 is perfect. **mAP**, from 0 to 100 %, judges a detector: it
-# rewards finding every action before any false alarm.
+# wait. **Temporal IoU ([tIoU](glossary.md#tIoU))** says how well two
+# [segments](glossary.md#segment) fit: the time that they share, divided by the time that they cover
+# together; 1 is perfect. **[mAP](glossary.md#mAP)**, from 0 to 100 %, judges a detector: it rewards
+# finding every action before any false alarm.
 
 # %% guess
 guess = {
@@ -296,12 +370,12 @@ guess = {
 # %% cells-text [markdown] tags=["slide"]
 # ## 4 · How many snippets?
 #
-# The detector cuts each video into N equal pieces of time, **cells**, and looks at one **snippet**,
-# F consecutive frames, in each. It can't tell apart what happens within one cell. So the shortest
-# action that matters should fill **two cells**. Cells last longest in the longest video, so that
-# one decides. The shortest tenth of the actions may be exceptions, so `init_dataset` takes the
-# length that nine of ten actions exceed. Its answer is the next power of two, from 64 to 256 (from
-# 32 to 128 for larger encoders).
+# The detector cuts each video into N equal pieces of time, **[cells](glossary.md#cell)**, and looks
+# at one **[snippet](glossary.md#snippet)**, F consecutive frames, in each. It can't tell apart what
+# happens within one cell. So the shortest action that matters should fill **two cells**. Cells last
+# longest in the longest video, so that one decides. The shortest tenth of the actions may be
+# exceptions, so `init_dataset` takes the length that nine of ten actions exceed. Its answer is the
+# next power of two, from 64 to 256 (from 32 to 128 for larger encoders).
 
 # %% cells
 from etadlite.presets import preset
@@ -355,7 +429,7 @@ axis.plot(dial, [fits[n][1] for n in dial], "o", color=COLOURS[0], label="measur
 axis.axvline(N, color=COLOURS[3], linewidth=1, label="chosen")
 axis.set_xscale("log", base=2)
 axis.set_xticks(dial, map(str, dial))
-axis.set(xlabel="N, snippets a video", ylabel="mean tIoU of rounded actions", ylim=(0, 1.02))
+axis.set(xlabel="N, snippets per video", ylabel="mean tIoU of rounded actions", ylim=(0, 1.02))
 axis.grid(alpha=0.3)
 axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False, loc="lower right")
@@ -368,20 +442,23 @@ run.show(figure, "cells", "Mean tIoU of actions rounded to whole cells, over the
 # left, actions are shorter than a cell.
 #
 # If your videos last an hour and your actions two seconds, no N suffices: cut the videos into
-# pieces, or train on **windows** that slide over them (`data.window_stride`, in `06`).
+# pieces, or train on **[windows](glossary.md#window)** that slide over them (`data.window_stride`,
+# in `06`).
 
 # %% train-text [markdown] tags=["slide"]
 # ## 5 · A short training
 #
-# The **encoder** turns each snippet into a feature vector. For stick figures we start from the one
-# that comes with the package. It was trained on stick figures in a clean studio only. For real
-# people `init_dataset` starts from a network that has seen photographs, EfficientNet-Lite0, if this
-# machine can train it within an hour. With few videos there is a choice:
+# The **encoder** turns each snippet into a [feature](glossary.md#feature) vector. For stick figures
+# we start from the one that comes with the package. It was trained on stick figures in a clean
+# [studio](glossary.md#studio) only. For real people `init_dataset` starts from a network that has
+# seen photographs, EfficientNet-Lite0, if this machine can train it within an hour. With few videos
+# there is a choice:
 #
-# - **features first**: the encoder stays frozen; its features are computed once and only the
-#   detector learns. This takes seconds, and little can go wrong.
-# - **end to end**: the encoder learns, too, here from a random 30 % of the snippets in each step
-#   (the *ratio*). It adapts to your world, and could learn your few videos by heart.
+# - **features first**: the encoder stays [frozen](glossary.md#frozen); its features are computed
+#   once and only the detector learns. This takes seconds, and little can go wrong.
+# - **[end to end](glossary.md#end-to-end)**: the encoder learns, too, here from a random 30 % of
+#   the snippets in each step (the *[ratio](glossary.md#ratio)*). It adapts to your world, and it
+#   could memorise your few videos.
 #
 # Try the cheap way first, and measure on the validation videos whether the other is better.
 
@@ -424,23 +501,25 @@ print(report_table({name: [report] for name, report in reports.items()}))
 averages = [100 * report.average for report in reports.values()]
 
 # %% results-see [markdown] tags=["slide"]
-# **How to read it.** mAP is given for five demands on the fit: a detection counts as right if its
-# tIoU with an action of its class reaches 0.3, ..., 0.7. The validation videos hold few actions, so
-# a difference of a few points is luck: repeat the training with another `seed` before you believe
-# it.
-#
+# **How to read it.** mAP is given for five demands on the fit: a [detection](glossary.md#detection)
+# counts as right if its tIoU with an action of its class reaches 0.3, ..., 0.7. The validation
+# videos hold few actions, so a difference of a few points is luck: repeat the training with another
+# `seed` before you believe it.
+
+# %% test-set-text [markdown] tags=["slide-more"]
 # **One subset can't do two jobs.** As soon as you *choose* by the validation videos (features first
-# or end to end, the number of epochs, a learning rate, the threshold of section 6), their number
-# becomes too good: you have taken the best of several, and part of that was luck. Here we choose
-# nothing by it, so it is still honest. If you choose, put a third part of the videos aside as a
-# **test** set, decide everything with the validation videos, and then measure once on the test set.
-# That last number is the one to report.
-#
+# or end to end, the number of epochs, a learning rate, the [threshold](glossary.md#threshold) of
+# section 6), their number becomes too good: you have taken the best of several, and part of that
+# was luck. Here we choose nothing by it, so it is still honest. If you choose, put a third part of
+# the videos aside as a **test** set, decide everything with the validation videos, and then measure
+# once on the test set. That last number is the one to report.
+
+# %% few-text [markdown] tags=["slide"]
 # **Too few videos?** Try this, in this order. (1) Film and label more, above all other people and
 # places. (2) Use features first. (3) Train end to end with a lower `training.encoder_lr`, and with
 # *fewer* epochs if the validation result falls while the loss still does. (4) A higher
 # `sampling.snippet_ratio` makes the gradient less noisy, but it adds no information. What
-# `init_dataset` chooses (about 600 steps) is a start, not a law.
+# `init_dataset` chooses (about 600 steps) is a starting point, not a rule.
 
 # %% predict-text [markdown] tags=["slide"]
 # ## 6 · A video that it never saw
@@ -516,7 +595,8 @@ run.explore(player(new_file, found, truth, labels=labels), "player")
 # the best down (*greedy* matching): a detection is **right** if it fits a still free action of its
 # class with a tIoU of 0.5 or more. Every other one is a **false alarm**: it fits an action that is
 # *found twice*, or the action that it overlaps most is its own class, *badly placed*, or a *wrong
-# class*, or there is *nothing there* (tIoU below 0.1). Every action left over is a **miss**.
+# class*, or there is *nothing there* (tIoU below 0.1). Every action left over is a
+# **[miss](glossary.md#miss)**.
 
 
 # %% judge
@@ -540,11 +620,11 @@ def judge(found, truth):  # detections of one video, best first
 
 
 # %% equal-text [markdown]
-# This matching is the one inside mAP. To prove it, we compute **average precision** from it. Walk
-# down the detections of one class in all videos, the best first. At each right one, note the
-# *precision* so far: the share of right ones, or what a later place in the list reaches, if that is
-# better. Add up these precisions and divide by the number of actions. The mean over the classes is
-# mAP.
+# This matching is the one inside mAP. To prove it, we compute **[average
+# precision](glossary.md#average-precision)** from it. Walk down the detections of one class in all
+# videos, the best first. At each right one, note the *[precision](glossary.md#precision)* so far:
+# the share of right ones, or what a later place in the list reaches, if that is better. Add up
+# these precisions and divide by the number of actions. The mean over the classes is mAP.
 
 # %% equal
 report = reports["end to end, 30 %"]
@@ -586,6 +666,8 @@ for name, truth_of in tests.items():
 assert alarms["right"] == misses["found"]
 assert sum(misses.values()) == total
 print(f"{total} actions; {sum(alarms.values())} detections score {cut:.3f} or more")
+for what, tally in (("detections", alarms), ("actions", misses)):
+    print(f"{what}: " + ", ".join(f"{number} {kind}" for kind, number in tally.most_common()))
 
 # %% failures-picture tags=["slide-more"]
 figure = Figure(figsize=(12, 2.8), layout="constrained")
@@ -605,14 +687,15 @@ for axis, (title, names), end, tally in zip(
 run.show(figure, "failures", "Detections by kind of error, and actions by whether they were found")
 
 # %% failures-see [markdown] tags=["slide-more"]
-# **What to see.** In the recorded run, 40 detections score high enough to be kept: 23 are right,
-# and 17 have the wrong class. Of the 40 actions 23 are found, 5 only under a wrong class, and 12
-# are not noticed. How can 17 alarms belong to 5 actions? The detector reports each segment with its
-# *two* best classes, and at most one of them is right. So many of the 17 alarms are the second name
+# **What to see.** In the recorded run, 40 detections score high enough to be kept: 25 are right,
+# and 15 have the wrong class. Of the 40 actions 25 are found, 5 only under a wrong class, and 10
+# are not noticed. How can 15 alarms belong to 5 actions? The detector reports each segment with its
+# *two* best classes, and at most one of them is right. So many of the 15 alarms are the second name
 # of an action that was found under its first name, and a lost action can have several alarms. The
 # threshold counts them all, so a wrong second name also takes the place of a detection that would
 # have found another action.
-#
+
+# %% remedies-text [markdown] tags=["slide"]
 # What helps against each kind of error:
 #
 # - *badly placed*: look at the boundaries of your labels first; then take more cells or more
@@ -636,43 +719,11 @@ for name, values in rows.items():
     shown = ["-" if v is None else f"{v:.2f}" for v in (guess[name], *values)]
     print(f"{name:8}" + "".join(f"{text:>12}" for text in shown))
 
-# %% assignment-setup tags=["assignment"]
-from etadlite.course import check
-
 # %% exercises [markdown]
-# ## 9 · Exercises
-#
-# Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
-# not. Nothing breaks if you leave an exercise out.
-#
-# ### 1 · Read a time (easy, 5 minutes)
-#
-# Turn text such as `"83.5"`, `"1:23.5"` or `"0:01:23.5"` into seconds. Where nobody can tell what
-# was meant (`"1:83"`: no minute has 83 seconds), return `float("nan")`.
-#
-# <details><summary>Hint</summary>
-#
-# Split at `":"` and go through the parts: seconds so far times 60, plus the part. All parts but the
-# first must be below 60.
-#
-# </details>
-
-
-# %% exercise-1
-def my_seconds(text):
-    # BEGIN SOLUTION
-    parts = [float(part) for part in text.split(":")]
-    total = 0.0
-    for part in parts:
-        total = 60 * total + part
-    return total if all(part < 60 for part in parts[1:]) else float("nan")
-    # END SOLUTION
-
-
-check("seconds", my_seconds)
+# ## 9 · One more exercise
 
 # %% exercise-2-text [markdown]
-# ### 2 · The threshold that costs least (medium, 10 minutes)
+# ### Exercise 2 · The threshold that costs least (medium, 10 minutes)
 #
 # `scores` are those of detections, `right` says of each whether it is right, and `actions` is the
 # number of true actions. A false alarm costs `alarm`, a miss costs `miss`. Which score must a
@@ -746,7 +797,8 @@ print("written to out_dir: metrics.json, pictures, data_set, runs, found")
 # - Split by video. Try features first, then end to end. Choose on validation videos, and report
 #   what other videos, a test set, give.
 # - Sort the errors by kind: each kind has its own remedy.
-#
+
+# %% limits [markdown] tags=["slide-more"]
 # ## Limits and care
 #
 # Stick figures with perfect labels are easier than people with hasty ones, and a dozen validation
@@ -754,7 +806,8 @@ print("written to out_dir: metrics.json, pictures, data_set, runs, found")
 # those who agreed. It judges worse, without saying so, whoever and whatever was not in its training
 # (other cameras, clothes, bodies, ages): test it on them, and let no decision about a person rest
 # on it alone.
-#
+
+# %% references [markdown]
 # ## References
 #
 # - H. Alwassel et al., *Diagnosing Error in Temporal Action Detectors*, ECCV 2018: errors by kind,
@@ -764,3 +817,15 @@ print("written to out_dir: metrics.json, pictures, data_set, runs, found")
 #   Multimedia 2019: VIA.
 # - S. Liu et al., *ETAD: Training Action Detection End to End on a Laptop*, CVPR Workshops 2023,
 #   [arXiv:2205.07134](https://arxiv.org/abs/2205.07134): the method.
+
+# %% questions-text [markdown]
+# ## Questions
+#
+# Five questions have choices, and each choice is explained. Three questions are to be answered in
+# words; write your answer before you unfold what counts. In JupyterLab, run the cell and press the
+# buttons.
+
+# %% questions tags=["alone"]
+from etadlite.course.quiz import show_quiz
+
+show_quiz("07_your_own_videos")
