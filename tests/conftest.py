@@ -2,6 +2,10 @@
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 import torch
 
 from etadlite.base.weights import save_weights
+from etadlite.cli import main
 from etadlite.encoders import tiny_encoder
 from etadlite.encoders.build import build_encoder
 from etadlite.model import SequentialEncoder
@@ -88,6 +93,50 @@ def assert_engine_is_plain_back_propagation(encoder, frames, engines) -> None:
             )
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, or a skip that says what is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "google-chrome", "chrome")
+    with playwright.sync_playwright() as started:
+        own = started.chromium.executable_path
+        found = own if os.path.exists(own) else next(filter(None, map(shutil.which, names)), None)
+        if found is None:
+            pytest.skip(f"no browser: neither playwright's own nor any of {', '.join(names)}")
+        chromium = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened_offline(browser):
+    """A function that opens a file in a browser without a network, and returns the page.
+
+    The test fails if a page asks for anything that is not a file, or writes an error.
+    """
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 800})
+    wrong = []
+
+    def asked(request):
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            wrong.append(request.url)
+
+    context.on("request", asked)
+    context.on("requestfailed", lambda request: wrong.append(f"{request.url} failed"))
+    context.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    context.on("weberror", lambda error: wrong.append(str(error.error)))
+    page = context.new_page()
+
+    def opened(path: Path):
+        page.goto(path.as_uri(), wait_until="load")
+        assert not wrong, f"{path.name}: {wrong}"
+        return page
+
+    yield opened
+    context.close()
+    assert not wrong
+
+
 @pytest.fixture
 def writes_rotation():
     """Skip a test that stores a rotation, where PyAV is too old for that."""
@@ -107,6 +156,43 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One order of summation: several threads may share the work differently each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def etadlite(monkeypatch, capsys):
+    """A function that runs the command in this process: arguments -> exit code, output, errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "showwarning", None)  # so that it is set back
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def files_known_to_git() -> list[str]:
+    """Return the files of the working tree that git does not ignore, or skip the test."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("this is not a git checkout")
+    return [name for name in listed.stdout.decode().split("\0") if (REPOSITORY / name).is_file()]
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,13 @@ def even(path, rate=RATE, late=0, count=COUNT, **how):
     return Film(path, np.arange(count), (late + np.arange(count)) / float(rate))
 
 
+def paused(path, **how):
+    """A camera that takes no picture for 1.5 seconds: one behind it may be stored before it."""
+    ticks = np.concatenate([np.arange(41), 86 + np.arange(COUNT - 41)])
+    write(path, times=np.round(ticks * 100 / 3), **how)
+    return Film(path, np.arange(COUNT), ticks / RATE)
+
+
 VARYING = np.cumsum(np.random.default_rng(0).integers(15, 90, COUNT))
 VARYING = VARYING - VARYING[0]
 
@@ -159,17 +166,21 @@ def copied(source, target, keep: Callable[[int], bool], shift=0, muxer=None):
     return target
 
 
-def edited(path, skipped=30, behind=0):
-    """An edit list that starts between two key frames: what lies before is decoded, not shown."""
-    write(path, g=24, bf=2, sc_threshold=0)
+def edited(path, skipped=30, behind=0, late=0):
+    """An edit list that starts between two key frames: what lies before is decoded, not shown.
+
+    Of a film that starts late, the first entry of the list is empty.
+    """
+    write(path, g=24, bf=2, sc_threshold=0, late=late, sound=late and 5.0)
     content = bytearray(path.read_bytes())
-    place = content.find(b"elst") + 12
+    place = content.find(b"elst") + (24 if late else 12)
     length, start = struct.unpack(">ii", content[place : place + 8])
     tick = int(av.open(str(path)).streams.video[0].time_base.denominator) // RATE
     start, length = start + skipped * tick, length + (skipped + behind) * -1000 // RATE
     content[place : place + 8] = struct.pack(">ii", length, start)
     path.write_bytes(content)
-    return Film(path, np.arange(skipped, COUNT), np.arange(COUNT - skipped) / RATE)
+    times = (late + np.arange(COUNT - skipped)) / RATE
+    return Film(path, np.arange(skipped, COUNT), times)
 
 
 def trimmed(path):
@@ -183,6 +194,24 @@ def cut_between_key_frames(path):
     write(path.with_stem("whole"), bf=0, g=24, sc_threshold=0)
     copied(path.with_stem("whole"), path, lambda number: number >= 10)
     return Film(path, np.arange(10, COUNT), np.arange(COUNT - 10) / RATE)
+
+
+def cut_at_open_gop(path, **how):
+    """A copy that starts at a key frame, behind which pictures are stored that lead it.
+
+    They need pictures before the cut, and are due before the start: players show none of them.
+    """
+    whole = write(path.with_stem("whole"), **how)
+    with av.open(str(whole)) as given:
+        stream = given.streams.video[0]
+        packets = [(p.pts, p.is_keyframe) for p in given.demux(stream) if p.size]
+        second = [number for number, (_, key) in enumerate(packets) if key][1]
+        key, frame = packets[second][0], round(1 / RATE / stream.time_base)
+    shown = (key - packets[0][0]) // frame
+    shift = -key if path.suffix == ".mkv" else 0
+    muxer = {"avoid_negative_ts": "disabled"}
+    copied(whole, path, lambda number: number >= second, shift, muxer)
+    return Film(path, np.arange(shown, COUNT), np.arange(COUNT - shown) / RATE)
 
 
 def cut_copy(path):
@@ -234,6 +263,7 @@ def with_second(path, *, cover=False):
 B = {"bf": 3, "g": 24, "sc_threshold": 0}
 VPX = {"g": 40, "auto_alt_ref": 1, "lag_in_frames": 16, "cpu_used": 4, "deadline": "good"}
 X265 = "log-level=none:keyint=24:bframes=3"
+OPEN = f"{X265}:open-gop=1:b-adapt=0:scenecut=0"
 KINDS: dict[str, Callable[[Path], Film]] = {
     "h264.mp4": lambda path: even(path, **B),
     "h264.mkv": lambda path: even(path, **B),
@@ -256,12 +286,17 @@ KINDS: dict[str, Callable[[Path], Film]] = {
     "varying.mp4": lambda path: varying(path, **B),
     "varying.mkv": lambda path: varying(path, **B),
     "gaps.avi": with_gaps,
+    "paused.mp4": lambda path: paused(path, bf=2, b_strategy=0, g=30, sc_threshold=0),
+    "paused.mkv": lambda path: paused(path, bf=2, b_strategy=0, g=30, sc_threshold=0),
     "late.mp4": lambda path: even(path, late=45, sound=5.0, **B),
     "late.mkv": lambda path: even(path, late=45, sound=5.0, **B),
     "long_sound.mp4": lambda path: even(path, sound=6.0, **B),
     "cut_copy.mp4": cut_copy,
+    "cut_open_gop.ts": lambda path: cut_at_open_gop(path, codec="libx265", x265_params=OPEN),
+    "cut_open_gop.mkv": lambda path: cut_at_open_gop(path, codec="libx265", x265_params=OPEN),
     "edit_list.mp4": edited,
     "trimmed.mp4": trimmed,
+    "late_edit_list.mp4": lambda path: edited(path, late=45),
     "joined.ts": joined,
     "joined.mpg": lambda path: joined(path, codec="mpeg2video", b=2_000_000),
     "joined.mkv": joined,

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 from matplotlib.collections import PathCollection
-from test_command import etadlite, refused  # noqa: F401
+from test_command import refused
 
 from etadlite.base.errors import StoppedError
 from etadlite.base.files import write_json
@@ -16,7 +16,7 @@ from etadlite.viz.ablation import draw_ablation
 
 
 @pytest.fixture
-def study(tiny, tmp_path, monkeypatch, etadlite):  # noqa: F811
+def study(tiny, tmp_path, monkeypatch, etadlite):
     """Run `etadlite ablate` on the tiny data: arguments -> code, output, errors."""
 
     def copied(root, size, **options):

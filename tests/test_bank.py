@@ -1,11 +1,10 @@
 """A feature bank: exact gradients, what staleness is, and runs that are killed with one."""
 
 import json
-import multiprocessing
 import os
-import random
 import shutil
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -15,17 +14,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_processes import in_processes
-from test_resume import at_step, killed_at, left
+from test_resume import at_step, killed_at, killed_often, left
 from test_sequential import Pixels, Small, gradients, scaled, some_frames
 from torch import nn
 
 from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError, StoppedError
-from etadlite.data.datasets import VideoDataset
+from etadlite.data.datasets import SampleKey, VideoDataset, collate
+from etadlite.model.picks import Picks
 from etadlite.model.sequential_encoder import Recalled, SequentialEncoder
+from etadlite.model.system import System
 from etadlite.presets import preset
 from etadlite.runs import run as runs
 from etadlite.runs.run import run_training
+from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES, SnippetContext
 from etadlite.training import bank as banks
 from etadlite.training import loop
@@ -37,15 +39,6 @@ CHANGES = (
     *("training.epochs=3", "training.batch_size=1", "training.checkpoint_minutes=0"),
     *("detector.max_duration=4", "data.cache=null", "sampling.snippet_ratio=0.3"),
 )
-
-
-@pytest.fixture
-def one_thread():
-    """One order of summation: several threads may share the work differently each time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def e2e(tiny, *changes):
@@ -65,7 +58,10 @@ def recalled_of(batch, snippets, channels, unknown=()):
 
 
 @pytest.mark.parametrize("strategy", ["random", "grid", "farthest", "kdpp"])
-@pytest.mark.parametrize(("keep", "stages"), [("device", 2), ("nothing", 1), ("device", None)])
+@pytest.mark.parametrize(
+    ("keep", "stages"),
+    [("device", 2), ("nothing", 1), ("device", None), ("graph", 2), ("graph", None)],
+)
 def test_the_gradient_is_that_of_features_put_together_by_hand(strategy, keep, stages):
     encoder, head = Small(stages).double(), nn.Conv1d(6, 4, 3, padding=1).double()
     frames = torch.randint(0, 256, (3, 7, 3, 4, 8, 8)).byte()
@@ -255,22 +251,8 @@ def killed_with_bank(moment, settings, folder):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("kill", [killed_at, killed_with_bank])
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path, kill):
-    moments, processes = random.Random(1), multiprocessing.get_context("forkserver")
-    folders = {False: tmp_path / "whole", True: tmp_path / "killed"}
-    chosen, deaths = e2e(tiny), 0
-    for often, folder in folders.items():
-        ended = None
-        while ended != 0:
-            moment = moments.randint(2, 16) if often else None
-            process = processes.Process(target=kill, args=(moment, chosen, folder))
-            process.start()
-            process.join()
-            ended = process.exitcode
-            assert ended in (0, -signal.SIGKILL)
-            deaths += ended != 0
-    assert deaths >= 3
-    assert left(folders[True]) == left(folders[False])
-    records = [r for r in read_metrics(folders[True]) if "loss" in r]
+    run = killed_often(kill, e2e(tiny), tmp_path, last_moment=16, seed=1)
+    records = [r for r in read_metrics(run) if "loss" in r]
     assert [r["step"] for r in records] == [1, 2, 3, 4, 5, 6]
     assert records[-1]["bank_age"] > 1
     assert not list(tmp_path.rglob("bank*"))
@@ -386,10 +368,10 @@ def test_features_that_are_not_finite_name_the_video(tiny, tmp_path, monkeypatch
 def test_a_video_that_cannot_be_read_at_first_is_encoded_whole_later(tiny, monkeypatch):
     read, broken, seen = VideoDataset.read, [True], []
 
-    def reading(self, video, window):
+    def reading(self, video, window, rows):
         if broken[0] and video.name == "training_00001":
             raise InputError(f"{video.name} is away")
-        return read(self, video, window)
+        return read(self, video, window, rows)
 
     def step(training, batch):
         broken[0] = False
@@ -408,6 +390,117 @@ def test_a_video_that_cannot_be_read_at_first_is_encoded_whole_later(tiny, monke
     assert all(known for names, known in seen if names == ["training_00000"])
     assert seen[-1][1]
     assert (training.bank.recall([0, 1]).stamps > 0).all()
+
+
+# What is read
+
+
+EARLY = [name for name, strategy in SNIPPET_STRATEGIES.items() if strategy.needs != "features"]
+
+
+@pytest.mark.parametrize("strategy", [name for name in EARLY if name != "gradient_norm"])
+@pytest.mark.parametrize("proposals", PROPOSAL_STRATEGIES)
+def test_the_loader_draws_the_snippets_that_the_step_draws(strategy, proposals):
+    names = f"sampling.snippet_strategy={strategy}", f"sampling.proposal_strategy={proposals}"
+    small = "data.snippets=20", "detector.max_duration=5", "sampling.snippet_ratio=0.3"
+    chosen = preset("e2e_stickfigures", [*small, *names])
+    system, picks = System(chosen, pretrained=False), Picks(chosen, unknown=[4])
+    seeds, actions = [7, 8, 9], [torch.rand(n, 2).sort().values * 20 for n in (1, 0, 3)]
+    draws = Draws(seeds)
+    system.sample_proposals(draws, actions)
+    expected, _ = system.encoder.pick(SnippetContext(draws, 20, actions))
+    for number, seed in enumerate(seeds):
+        assert torch.equal(picks(3, seed, actions[number]), expected[number])
+        assert picks(4, seed, actions[number]) is None
+
+
+def test_choices_by_features_and_all_snippets_are_read_whole():
+    for change in ("snippet_strategy=farthest", "snippet_strategy=kdpp", "snippet_ratio=1"):
+        picks = Picks(preset("e2e_stickfigures", [f"sampling.{change}"]))
+        assert picks(1, 5, torch.empty(0, 2)) is None
+
+
+@pytest.mark.parametrize("change", ["data.cache=null", "", "data.window_stride=4"])
+def test_a_part_of_a_video_is_that_part_of_the_whole(tiny, tmp_path, change):
+    cache = f"data.cache={tmp_path}" if not change else "data.cache=null"
+    data = loop.open_split(e2e(tiny, cache, *filter(None, [change])), training=True)
+    key, rows = SampleKey(0, 7), torch.tensor([0, 2, 7])
+    whole = data[key]
+    assert whole.rows is None
+    data.picks = lambda index, seed, actions: rows if (index, seed) == key else None
+    for _ in range(2):
+        part = data[key]
+        assert torch.equal(part.inputs, whole.inputs[rows])
+        assert torch.equal(part.rows, rows)
+        both = collate([part, whole]).inputs
+        assert both.shape == (2, *whole.inputs.shape)
+        assert torch.equal(both[0, rows], whole.inputs[rows])
+        assert torch.equal(both[1], whole.inputs)
+    for other in (SampleKey(0, 8), 0):
+        assert data[other].rows is None
+
+
+RESIDENT = """
+import os
+import torch
+from pathlib import Path
+from etadlite.data.datasets import Sample, collate
+from etadlite.data.timegrid import TimeGrid
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+rows = torch.arange(512)[::5]
+read = torch.ones(len(rows), 3, 8, 48, 48, dtype=torch.uint8)
+grid = TimeGrid.over_video(10.0, 512)
+parts = [Sample("a", read, torch.empty(0, 2), torch.empty(0), grid, 10.0, rows=rows)] * 2
+before = resident()
+inputs = collate(parts).inputs
+print((resident() - before) / (2 * read.nbytes), inputs.nbytes / read.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the resident size")
+def test_what_is_not_read_takes_no_room():
+    # In a process of its own: this one may hold memory that was freed.
+    command = [sys.executable, "-c", RESIDENT]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken, whole = map(float, ended.stdout.split())
+    assert 0.9 < taken < 2
+    assert whole > 9
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_training_that_reads_only_what_it_encodes_ends_with_the_same_bits(
+    tiny, monkeypatch, workers
+):
+    chosen, found, count = e2e(tiny, f"data.workers={workers}"), [], []
+    reading = VideoDataset.read
+
+    def noted(self, video, window, rows):
+        count.append(None if rows is None else len(rows))
+        return reading(self, video, window, rows)
+
+    monkeypatch.setattr(VideoDataset, "read", noted)
+    found.append(trained(chosen))
+    if not workers:
+        assert count == [None, None, *[5] * 6]  # filled from 2 videos; 5 of 16 snippets in 3 epochs
+    monkeypatch.setattr(Picks, "__call__", lambda *arguments: None)
+    found.append(trained(chosen))
+    assert found[0][0] == found[1][0]
+    for ours, whole in zip(found[0][1].values(), found[1][1].values(), strict=True):
+        assert torch.equal(ours, whole)
+
+
+def test_a_step_that_encodes_what_was_not_read_is_stopped():
+    bank, known = FeatureBank((2, 4, 2), Progress(), 1), torch.tensor([0, 3])
+    recalled = Recalled(torch.zeros(2, 4, 2), torch.ones(2, 4).long(), torch.tensor([0, 3, 5]))
+    bank.require_read([known, None], recalled)
+    bank.require_read([None, torch.tensor([1])], recalled)
+    for rows in ([torch.tensor([0, 2]), None], [known, torch.tensor([2])]):
+        with pytest.raises(RuntimeError, match="were not read"):
+            bank.require_read(rows, recalled)
 
 
 # Several processes

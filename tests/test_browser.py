@@ -12,6 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell
 
 from etadlite.course.build import notebooks_folder
+from etadlite.course.quiz import read_quiz
 from etadlite.course.source import build, read_source
 
 pytestmark = pytest.mark.slow
@@ -32,6 +33,10 @@ def draw(ratio):
 run.explore(slider(draw, [0.1, 0.3, 0.5], "ratio", "A bar as long as the ratio"), "bar")"""
 
 
+QUIZ = f"""from etadlite.course.quiz import show_quiz
+
+show_quiz("{NAME}", live=run.interactive)"""
+
 TRAINING = """import json
 import time
 
@@ -47,31 +52,17 @@ WHOLE = "06_end_to_end_thumos"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, or a skip that says what is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "google-chrome", "chrome")
-    with playwright.sync_playwright() as started:
-        own = started.chromium.executable_path
-        found = own if os.path.exists(own) else next(filter(None, map(shutil.which, names)), None)
-        if found is None:
-            pytest.skip(f"no browser: neither playwright's own nor any of {', '.join(names)}")
-        chromium = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
 def lab(tmp_path_factory, browser):
-    """Address of a JupyterLab with its own settings in a folder with four notebooks."""
+    """Address of a JupyterLab with its own settings in a folder with five notebooks."""
     root = tmp_path_factory.mktemp("lab")
     (root / "notebooks").mkdir()
-    shutil.copy(FOLDER / f"{NAME}.ipynb", root / "notebooks")
+    for file in (f"{NAME}.ipynb", "glossary.md"):
+        shutil.copy(FOLDER / file, root / "notebooks")
     whole = build(read_source(FOLDER / "source" / f"{WHOLE}.py"))
     start = [cell for cell in whole.cells if cell.id in ("parameters", "setup")]
     start[0].source = start[0].source.replace('"laptop"', '"smoke"')
     nbformat.write(whole, root / "notebooks" / f"{WHOLE}.ipynb")
-    for name, code in (("slider", SLIDER), ("training", TRAINING)):
+    for name, code in (("slider", SLIDER), ("training", TRAINING), ("quiz", QUIZ)):
         small = build([])
         small.cells = [*start, new_code_cell(code, id=name)]
         nbformat.write(small, root / "notebooks" / f"{name}.ipynb")
@@ -159,6 +150,17 @@ def test_a_slider_that_is_moved_changes_the_picture(lab, page):
     assert page.locator(".widget-readout").inner_text() == "0.3"
 
 
+def test_a_question_that_is_answered_is_explained(lab, page):
+    run_all(page, lab.format("quiz.ipynb"))
+    choice = read_quiz(NAME).choices[0]
+    for position, verdict in ((choice.right, "Right."), (choice.right - 1, "No.")):
+        text, because = choice.options[position]
+        page.get_by_text(text, exact=True).click()
+        page.get_by_text(because).wait_for()
+        assert page.get_by_text(verdict, exact=True).is_visible()
+    assert page.locator("textarea[placeholder='Your answer']").count() == 3
+
+
 def test_the_curves_of_a_training_grow_while_it_trains(lab, page):
     run_all(page, lab.format("training.ipynb"))
     picture = page.locator(".jp-OutputArea img")
@@ -177,3 +179,15 @@ def test_a_notebook_of_the_course_reads_well(lab, page):
     open_notebook(page, lab.format(f"{NAME}.ipynb"))
     page.get_by_role("heading", name="Quickstart").first.wait_for()
     page.locator("th", has_text="what to expect").wait_for()  # the card's table
+
+
+def test_a_term_leads_to_its_place_in_the_glossary(lab, page):
+    open_notebook(page, lab.format(f"{NAME}.ipynb"))
+    page.get_by_role("link", name="mAP", exact=True).first.click()
+    page.locator(".jp-MarkdownViewer h3", has_text="mAP").wait_for()
+    page.wait_for_function(
+        """() => [...document.querySelectorAll(".jp-MarkdownViewer h3")].some(heading => {
+            const place = heading.getBoundingClientRect();
+            return heading.textContent.startsWith("mAP") && place.top > 0 && place.top < 900;
+        })"""
+    )

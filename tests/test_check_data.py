@@ -1,18 +1,23 @@
 """Checking a data root: every fault is named, counted and listed for training."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from test_data_scripts import film
 
 from etadlite.base.errors import InputError
+from etadlite.base.files import made_from
 from etadlite.cli import main
-from etadlite.data.datasets import open_dataset
-from etadlite.data.manifest import broken_files, read_manifest
+from etadlite.data.features import write_features
+from etadlite.data.loading import open_dataset
+from etadlite.data.manifest import CheckedFile, broken_files, read_manifest
 from etadlite.data.split import manifest_file
 from etadlite.prepare import check as module
 from etadlite.prepare import findings
@@ -95,6 +100,30 @@ def test_sound_data_are_called_so(root):
     assert "8 files of features" in checked.as_text()
     assert checked.as_text().endswith("fit for training")
     assert broken_files(root / "features", CHANNELS) == {}
+
+
+def test_features_of_other_versions_of_their_videos_are_named(root):
+    """As training on them is refused."""
+    videos = root / "videos"
+    videos.mkdir()
+    for name in VIDEOS:
+        video, path = videos / f"{name}.mp4", root / "features" / f"{name}.npy"
+        video.write_bytes(b"first version")
+        rows = torch.from_numpy(np.load(path)).T
+        write_features(path, rows, made_from("features", video))
+    assert check(root, f"data.videos={videos}").sound
+    (videos / "clip_a.mp4").write_bytes(b"another version")
+    os.utime(videos / "clip_b.mp4", (1, 1))
+    (videos / "clip_c.mp4").unlink()
+    checked = check(root, f"data.videos={videos}")
+    assert {
+        finding.what: (list(finding.items), finding.problem) for finding in checked.findings
+    } == {
+        "features of other versions of their videos": (["clip_a.npy"], True),
+        "features extracted before their videos were copied or changed": (["clip_b.npy"], False),
+    }
+    assert not checked.sound
+    assert check(root).sound
 
 
 def cut(folder):
@@ -308,6 +337,21 @@ def test_a_broken_manifest_is_named(root):
     manifest_file(root / "features").write_text('{"version": 2, "files": [1]}')
     with pytest.raises(InputError, match=r"features\.manifest\.json is no manifest"):
         check(root)
+
+
+@pytest.mark.parametrize(("stride", "rest"), [(4, 0), (None, 120)])
+def test_features_may_be_a_third_off(stride, rest):
+    """By the stride, or by the other videos: 120 features are expected, 80 to 160 will do."""
+    lengths = {"a": 79, "b": 80, "c": 160, "d": 161} | dict.fromkeys("efghi", 120)
+    video = SimpleNamespace(frames=480, duration=120.0)
+    data = SimpleNamespace(
+        paths={name: Path(name) for name in lengths},
+        videos=dict.fromkeys(lengths, video),
+        settings=SimpleNamespace(window_stride=stride),
+    )
+    files = {name: CheckedFile(bytes=1, modified=1, frames=n) for name, n in lengths.items()}
+    _, finding = findings.compare_lengths(data, files)
+    assert sorted(item[0] for item in finding.items) == ["a", "d"]
 
 
 # The published protocols

@@ -1,27 +1,29 @@
 """One clock: times are those that players show, in every part that reads or writes them."""
 
+import struct
 import warnings
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
-from films import KINDS, numbers, write
+from films import KINDS, even, numbers, write
 from test_data_scripts import convert_videos
 from test_extract import MeanBrightness
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data.annotations import read_annotations
-from etadlite.data.datasets import decode_window
-from etadlite.data.decoders import NEED_OTHERS, with_doubts
+from etadlite.data.decoders import NEED_OTHERS, Decoded, with_doubts
+from etadlite.data.packets import _clock
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning
-from etadlite.data.windows import windows_of
+from etadlite.data.windows import decode_window, windows_of
 from etadlite.prepare.check import examine_video
 from etadlite.prepare.extract import extract_dense, frames_at
-from etadlite.prepare.findings import special_clocks
+from etadlite.prepare.findings import clock_in_words, special_clocks
 from etadlite.prepare.own_data import init_dataset
 from etadlite.presets import preset
 from etadlite.viz.timeline import write_annotated
@@ -188,6 +190,30 @@ def test_a_converted_video_has_the_same_clock(film, tmp_path):
     assert ((early <= got) & (got <= late)).all()
 
 
+@pytest.mark.parametrize(("first", "start"), [(0, 0), (19, 0), (21, 0.021), (400, 0.4)])
+def test_a_picture_within_half_a_frame_of_the_clocks_start_starts_it(first, start):
+    """At 25 frames a second, in thousandths of a second."""
+    ticks = np.arange(first, first + 200, 40)
+    container = SimpleNamespace(format=SimpleNamespace(name="mov,mp4"), start_time=0)
+    packets = SimpleNamespace(container=container, start=0.0, tick=0.001, rate=25.0)
+    times = _clock(packets, [(tick, tick, 40, True) for tick in ticks], ticks)
+    assert times == pytest.approx(start + np.arange(6) / 25)
+
+
+def test_pictures_of_a_slow_camera_do_not_start_the_clock_again(tmp_path):
+    """One in five seconds: the next one in the file may be due 20 seconds later."""
+    made = even(tmp_path / "a.ts", Fraction(1, 5), count=40, bf=3, g=24, sc_threshold=0)
+    video = Video(made.path)
+    assert (video.timeline.restarts, video.info.note) == (0, "")
+    assert video.times[:-1] == pytest.approx(made.times)
+    assert numbers(video.frames(np.arange(40), (64, 64))).tolist() == list(range(40))
+
+
+def test_a_film_without_a_container_starts_with_its_first_picture(tmp_path):
+    made = even(tmp_path / "a.m2v", codec="mpeg2video", bf=2, g=12, b=2_000_000)
+    assert Video(made.path).times[:-1] == pytest.approx(made.times)
+
+
 # What is said
 
 
@@ -205,6 +231,49 @@ def test_the_check_names_clocks_that_count_differently(tmp_path):
     assert not any(file.problem or file.note for file in files.values())
     found = special_clocks(files)
     assert (set(found.items), found.problem) == ({f"{n}: {w}" for n, w in CLOCKS.items()}, False)
+
+
+def with_edits(path, *edits):
+    """A file with an edit list of other parts: start in the film and length, in ms, and speed."""
+    content = bytearray(even(path, bf=0).path.read_bytes())
+    place = content.find(b"edts") - 4
+    entries = b"".join(
+        struct.pack(">IiI", length, max(start * 15360 // 1000, -1), int(speed * 0x10000))
+        for start, length, speed in edits
+    )
+    elst = struct.pack(">I4sII", len(entries) + 16, b"elst", 0, len(edits)) + entries
+    old = int.from_bytes(content[place : place + 4], "big")
+    content[place : place + old] = struct.pack(">I4s", len(elst) + 8, b"edts") + elst
+    for kind in (b"moov", b"trak"):  # they hold it
+        start = content.find(kind) - 4
+        size = int.from_bytes(content[start : start + 4], "big") + len(elst) + 8 - old
+        content[start : start + 4] = size.to_bytes(4, "big")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ([(0, 1000, 1)], ""),
+        ([(-1, 500, 1), (0, 1000, 1)], ""),
+        ([(0, 1000, 1), (2000, 1000, 1)], "its edit list has 2 parts, and their borders may be"),
+        ([(0, 2000, 0.5)], "its edit list changes the speed, which is not followed"),
+    ],
+)
+def test_edit_lists_that_are_not_followed_are_said(tmp_path, edits, words):
+    said = clock_in_words(Video(with_edits(tmp_path / "a.mp4", *edits)))
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+
+
+def test_a_second_film_behind_the_first_is_said(tmp_path):
+    """Players stop at the end of the first."""
+    path = even(tmp_path / "a.mp4", bf=0).path
+    path.write_bytes(2 * path.read_bytes())
+    video = Video(path)
+    assert video.info.frames == 96
+    assert clock_in_words(video) == "it holds 2 recordings, of which players show the first alone"
 
 
 def flipped(path, seed):
@@ -294,7 +363,7 @@ def test_a_lost_picture_shifts_no_other_where_pictures_are_counted(tmp_path, nam
 def test_doubt_starts_at_damage_and_ends_at_an_intra_picture():
     def frame(letter):
         kinds = {"I": av.video.frame.PictureType.I, "P": NEED_OTHERS[0], "B": NEED_OTHERS[1]}
-        return SimpleNamespace(pict_type=kinds[letter.upper()], is_corrupt=letter.islower())
+        return SimpleNamespace(pict_type=kinds[letter.upper()])
 
     for letters, expected in (
         ("IPBPIP", "......"),
@@ -304,8 +373,10 @@ def test_doubt_starts_at_damage_and_ends_at_an_intra_picture():
         ("I-IP", "..."),
         ("PPP", "..."),  # such as behind an edit list
     ):
-        frames = [(k, frame(x)) for k, x in enumerate(letters) if x != "-"]
-        assert "".join(".?"[doubted] for *_, doubted in with_doubts(frames)) == expected
+        frames = [
+            Decoded(k, frame(x), x.islower(), False) for k, x in enumerate(letters) if x != "-"
+        ]
+        assert "".join(".?"[decoded.doubted] for decoded in with_doubts(frames)) == expected
 
 
 def test_a_codec_that_nothing_can_decode_is_named(tmp_path):

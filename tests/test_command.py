@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 
 import av
 import numpy as np
@@ -21,21 +20,6 @@ from etadlite.runs import demo
 from etadlite.runs.run import run_training
 from etadlite.stickfigures import dataset
 from etadlite.stickfigures.dataset import Size, write_video
-
-
-@pytest.fixture
-def etadlite(monkeypatch, capsys):
-    """A function that runs the command in this process: arguments -> exit code, output, errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", None)  # so that it is set back
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def refused(result, *words):
@@ -297,7 +281,8 @@ def test_a_video_whose_pictures_are_cut_off_is_used_up_to_that_point(trained, tm
     assert code == 0
     assert "detections" in out
     assert len(err.splitlines()) == 1
-    assert "cut.mkv: the file announces 20.0 s but ends after" in err
+    assert "cut.mkv: " in err
+    assert "the file announces 20.0 s but ends after" in err
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["results"]["cut"]
     assert 5 < max(item["segment"][1] for item in found) < 15
 
@@ -359,7 +344,20 @@ def test_each_process_reports_a_full_disk_with_the_file(tiny, tmp_path, etadlite
         result = etadlite(
             "extract", *arguments, "data.workers=0", "--stride", 64, "--out", out, "--quiet"
         )
-        assert refused(result, f"{name}: No space left on device; make room and run the same")
+        assert refused(result, f"{name}: No space left on device; make room and run it again")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_lack_of_memory_anywhere_is_one_sentence(etadlite, tiny, monkeypatch, error):
+    def lacking(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("etadlite.prepare.check.check_data", lacking)
+    code, _, err = etadlite("check-data", *on_features(tiny))
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("error: memory ran out")
 
 
 # Bad settings and data

@@ -101,7 +101,7 @@ def test_settings_cannot_be_changed_in_place():
         ("device=tpu", "device = 'tpu' does not fit"),
         ("detector.width=0", "detector.width = 0 does not fit"),
         ("detector.in_channels=6", "detector.in_channels = 6 does not fit"),
-        ("data.window_overlap=0.25", "data.window_overlap = 0.25 does not fit"),
+        ("data.window_overlap=0.499", "data.window_overlap = 0.499 does not fit"),
         ("data.blocked=7", "data.blocked.* = 7 does not fit"),
         ("detector.width=33", "detector.width = 33 does not fit"),
         ("detector.roi_size=-4", "detector.roi_size = -4 does not fit"),

@@ -1,5 +1,6 @@
 """The exercises: a solution is right, plausible mistakes are named, a stub breaks nothing."""
 
+import ast
 import importlib.util
 import math
 import os
@@ -109,6 +110,25 @@ def test_plausible_mistakes_are_told_apart(exercise, capsys):
     assert not faults, "\n".join(faults)
 
 
+def test_a_loop_that_never_ends_is_stopped(monkeypatch, capsys):
+    monkeypatch.setattr("etadlite.course.exercises.form.LONGEST", 0.3)
+
+    def forever(*arguments):
+        while True:
+            pass
+
+    for exercise in ("tiou", "roi_weights", "three_passes"):
+        assert not check(exercise, forever)
+        assert capsys.readouterr().out == (
+            f"{exercise}: your function does not end: is there a loop that never stops?\n"
+        )
+
+
+def test_the_corpus_is_large():
+    assert sum(map(len, WRONG.values())) >= 540
+    assert sum(map(len, RIGHT.values())) >= 145
+
+
 @pytest.mark.parametrize("exercise", CHECKERS)
 def test_right_answers_of_any_form_pass(exercise, capsys):
     assert RIGHT[exercise]
@@ -195,13 +215,14 @@ def test_what_is_no_answer_is_named_and_is_never_the_checkers_error(exercise, ca
 
 
 NUMBERS = {  # exercises whose answer is one number; the others answer with several
-    *("tiou", "step_cost", "count_proposals", "recall_at", "conv_bytes", "sampling_error"),
+    *("tiou", "step_cost", "conv_bytes", "sampling_error", "average_precision"),
     *("epochs_until", "hours_left", "seconds_of", "seconds", "best_threshold"),
 }
-WHOLE = {"count_proposals", "conv_bytes", "epochs_until"}
+WHOLE = {"conv_bytes", "epochs_until"}
+SLOPES = {"push", "balanced_bce", "three_passes"}  # their answer has, or leaves, a gradient
 
 
-@pytest.mark.parametrize("exercise", sorted(set(CHECKERS) - {"push"}))
+@pytest.mark.parametrize("exercise", sorted(set(CHECKERS) - SLOPES))
 def test_the_form_of_a_right_answer_does_not_matter(exercise, capsys):
     solve = solutions()[exercise]
     if exercise in NUMBERS:
@@ -289,12 +310,34 @@ def test_what_is_no_attempt_is_said_so(exercise, attempt, said, capsys):
     assert said in capsys.readouterr().out
 
 
+def bound(code):
+    """The names that a cell imports."""
+    imports = (n for n in ast.walk(ast.parse(code)) if isinstance(n, (ast.Import, ast.ImportFrom)))
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+@pytest.mark.parametrize("name", notebook_names(FOLDER))
+def test_what_an_assignment_imports_for_its_exercises_the_notebook_has_imported(name):
+    there = set()
+    for cell in (cell for cell in cells_of(name) if cell.cell_type == "code"):
+        if "assignment" in cell.metadata.tags:
+            assert bound(cell.source) <= there, cell.id
+        else:
+            there |= bound(cell.source)
+
+
 @pytest.mark.parametrize("name", notebook_names(FOLDER))
 def test_every_exercise_can_be_handed_out(name):
     cells = cells_of(name)
     handed_out = assignment(cells)
     points = [cell.metadata.get("nbgrader", {}).get("points", 0) for cell in handed_out.cells]
     assert len([point for point in points if point]) == len([c for c in cells if is_exercise(c)])
+
+
+@pytest.mark.parametrize("name", notebook_names(FOLDER))
+def test_what_is_graded_knows_nothing_of_the_students_own_module(name):
+    codes = [c.source for c in assignment(cells_of(name)).cells if c.cell_type == "code"]
+    assert not re.search(r"my_etad|\.mine\(|course\.parts", "\n".join(codes))
 
 
 def test_an_exercise_without_a_heading_is_refused(tmp_path):
@@ -347,6 +390,25 @@ def test_right_wrong_empty_and_cheating_submissions_are_graded(tmp_path):
         "sys.path.insert(0, ''); mine = [n for n in sys.modules if 'etadlite' in n]\n"
         "for n in mine: del sys.modules[n]\n"
         "from etadlite.course.exercises import check\n",
+        "imports": "import importlib, subprocess\nfrom types import SimpleNamespace as Fake\n"
+        "importlib.import_module = lambda _: Fake(check=lambda *_: True)\n"
+        "subprocess.run = lambda *_, **__: Fake(stdout='[[], []]')\n",
+        "elsewhere": "import sys, tempfile; from pathlib import Path\n"
+        "place = tempfile.mkdtemp(); course = Path(place, 'etadlite', 'course')\n"
+        "course.mkdir(parents=True)\n"
+        "(course / 'exercises.py').write_text('def check(*_): return True')\n"
+        "sys.path.insert(0, place)\n",
+        "hooks": "import sys; from importlib.machinery import ModuleSpec\n"
+        "class Hook:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        return ModuleSpec(name, self, is_package=True) if 'etad' in name else None\n"
+        "    def create_module(self, spec): return None\n"
+        "    def exec_module(self, module): module.check = lambda *_: True\n"
+        "sys.meta_path.insert(0, Hook())\n",
+        "replaces-import": "import builtins, types\n"
+        "old = builtins.__import__\n"
+        "fake = types.SimpleNamespace(check=lambda *_: True)\n"
+        "builtins.__import__ = lambda n, *a: fake if 'etad' in n else old(n, *a)\n",
     }
     submissions = {
         "right": own,
@@ -357,19 +419,31 @@ def test_right_wrong_empty_and_cheating_submissions_are_graded(tmp_path):
             who: {"exercise-1": code, "exercise-2": "step_cost = 1"} for who, code in cheats.items()
         },
     }
+    locked = {f"{key}-check": "pass" for key in own}
+    submissions["rewrites-the-check"] = locked | {"exercise-1": "tiou = 1"}
+    submissions["deletes-cells"] = {}
     for student, answers in submissions.items():
         done = nbformat.from_dict(handed_out)
         for cell in done.cells:
             cell.source = answers.get(cell.id, cell.source)
+            if student == "rewrites-the-check" and cell.metadata.get("nbgrader"):
+                cell.metadata.nbgrader.points = 100
+        if student == "deletes-cells":
+            done.cells = [cell for cell in done.cells if cell.id not in own | locked]
         target = tmp_path / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True)
         nbformat.write(done, target)
+        # Nothing reads the student's own module, least of all executes it.
+        harm = f"open({str(tmp_path / 'harm')!r}, 'w')\n"
+        (target.parent / "my_etad.py").write_text(harm + "\n".join(own.values()))
     nbgrader(tmp_path, "autograde", name, "--create")
+    assert not (tmp_path / "harm").exists()
     with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
         scores = {
             student: (found.score, found.max_score)
             for student in submissions
             for found in [book.find_submission(name, student)]
         }
-    none = dict.fromkeys(("empty", *cheats), (0, 6))
+    nothing = ("empty", "rewrites-the-check", "deletes-cells", *cheats)
+    none = dict.fromkeys(nothing, (0, 6))
     assert scores == none | {"right": (6, 6), "wrong": (4, 6), "breaks-check": (6, 6)}

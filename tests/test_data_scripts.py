@@ -35,7 +35,7 @@ from etadlite.prepare.isolated import Outcome, in_processes
 from etadlite.presets import preset
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8))
-QUICK = Patience(attempts=3, timeout=0.4, wait=0.0)
+QUICK = Patience(attempts=3, timeout=3.0, wait=0.0)
 
 
 class Server(ThreadingHTTPServer):

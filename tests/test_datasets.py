@@ -18,15 +18,20 @@ from etadlite.config import DataSettings
 from etadlite.data import datasets
 from etadlite.data.annotations import read_annotations
 from etadlite.data.datasets import (
-    FeatureDataset,
     SampleKey,
     VideoDataset,
     augment,
     centre_crop,
     collate,
-    open_dataset,
 )
-from etadlite.data.features import feature_file, read_features, resize_features, write_features
+from etadlite.data.features import (
+    FeatureDataset,
+    feature_file,
+    read_features,
+    resize_features,
+    write_features,
+)
+from etadlite.data.loading import open_dataset
 from etadlite.encoders.build import build_encoder
 from etadlite.model.chunks import encode_in_chunks
 from etadlite.prepare.extract import extract_features
@@ -358,6 +363,19 @@ def test_videos_of_every_suffix_are_found(tiny, tmp_path):
 
 
 # Augmentation
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 4, 40, 44), (1, 3, 29, 40, 44)])
+def test_colours_that_change_in_parts_change_as_at_once(shape, monkeypatch):
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8)
+    steps = [v2.RandomCrop(32), v2.RandomHorizontalFlip(), v2.ColorJitter(0.5, 0.5, 0.5)]
+    for seed in range(8):
+        torch.manual_seed(seed)
+        expected = v2.Compose(steps)(frames.transpose(1, 2)).transpose(1, 2)
+        for size in (1, 2**15, 2**30):
+            monkeypatch.setattr(datasets, "RECOLOURED", size)
+            torch.manual_seed(seed)
+            assert torch.equal(augment(frames, 32, flip=True, jitter=0.5), expected)
 
 
 def test_a_video_is_augmented_as_one():

@@ -8,7 +8,7 @@ from torchvision.ops import roi_align as torchvision_roi_align
 
 from etadlite.base.errors import InputError
 from etadlite.detector import ETADDetector, proposal_map, refine, roi_align, valid_proposals
-from etadlite.detector.roi import RoIs
+from etadlite.detector.roi import RoIs, interpolate
 
 
 def close(actual: torch.Tensor, expected: np.ndarray) -> None:
@@ -85,6 +85,12 @@ def test_roi_align_equals_torchvision(cells, roi_size, aligned, spans):
 def test_roi_align_is_finite_for_huge_reversed_and_empty_proposals():
     proposals = torch.tensor([[[-1e9, 1e9], [5.0, 2.0], [3.0, 3.0]]])
     assert roi_align(torch.randn(1, 3, 16), proposals, 8, aligned=True).isfinite().all()
+
+
+def test_the_samples_of_a_proposal_grow_to_eight_times_the_features_length():
+    proposals = torch.tensor([[0.0, 16.0], [0.0, 128.0], [0.0, 1e9]])
+    samples = interpolate(proposals, 16, 8, aligned=True).samples
+    assert samples.tolist() == [2, 16, 17]
 
 
 def test_the_gradient_of_roi_align_equals_that_of_torchvision():

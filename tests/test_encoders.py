@@ -14,9 +14,8 @@ from etadlite.encoders import (
     from_tsp,
     tiny_encoder,
 )
-from etadlite.encoders.r2plus1d import TemporalConv
 from etadlite.encoders.speed import Variant, gradient_agrees
-from etadlite.encoders.staged import PIXEL_MEAN, PIXEL_STD
+from etadlite.encoders.staged import PIXEL_MEAN, PIXEL_STD, TemporalConv
 from etadlite.encoders.tiny import TINY_WEIGHTS
 from etadlite.stickfigures.dataset import studio_clips
 

@@ -17,7 +17,8 @@ from torchvision.models import video
 from etadlite.base.errors import InputError
 from etadlite.base.weights import save_weights
 from etadlite.config import ENCODERS, EncoderSettings
-from etadlite.encoders.build import bare_encoder, build_encoder, load_published
+from etadlite.encoders.build import bare_encoder, build_encoder
+from etadlite.encoders.loading import load_published
 from etadlite.encoders.objects import try_encoder
 from etadlite.encoders.published import lite0
 from etadlite.encoders.staged import StagedEncoder, freeze

@@ -162,6 +162,12 @@ def test_numbers_are_read_without_rounding_errors(text, numbers):
     assert read_numbers(text, "numbers") == numbers
 
 
+def test_a_thousand_steps_are_read_and_no_more():
+    assert read_numbers("0:1:0.001", "numbers") == [n / 1000 for n in range(1001)]
+    with pytest.raises(InputError, match="numbers is"):
+        read_numbers("0:1.001:0.001", "numbers")
+
+
 @pytest.mark.parametrize(
     "text", ["", "a", "0.5,", "1:2", "1:2:3:4", "1:2:0", "2:1:0.1", "1:2:-1", "0:1:1e-9", "0:nan:1"]
 )
@@ -188,6 +194,17 @@ def test_bars_are_the_means_over_the_thresholds():
         "L\n12-18 s\n(0)",
         "XL\nover 18 s\n(1)",
     ]
+
+
+def test_the_lengths_are_those_of_detad_for_activitynet():
+    ends = [30, 30.1, 60, 60.1, 120, 120.1, 180, 180.1]
+    actions = [{"segment": [0, end], "label": "run"} for end in ends]
+    entries = {
+        str(n): {"subset": "t", "duration": 200, "annotations": [action]}
+        for n, action in enumerate(actions)
+    }
+    found = breakdown({"database": entries}, {"results": {}}, subset="t", tiou=[0.5])
+    assert found.length_count.tolist() == [1, 2, 2, 2, 1]
 
 
 def test_many_classes_are_drawn_in_columns():

@@ -191,6 +191,7 @@ def without(data, key):
         ),
         ({"guess": change(GUESS, "segment", [1, 2, 3])}, "'v'.*malformed"),
         ({"guess": change(GUESS, "segment", 7)}, "'v'.*malformed"),
+        ({"guess": change(GUESS, "score", [0.5])}, "'v', prediction 0 is malformed.*score"),
         ({"guess": change(GUESS, "label", "fly")}, "'v'.*'fly'"),
         ({"guess": change(GUESS, "label", 3)}, "'v'.*malformed"),
         ({"guess": without(GUESS, "score")}, "'v'.*malformed.*score"),

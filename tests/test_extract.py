@@ -20,8 +20,8 @@ from torch import nn
 from etadlite.base.distributed import torchrun_rank
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
-from etadlite.data.datasets import open_dataset
 from etadlite.data.features import StaleWarning, read_features
+from etadlite.data.loading import open_dataset
 from etadlite.data.packets import Timeline
 from etadlite.data.snippets import clip_frames
 from etadlite.data.video import Video, VideoInfo

@@ -66,6 +66,8 @@ def test_only_losses_of_other_kinds_than_the_known_ones_fail(monkeypatch, capsys
 
 @pytest.mark.slow
 def test_a_burst_of_kills_between_one_and_two_processes_changes_no_weight(tmp_path):
-    trainings = faults.Trainings(tmp_path, epochs=6, test_every=6)
+    trainings = faults.Trainings(
+        tmp_path, *faults.BURSTS, "training.epochs=16", "training.test_every=16"
+    )
     kills, wrong = faults.kill(trainings, random.Random(secrets.token_hex(4)), "burst", 4)
     assert (kills, wrong) == (4, "")

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -16,9 +15,12 @@ from torchvision.models import resnet18
 
 from etadlite import __version__
 from etadlite.cli import app, main
-from etadlite.config import Settings, flat
+from etadlite.config import ENCODERS, Settings, flat
 from etadlite.course import execute
-from etadlite.prepare.explain import PUBLISHED, explain_presets, explain_settings
+from etadlite.data.split import manifest_file
+from etadlite.encoders.tiny import tiny_encoder
+from etadlite.prepare import encoder_table
+from etadlite.prepare.explain import PUBLISHED, explain_presets, explain_settings, setting_text
 from etadlite.presets import PRESETS, preset
 from etadlite.runs.checkpoints import newest_checkpoint
 from etadlite.stickfigures import dataset
@@ -27,22 +29,11 @@ from etadlite.stickfigures.dataset import Size, make_dataset
 VERBS = [verb.name or verb.callback.__name__.replace("_", "-") for verb in app.registered_commands]
 
 
-@pytest.fixture
-def etadlite(monkeypatch, capsys):
-    """A function that runs the command in a terminal of 80 columns: exit code, output, errors."""
+@pytest.fixture(autouse=True)
+def _terminal_of_80_columns(monkeypatch):
     for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["etadlite", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", None)  # so that it is set back
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def examples(text):
@@ -177,6 +168,13 @@ def test_the_settings_of_a_run_are_compared_with_its_preset(tmp_path):
     assert found == {"training.epochs": (12, 20), "device": ("auto", "cpu")}
 
 
+@pytest.mark.parametrize("name", ["été", "a b", "0.5", "null", '"'])
+def test_a_setting_as_text_is_read_back_as_it_was(name):
+    changed = preset("anet_tsp", [f"data.test_subset={setting_text(name)}"])
+    assert changed.data.test_subset == name
+    assert [setting_text(value) for value in ("cosine", 0.5, None)] == ["cosine", "0.5", "null"]
+
+
 def test_a_section_or_one_setting_is_shown(etadlite):
     lines = etadlite("settings", "anet_tsp", "sampling")[1].splitlines()
     keys = [line[2:].split()[0] for line in lines if re.match(r"[* ] \w", line)]
@@ -186,6 +184,8 @@ def test_a_section_or_one_setting_is_shown(etadlite):
     _, out, _ = etadlite("settings", "e2e_stickfigures", "data.decode_size")
     assert out.splitlines()[0] == "* data.decode_size = [52, 52] pixels  ([128, 171])"
     assert etadlite("settings", "training.epochs")[1].startswith("  training.epochs = 6\n")
+    _, out, _ = etadlite("settings", "e2e_stickfigures", "training.schedule")
+    assert out.splitlines()[0] == "* training.schedule = cosine  (step)"
     code, _, err = etadlite("settings", "anet_tsp", "trainig")
     assert (code, err.count("\n")) == (2, 1)
     assert 'there is no section "trainig"; did you mean "training"?' in err
@@ -204,6 +204,50 @@ def test_the_presets_are_listed_with_what_the_readme_says_was_published(etadlite
         assert f"{entry['name']} " in words
         assert entry["data"] in words
         assert len(entry["what"]) > 30
+
+
+# JSON
+
+
+@pytest.mark.slow
+def test_what_a_script_wants_to_know_is_printed_as_json(
+    etadlite, tiny, trained, tmp_path, monkeypatch
+):
+    """Every verb that prints a table and writes no report of its own."""
+    verbs = {verb for verb in VERBS if "--json" in etadlite(verb, "--help")[1]}
+    tables = {"check-data", "plan", "test", "runs", "evaluate", "presets", "settings", "encoders"}
+    assert verbs == tables | {"doctor"}
+
+    def record(*words):
+        code, out, err = etadlite(*words, "--json")
+        assert code == 0 or words[0] == "doctor", err
+        return json.loads(out)
+
+    settings = ["e2e_stickfigures", *tiny.assignments]
+    checked = record("check-data", *settings, "--quiet")
+    assert checked["sound"]
+    assert checked["files"] == 3
+    assert [split["usable"] for split in checked["splits"]] == [2, 1]
+    manifest_file(tiny.data / "videos").unlink()  # the data set is shared with other tests
+    planned = record("plan", *settings, "--memory", "1GB")
+    parts = planned["predicted"]
+    assert parts.pop("total") == sum(parts.values())
+    assert "1" in planned["fits"]
+    checkpoint = ("--checkpoint", trained / "checkpoint.safetensors")
+    tested = record("test", *settings, *checkpoint, "--out", tmp_path, "--quiet")
+    assert json.loads((tmp_path / "predictions.json").read_text())["results"]
+    report = json.loads((trained / "report.json").read_text())
+    (run,) = record("runs", trained)
+    assert tested["average"] == pytest.approx(run["average_mAP"], abs=1e-6)
+    assert (run["state"], run["problem"], run["steps"]) == ("finished", None, 1)
+    assert run["seconds_per_step"] == report["seconds_per_step"]
+    assert run["settings"]["data.snippets"] == 16
+    assert record("runs", trained, "--against", trained)["agree"]
+    monkeypatch.setattr(encoder_table, "ENCODERS", {"tiny": ENCODERS["tiny"]})
+    (row,) = record("encoders")
+    assert row["parameters"] == sum(p.numel() for p in tiny_encoder().parameters())
+    assert (row["encoder"], row["channels"], row["weights"]) == ("tiny", 48, ["shipped"])
+    assert {finding["what"] for finding in record("doctor")} >= {"torch", "PyAV", "disk"}
 
 
 # The newest checkpoint

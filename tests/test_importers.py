@@ -119,11 +119,64 @@ def test_xml_may_be_in_utf_16_and_in_the_encoding_that_it_names(tmp_path):
     (tmp_path / "b.eaf").write_bytes(
         b'<?xml version="1.0" encoding="ISO-8859-1"?>' + text.encode("latin1")
     )
-    for name in "ab":
+    named = '<?xml version="1.0" encoding="{}"?>' + text  # an editor leaves the old name in it
+    (tmp_path / "c.eaf").write_text(named.format("UTF-8"), encoding="utf-16")
+    (tmp_path / "d.eaf").write_text(named.format("UTF-16"), encoding="utf-8")
+    (tmp_path / "e.eaf").write_text(named.format("ISO-8859-1"), encoding="utf-8-sig")
+    for name in "abcde":
         assert spans(read_rows(tmp_path / f"{name}.eaf")) == [("é", 0, 1)]
 
 
+def test_a_number_that_stands_twice_in_elan_is_refused(tmp_path):
+    """One of both annotations would get the times of the other."""
+    tiers = ("top", "top", "", [("a1", (0, 1), "x"), ("a1", (1, 2), "y")])
+    elan(tmp_path / "a.eaf", (0, 1000, 2000), tiers)
+    with pytest.raises(InputError, match="ANNOTATION_ID a1 stands twice"):
+        read_rows(tmp_path / "a.eaf")
+
+
 # VIA
+
+
+def via(path, kind, options, *values):
+    """A project with a segment of a second for each value of its attribute."""
+    project = {
+        "file": {"1": {"fname": "a.mp4"}},
+        "view": {"1": {"fid_list": ["1"]}},
+        "attribute": {"1": {"aname": "action", "type": kind, "options": options}},
+        "metadata": {
+            str(place): {"vid": "1", "z": [place, place + 1], "av": {"1": value}}
+            for place, value in enumerate(values)
+        },
+    }
+    path.write_text(json.dumps(project))
+    return read_rows(path)
+
+
+def test_a_choice_that_via_does_not_offer_is_no_class(tmp_path):
+    options = {"0": "walk", "1": "wave"}
+    rows = via(tmp_path / "a.json", 4, options, "1", "7")
+    assert [row.label for row in rows if not row.problem] == ["wave"]
+    assert rows[1].problem == '"7" is none of the options to choose from'
+    (row,) = via(tmp_path / "b.json", 1, options, "7")  # a text
+    assert (row.label, row.problem) == ("7", "")
+
+
+def test_a_segment_of_via_with_more_than_two_times_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    via(path, 1, {}, "walk", "wave")
+    project = json.loads(path.read_text())
+    project["metadata"]["1"]["z"] = [1, 2, 4]
+    path.write_text(json.dumps(project))
+    rows = read_rows(path)
+    assert [row.label for row in rows if not row.problem] == ["walk"]
+    assert rows[1].problem == "it has 3 times; keep its start and its end"
+
+
+def test_boxes_as_older_projects_store_them_are_labels(tmp_path):
+    boxes = {"0": True, "1": False, "2": True}, ["1", "2"]
+    rows = via(tmp_path / "a.json", 2, {"0": "walk", "1": "wave", "2": "nod"}, *boxes)
+    assert spans(rows) == [("walk", 0, 1), ("nod", 0, 1), ("wave", 1, 2), ("nod", 1, 2)]
 
 
 def test_every_checked_box_of_via_is_a_label(tmp_path):
@@ -205,6 +258,23 @@ def test_an_export_of_label_studio_is_read_as_it_comes(tmp_path):
     assert rows[4].label == ""
 
 
+def test_two_people_of_label_studio_do_not_label_an_action_twice(tmp_path):
+    path, (task, *_) = tmp_path / "export.json", json.loads(json.dumps(TASKS))
+    first = task["annotations"][0] | {"completed_by": 1}
+    other = json.loads(json.dumps(first)) | {"completed_by": {"id": 2}}
+    other["result"][0]["value"]["ranges"] = [{"start": 2, "end": 31}]
+
+    def rows_of(*annotations):
+        path.write_text(json.dumps([task | {"annotations": annotations}]))
+        return read_rows(path)
+
+    (row,) = rows_of(first, other)
+    assert row.problem == "2 people annotated it; mark one annotation as ground truth"
+    assert spans(rows_of(first, other | {"ground_truth": True})) == [("walk", 1, 31)]
+    assert len(rows_of(first, other | {"completed_by": 1})) == 3  # in two parts
+    assert len(rows_of(first, other | {"was_cancelled": True})) == 2
+
+
 def test_the_short_export_of_label_studio_gives_the_same(tmp_path):
     short = [
         {"video": task["data"]["video"], "id": task["id"]}
@@ -219,6 +289,23 @@ def test_the_short_export_of_label_studio_gives_the_same(tmp_path):
     assert [row.video for row in long] == [row.video for row in brief]
 
 
+def test_a_task_that_nobody_did_is_no_video_without_actions(tmp_path):
+    undone = [
+        {"id": 1, "data": {"video": "a.mp4"}, "annotations": []},
+        {"id": 2, "data": {"video": "b.mp4"}, "annotations": [{"was_cancelled": True}]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps([*undone, TASKS[2]]))
+    assert [(row.video, row.label) for row in read_rows(tmp_path / "a.json")] == [("c", "")]
+
+
+def test_a_segment_without_a_label_is_named(tmp_path):
+    tasks = json.loads(json.dumps(TASKS))
+    tasks[0]["annotations"][0]["result"][0]["value"]["timelinelabels"] = []
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    problems = [row.problem for row in read_rows(tmp_path / "a.json")]
+    assert problems == ["it has no label", "it has no label", "", "", ""]
+
+
 def test_of_several_controls_one_must_be_named(tmp_path):
     tasks = json.loads(json.dumps(TASKS))
     tasks[1]["annotations"][0]["result"][0]["from_name"] = "other"
@@ -226,6 +313,31 @@ def test_of_several_controls_one_must_be_named(tmp_path):
     with pytest.raises(InputError, match=r"controls actions, other; say with --tier"):
         read_rows(tmp_path / "a.json")
     assert [row.label for row in read_rows(tmp_path / "a.json", "other")] == ["", "wave", "nod", ""]
+
+
+def shape(label, frames, last=100):
+    keys = [{"frame": frame, "enabled": seen, "x": 1, "y": 1} for frame, seen in frames]
+    value = {"framesCount": last, "sequence": keys, "labels": [label]}
+    return {"type": "videorectangle", "from_name": "box", "value": value}
+
+
+def test_a_shape_that_moves_is_an_action_while_it_is_seen(tmp_path):
+    """Its video would be one without actions; where there is a timeline, it is none."""
+    shapes = [shape("walk", [(11, True), (20, True), (30, False), (41, True)]), shape("wave", [])]
+    task = {"id": 1, "data": {"video": "a.mp4"}, "annotations": [{"result": shapes}]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([task]))
+    assert spans(read_rows(path)) == [("walk", 10, 30), ("walk", 40, 100)]
+    path.write_text(json.dumps([task, *TASKS]))
+    assert {row.label for row in read_rows(path)} == {"", "walk", "wave", "nod"}
+    assert spans(read_rows(path, "box"))[:2] == [("walk", 10, 30), ("walk", 40, 100)]
+
+
+def test_the_address_of_a_video_may_have_any_name(tmp_path):
+    task = json.loads(json.dumps(TASKS[1]))
+    task["data"] = {"title": "Vol. 3", "source": "s3://films/clip%20one.mp4", "id": "4.7"}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    assert {row.video for row in read_rows(tmp_path / "a.json")} == {"clip one"}
 
 
 # CVAT
@@ -256,6 +368,33 @@ def test_tracks_of_cvat_last_while_they_are_seen(tmp_path):
     assert all(row.in_frames for row in rows)
     posed = read_rows(tmp_path / "annotations.xml", "pose")
     assert spans(posed) == [("up", 0, 30), ("up", 60, 75), ("down", 75, 76)]
+
+
+def test_a_skeleton_of_cvat_lasts_while_a_point_of_it_is_seen(tmp_path):
+    frames = "".join(
+        f'<skeleton frame="{frame}" keyframe="1"><points label="1" outside="{one}"/>'
+        f'<points label="2" outside="{two}"/></skeleton>'
+        for frame, one, two in [(10, 0, 0), (20, 1, 0), (30, 1, 1)]
+    )
+    body = f'<track id="0" label="walk">{frames}</track>'
+    (tmp_path / "annotations.xml").write_text(CVAT.format(body))
+    assert spans(read_rows(tmp_path / "annotations.xml")) == [("walk", 10, 30)]
+
+
+def test_a_track_of_one_of_several_videos_is_not_given_to_the_first(tmp_path):
+    tasks = "".join(
+        f"<task><id>{number}</id><source>{name}.mp4</source></task>"
+        for number, name in enumerate("ab")
+    )
+    tracks = "".join(
+        track("walk", [(0, 0, ""), (9, 1, "")]).replace("<track", f"<track{of}")
+        for of in (' task_id="1"', ' task_id="7"', "")
+    )
+    text = f"<annotations><meta><project>{tasks}</project></meta>{tracks}</annotations>"
+    (tmp_path / "annotations.xml").write_text(text)
+    rows = read_rows(tmp_path / "annotations.xml")
+    assert [row.video for row in rows] == ["b", "", ""]
+    assert [row.problem for row in rows] == ["", *["it names no video"] * 2]
 
 
 def test_tags_of_cvat_last_as_long_as_frames_follow_one_another(tmp_path):
@@ -307,6 +446,86 @@ def test_columns_match_whatever_their_case_spaces_and_signs(tmp_path, head, enco
         "jump",
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("a,1,2,nan", "it has no label"),
+        ('a,"1,250","2,500",jump', '"1,250" may be a whole number or a fraction'),
+        ('a,"0,250","2,5",jump', ""),
+        ('a,"00:00:01,250","00:00:02,500",jump', ""),
+        ('a,1,2,"1,250"', ""),
+    ],
+)
+def test_a_cell_that_says_nothing_sure_is_named(tmp_path, line, problem):
+    (tmp_path / "a.csv").write_text(f"video,start,end,label\n{line}\n")
+    (row,) = read_rows(tmp_path / "a.csv")
+    assert row.problem.startswith(problem)
+    assert bool(row.problem) == bool(problem)
+    (tmp_path / "a.csv").write_text('video;start;end;label\na;1,250;"2,500";jump\n')
+    assert spans(read_rows(tmp_path / "a.csv")) == [("jump", 1.25, 2.5)]
+
+
+def test_a_missing_label_and_a_video_that_is_a_number_are_read_as_they_are_meant(tmp_path):
+    items = '[{"video": 0, "start": 1, "end": 2, "label": %s}]'
+    (tmp_path / "a.json").write_text(items % "NaN")
+    assert read_rows(tmp_path / "a.json")[0].problem == "it has no label"
+    (tmp_path / "a.json").write_text(items % '"jump"')
+    assert [(row.video, row.problem) for row in read_rows(tmp_path / "a.json")] == [("0", "")]
+
+
+def test_a_label_is_one_class_in_every_unicode_form(tmp_path):
+    (tmp_path / "a.csv").write_text("video,start,end,label\na,1,2,caf\u00e9\na,3,4,cafe\u0301\n")
+    assert {row.label for row in read_rows(tmp_path / "a.csv")} == {"caf\u00e9"}
+
+
+def test_of_two_columns_that_may_be_the_label_one_must_be_called_so(tmp_path):
+    (tmp_path / "a.csv").write_text("video,start,end,action,category\na,1,2,jump,sport\n")
+    with pytest.raises(InputError, match=r'a\.csv: "action" and "category" may both.*call one'):
+        read_rows(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("video,start,end,label,category\na,1,2,jump,sport\n")
+    assert [row.label for row in read_rows(tmp_path / "a.csv")] == ["jump"]
+
+
+def test_frames_of_cvat_may_be_every_nth_of_the_video(tmp_path):
+    """Frames are numbered as in the video."""
+    images = "".join(
+        f'<image id="{frame}" name="f"><tag label="walk"/></image>' for frame in (0, 5, 10, 20)
+    )
+    every_fifth = CVAT.replace("<source>", "<frame_filter>step=5</frame_filter><source>")
+    (tmp_path / "a.xml").write_text(every_fifth.format(images))
+    assert spans(read_rows(tmp_path / "a.xml")) == [("walk", 0, 15), ("walk", 20, 25)]
+    (tmp_path / "b.xml").write_text(every_fifth.format(track("walk", [(0, 0, ""), (5, 0, "")])))
+    assert spans(read_rows(tmp_path / "b.xml")) == [("walk", 0, 10)]
+
+
+def test_a_line_whose_commas_were_not_quoted_is_named(tmp_path):
+    """Its cells would be taken for those of other columns: 1 to 5 s, class 2."""
+    (tmp_path / "a.csv").write_text("video,start,end,label\na.mp4,1,5,2,5,x\nb.mp4,1,2,y,,\n")
+    wrong, right = read_rows(tmp_path / "a.csv")
+    assert wrong.problem.startswith("it has 6 cells, but the table has 4 columns")
+    assert (right.video, right.label, right.problem) == ("b", "y", "")
+
+
+def test_lines_in_quotes_and_before_the_table_are_read_as_spreadsheets_do(tmp_path):
+    text = 'sep=;\r\n;;;\r\nvideo;start;end;label\r\na;1;2;"two\r\nlines"\r\nb;1_0;2;y\r\n'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    first, second = read_rows(tmp_path / "a.csv")
+    assert (first.label, first.where) == ("two lines", f"{tmp_path / 'a.csv'}, line 5")
+    assert second.problem.startswith('start "1_0" is no time')
+    (tmp_path / "a.csv").write_text('video,start,end,label\na,1,2,"x\nb,3,4,y\n')
+    with pytest.raises(InputError, match="does not follow its format"):
+        read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("label", [["walk", "wave"], {"name": "walk"}, True])
+def test_a_label_that_is_no_text_is_no_class(tmp_path, label):
+    items = [{"video": "a", "start": 1, "end": 2, "label": value} for value in (label, 0)]
+    (tmp_path / "a.json").write_text(json.dumps(items))
+    wrong, right = read_rows(tmp_path / "a.json")
+    assert wrong.problem.startswith("its label is no text but ")
+    assert (right.label, right.problem) == ("0", "")
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

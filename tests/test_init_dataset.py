@@ -401,6 +401,20 @@ def test_copies_overlaps_and_single_examples_are_noted(mine, tmp_path):
     assert "note: bow occurs only in" in said
 
 
+def test_classes_that_differ_in_case_and_videos_of_another_length_are_noted(mine, tmp_path):
+    said = start(mine, [*mine[1], ("one", 1, 2, "hop"), ("two", 1, 2, "Hop")], tmp_path)
+    assert "note: Hop and hop are two classes, which differ in upper and lower case" in said
+    assert not any("in the annotations" in line for line in said)
+    path = tmp_path / "out" / "annotations.json"
+    content = json.loads(path.read_text())
+    content["database"]["two"]["duration"] *= 2
+    (tmp_path / "twice.json").write_text(json.dumps(content))
+    said = []
+    init_dataset(mine[0], [tmp_path / "twice.json"], tmp_path / "again", log=said.append)
+    (note,) = (line for line in said if "in the annotations" in line)
+    assert note.startswith("note: two lasts 30.1 s, but 60.1 s in the annotations: make sure")
+
+
 def test_frames_become_seconds_by_the_given_or_the_videos_own_rate(mine, tmp_path):
     rows = [(name, 30, 60, "wave") for name in ("one", "two")]
     head = ("video", "start_frame", "end_frame", "label")

@@ -164,6 +164,12 @@ def test_tiou_equals_counting_fine_slices(a, b):
     assert abs(float(tiou(torch.tensor(x), torch.tensor(y))) - counted) < 0.2
 
 
+def test_the_tiou_of_segments_does_not_depend_on_their_unit():
+    segments = torch.tensor([[0.0, 3.0], [1.0, 5.0], [4.0, 4.5]], dtype=torch.float64)
+    whole = tiou(segments[:, None], segments)
+    torch.testing.assert_close(tiou(1e-6 * segments[:, None], 1e-6 * segments), whole)
+
+
 def test_a_video_without_actions_has_targets():
     proposals = torch.tensor([[[0.0, 4.0], [2.0, 8.0]]])
     empty = torch.zeros(0, 2)

@@ -16,10 +16,11 @@ from etadlite.base.errors import InputError, damage_named, printable
 from etadlite.base.names import Names, inside
 from etadlite.base.tables import aligned, from_spreadsheet, spreadsheet_safe
 from etadlite.data.features import find_features
+from etadlite.data.video import Video
 from etadlite.data.video_files import video_file
 from etadlite.data.video_folders import LeftOutWarning, videos_in
 from etadlite.presets import preset
-from etadlite.runs.predictions import predict_videos
+from etadlite.runs.predictions import _write_csv, predict_videos
 
 
 def film(path, container, codec):
@@ -67,6 +68,18 @@ def test_the_videos_of_a_folder_are_what_can_be_opened_and_the_others_are_named(
         assert video_file(tmp_path, name.rpartition(".")[0] or name).name == name
 
 
+def test_links_to_nothing_are_named(tmp_path):
+    """They are what is left of data sets whose disk was moved."""
+    film(tmp_path / "a.mp4", "mp4", "libx264")
+    for name in ("gone.mp4", "gone.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.warns(LeftOutWarning, match=r"gone\.txt \(a link to no file\)"):
+        found = videos_in(tmp_path)
+    assert list(found) == ["a", "gone"]
+    with pytest.raises(InputError, match=r"gone\.mp4: there is no such video file"):
+        Video(found["gone"])
+
+
 def test_a_sound_with_a_cover_is_no_video(tmp_path):
     film(tmp_path / "a.mp4", "mp4", "libx264")
     with av.open(str(tmp_path / "song.m4a"), "w", "mp4") as container:
@@ -102,6 +115,7 @@ def test_a_video_is_preferred_to_a_small_copy_beside_it_that_is_called_otherwise
         ("a b", "a%20b"),
         ("a%20b", "a b"),
         ("100% done", "100% done"),
+        (" a ", "a"),
         ("\uff46ull", "full"),
     ],
 )
@@ -164,6 +178,12 @@ def test_a_name_that_is_let_in_stays_in(name):
 @given(st.lists(st.text(max_size=4), max_size=6), st.text(max_size=4))
 def test_an_exact_name_is_always_found_and_found_alone(names, name):
     assert Names([*names, name]).like(name) == [name]
+
+
+def test_the_table_of_predictions_takes_a_name_in_no_known_encoding(tmp_path):
+    found = {"caf\udce9": [{"segment": [0.0, 1.0], "label": "walk", "score": 0.5}]}
+    _write_csv(tmp_path / "a.csv", found)
+    assert "caf\\udce9,0.000,1.000,walk,0.5000" in (tmp_path / "a.csv").read_text("utf-8")
 
 
 # What is printed

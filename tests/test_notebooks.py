@@ -299,7 +299,7 @@ def test_a_run_leaves_notebook_page_and_metrics_and_is_recorded(minimal, tmp_pat
     assert [c.get("execution_count") for c in built.cells] == [None, 1, 2]
     assert built.metadata.etadlite.code == code_hash(built)
     assert (
-        "| `laptop` | none | 0.5 (cpu, 1 threads) | 0.2 GiB | points: 3 |" in built.cells[0].source
+        "| `laptop` | none | 0.5 (cpu, 1 thread) | 0.2 GiB | points: 3 |" in built.cells[0].source
     )
 
     source = minimal / "source" / "00_minimal.py"
@@ -471,9 +471,24 @@ def test_outputs_that_do_not_belong_are_refused(source):
         take_outputs(build(cells), failed)
 
 
+@pytest.mark.slow
+def test_a_cell_that_runs_alone_is_executed_anew_and_all_others_keep_their_outputs(minimal):
+    source, alone = minimal / "source" / "00_minimal.py", '\n# %% last tags=["alone"]\n'
+    source.write_text(f"{MINIMAL}{alone}print(6 * 7)\n")
+    executed = executed_copy(read_source(source))
+    for code, said in (("print(6 * 7)", "42\n"), ("print(6 * 8)", "48\n")):
+        source.write_text(f"{MINIMAL}{alone}{code}\n")
+        build_notebook("00_minimal", minimal, executed)
+        executed = None  # it has its own outputs from now on
+        built = nbformat.read(minimal / "00_minimal.ipynb", as_version=4)
+        printed_by = [cell.outputs[0].text for cell in built.cells if cell.cell_type == "code"]
+        assert printed_by == ["fine", "fine", said]
+        assert [c.get("execution_count") for c in built.cells] == [None, 1, 2, 3]
+
+
 def test_a_notebook_that_is_too_large_is_refused(minimal):
     executed = executed_copy(read_source(minimal / "source" / "00_minimal.py"), "x" * LARGEST)
-    with pytest.raises(InputError, match="at most 500,000"):
+    with pytest.raises(InputError, match="at most 650,000"):
         build_notebook("00_minimal", minimal, executed)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import files_known_to_git
 from packaging.requirements import Requirement
 from packaging.version import Version
 from rooms import PACKAGE, ROOMS, arrows, floors, imported_rooms, room_of
@@ -56,13 +57,20 @@ def test_a_runtime_dependency_is_in_the_conda_environment_with_the_same_bound(co
     assert conda[name] == RUNTIME[name]
 
 
+def test_what_a_requirement_excludes_is_excluded_in_both_files():
+    lines = [line.split(";")[0] for line in PROJECT["dependencies"] if "," in line]
+    assert any(line.startswith("av") for line in lines)
+    text = (ROOT / "environment.yml").read_text()
+    assert all(f"- {line}\n" in text for line in lines)
+
+
 def test_the_conda_environment_asks_for_nothing_else(conda):
     assert conda.keys() - RUNTIME.keys() == {"python", "pip"}
     assert f">={conda['python']}" == PROJECT["requires-python"]
 
 
 def test_decord_is_asked_for_only_where_it_has_wheels():
-    (line,) = [line for line in PROJECT["dependencies"] if "decord" in line]
+    (line,) = PROJECT["optional-dependencies"]["decord"]
     machines = {
         ("linux", "x86_64"): True,
         ("linux", "aarch64"): False,
@@ -74,7 +82,19 @@ def test_decord_is_asked_for_only_where_it_has_wheels():
     for (system, machine), wanted in machines.items():
         here = {"sys_platform": system, "platform_machine": machine}
         assert Requirement(line).marker.evaluate(here) is wanted
-    assert line in (ROOT / "environment.yml").read_text()
+
+
+def test_every_extra_that_a_text_names_is_there():
+    known = map(Path, files_known_to_git())
+    texts = [p for p in known if p.suffix in (".py", ".md") and p.parts[0] != "tests"]
+    named = {
+        name
+        for path in texts
+        for names in re.findall(r"(?:etadlite|\.)\[([a-z0-9,]+)\]['\"]", (ROOT / path).read_text())
+        for name in names.split(",")
+    }
+    assert {"data", "hf", "lite", "teach", "timm"} <= named
+    assert named <= PROJECT["optional-dependencies"].keys()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +111,7 @@ def resolve():
     return compiled
 
 
-EXTRAS = ("--extra", "hf", "--extra", "lite")
+EXTRAS = [word for name in PROJECT["optional-dependencies"] for word in ("--extra", name)]
 
 
 @pytest.mark.index

@@ -92,6 +92,22 @@ def test_settings_of_ones_own_are_repeated_from_their_file():
     assert "config.json" in command_of(settings)
 
 
+def test_labels_of_any_script_are_written_and_those_that_pictures_number_are_named(
+    trained, tmp_path
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["detector"]["classes"][:2] = ["跳远", "قفز"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "pictures" / "labels.json").write_text(json.dumps({"#1": "跳远", "#2": "<b>"}))
+    page = Page(write_page(folder, read_report(folder)).read_text(encoding="utf-8"))
+    assert ("p", "#1 跳远, #2 <b>") in page.texts
+    (command,) = [text for tag, text in page.texts if "etadlite train" in text]
+    (value, _) = [text for tag, text in page.texts if tag == "td" and text.startswith('["')]
+    assert '"跳远", "قفز"' in command
+    assert value.startswith('["跳远", "قفز", "')
+
+
 def test_names_are_text_and_never_tags(trained, tmp_path):
     folder = tmp_path / "<img src=x> & run"
     shutil.copytree(trained, folder)

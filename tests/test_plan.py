@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from etadlite.base.errors import InputError
+from etadlite.base.gpu import gpu_memory
 from etadlite.cli import app
 from etadlite.config import Settings
 from etadlite.encoders import freeze, tiny_encoder
@@ -14,7 +16,9 @@ from etadlite.memory import LiveTensors, StepMemory, measure
 from etadlite.memory.measurement import _Passes, measure_step
 from etadlite.memory.plan import advice, largest, memory_table, plan, propose, with_chunk_size
 from etadlite.model.sequential_encoder import SequentialEncoder
-from etadlite.presets import preset
+from etadlite.presets import placed, preset
+from etadlite.runs import profiling
+from etadlite.stickfigures.dataset import Size, make_dataset
 
 SMALL = (
     "device=cpu",
@@ -101,8 +105,10 @@ def test_the_prediction_with_a_feature_bank_is_what_a_step_takes(of, batch, chun
         f"sampling.snippet_strategy={strategy}",
     )
     assert_alike(of(*chosen, "sampling.others=bank"))
+    without = plan(of(*chosen)).rows
+    read = plan(of(*chosen, "sampling.others=bank", "data.workers=0")).rows.inputs
+    assert read == pytest.approx((1 if strategy == "farthest" else 5 / 16) * without.inputs)
     if chunk == 100:  # all sampled snippets at once, instead of all others
-        without = plan(of(*chosen)).rows
         assert plan(of(*chosen, "sampling.others=bank")).rows.pass_1 < 0.6 * without.pass_1
 
 
@@ -114,6 +120,44 @@ def test_the_prediction_with_few_trained_parameters_is_what_a_step_takes(of, tra
     assert_alike(chosen)
     whole, less = plan(of("training.batch_size=1")).rows, plan(chosen).rows
     assert less.gradients + less.optimiser < whole.gradients + whole.optimiser
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "bottleneck"])
+@pytest.mark.parametrize("of", [tiny, r2plus1d])
+def test_the_prediction_with_frozen_weights_in_bf16_is_what_a_step_takes(of, kind):
+    few = ("training.batch_size=1", "encoder.train=adapters", f"encoder.adapter_kind={kind}")
+    rounded = of(*few, "training.precision=bf16", "encoder.frozen_dtype=bf16")
+    assert_alike(rounded)
+    if of is r2plus1d:
+        whole = plan(of(*few, "training.precision=bf16")).rows
+        assert plan(rounded).rows.weights < 0.55 * whole.weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["all", "adapters"])
+@pytest.mark.parametrize("of", [tiny, r2plus1d])
+def test_the_prediction_with_checkpointed_blocks_is_what_a_step_takes(of, train):
+    chosen = of(f"encoder.train={train}", "training.batch_size=1", "encoder.checkpointing=true")
+    assert_alike(chosen)
+    kept = plan(chosen.changed(["encoder.checkpointing=false"])).rows
+    assert plan(chosen).rows.pass_3 < 0.85 * kept.pass_3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("of", "change"),
+    [
+        (tiny, "sampling.others=bank"),
+        (tiny, "training.precision=bf16"),
+        (r2plus1d, "sampling.others=encode"),
+    ],
+)
+def test_the_prediction_with_kept_activations_is_what_a_step_takes(of, change):
+    chosen = of("training.batch_size=1", "encoder.keep_prefix=graph", change)
+    assert_alike(chosen)
+    once = plan(chosen.changed(["encoder.keep_prefix=device"])).rows
+    assert plan(chosen).rows.pass_2 > 1.1 * once.pass_2
 
 
 @pytest.mark.slow
@@ -130,6 +174,31 @@ def test_the_prediction_on_features_is_what_a_step_takes(name):
     settings = preset(name, ("device=cpu", "training.batch_size=2", "sampling.proposal_ratio=0.06"))
     assert_alike(settings)
     assert plan(settings).rows.pass_1 == plan(settings).rows.prefix == 0
+
+
+class Wide(nn.Module):
+    """An encoder whose features are larger than all that it computes."""
+
+    channels = 2048
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(3, self.channels)
+
+    def forward(self, frames):
+        return self.mix(frames.float().mean((2, 3, 4)) / 255)
+
+
+@pytest.mark.slow
+def test_the_prediction_where_features_decide_is_what_a_step_takes():
+    """Of two videos; of a single one the gradient is not copied, which the plan leaves out."""
+    own = ("encoder.name=test_plan:Wide", "encoder.frozen_stages=null", "encoder.chunk_size=4")
+    sizes = ("data.snippets=64", "data.frames=1", "data.decode_size=[4,4]", "data.crop=4")
+    few = ("training.batch_size=2", "detector.in_channels=2048", "sampling.proposal_ratio=0.01")
+    settings = preset("anet_tsp", (*SMALL, "data.videos=nowhere", *own, *sizes, *few))
+    predicted, measured = plan(settings).rows, measure_step(settings).rows
+    for row in ("pass_1", "pass_3", "total"):
+        assert getattr(predicted, row) == pytest.approx(getattr(measured, row), rel=0.02), row
 
 
 def test_rows_add_up_to_the_total():
@@ -206,7 +275,42 @@ def test_the_chunk_size_is_chosen_from_the_budget():
         assert plan(tiny(f"encoder.chunk_size={chosen}")).rows.total <= budget
     settings = tiny("encoder.chunk_size=null", "training.memory=1GB")
     assert with_chunk_size(settings).encoder.chunk_size == 16
+    assert with_chunk_size(settings).encoder.checkpointing is False
     assert with_chunk_size(tiny()) == tiny()
+
+
+@pytest.mark.slow
+def test_blocks_are_checkpointed_where_the_budget_asks_for_it():
+    asked = "encoder.checkpointing=null"
+    for size in ("encoder.chunk_size=null", "encoder.chunk_size=2"):
+        one = "encoder.chunk_size=1" if "null" in size else size
+        kept, again = (
+            plan(tiny(one, f"encoder.checkpointing={a}")).rows.total for a in ("false", "true")
+        )
+        assert again < kept
+        enough = with_chunk_size(tiny(size, asked, f"training.memory={kept}")).encoder
+        less = with_chunk_size(tiny(size, asked, f"training.memory={kept - 1}")).encoder
+        assert (enough.checkpointing, less.checkpointing) == (False, True)
+        with pytest.raises(InputError, match="is too little: with (one|2) snippets? at a time"):
+            with_chunk_size(tiny(size, asked, f"training.memory={again - 1}"))
+    with pytest.raises(InputError, match="encoder.checkpointing is null: give it, or a budget"):
+        with_chunk_size(tiny(asked))
+
+
+@pytest.mark.slow
+def test_blocks_are_checkpointed_in_a_proposal_where_nothing_is_trained_without():
+    small = "detector.max_duration=4", "sampling.proposal_ratio=0.1", "training.batch_size=1"
+    settings = tiny(*small, "encoder.train=all")
+    least = ("encoder.chunk_size=1", "sampling.snippet_ratio=0.0625")
+    kept, again = (
+        plan(settings.changed([*least, f"encoder.checkpointing={a}"])).rows.total
+        for a in ("false", "true")
+    )
+    assert not propose(settings, int(1.1 * kept)).checkpointing
+    found = propose(settings, (kept + again) // 2)
+    assert (found.train, found.chunk, found.checkpointing) == ("all", 1, True)
+    assert "encoder.checkpointing=true sampling" in advice(settings, (kept + again) // 2)
+    assert again <= found.total <= (kept + again) // 2
 
 
 @pytest.mark.slow
@@ -233,6 +337,64 @@ def test_the_command_prints_predicted_and_measured(tmp_path):
         assert text in result.output
     assert picture.stat().st_size > 1000
     assert "measured" not in memory_table(plan(tiny()))
+
+
+def test_a_second_belongs_to_the_innermost_part(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: now[0])
+
+    class Work:
+        def outer(self):
+            now[0] += 1
+            self.inner()
+            now[0] += 2
+
+        def inner(self):
+            now[0] += 4
+
+    work = Work()
+    clock = profiling.PartClock(torch.device("cpu"))
+    with clock.during(work, "outer", "backward"), clock.during(work, "inner", "pass_3"):
+        now[0] += 8
+        work.outer()
+        work.inner()
+    taken = {name: seconds for name, seconds in clock.note().items() if seconds}
+    assert taken == {"other": 8, "backward": 3, "pass_3": 8}
+    clock.restart()
+    assert sum(clock.note().values()) == 0
+
+
+def test_a_profile_has_every_part_of_a_step():
+    always = {"pass_1", "forward", "backward", "pass_3", "update", "other"}
+    found = {name for name, seconds in profiling.profile_step(tiny(), 1).items() if seconds}
+    assert found == always
+    banked = profiling.profile_step(tiny("sampling.others=bank", "encoder.train=head"), 1)
+    assert {name for name, seconds in banked.items() if seconds} == always | {"bank", "frozen"}
+    features = profiling.profile_step(tiny("data.features=nowhere"), 1)
+    assert {name for name, seconds in features.items() if seconds} == always - {"pass_1", "pass_3"}
+
+
+def test_the_command_times_a_step(tmp_path):
+    picture = tmp_path / "seconds.png"
+    words = ["plan", "e2e_stickfigures", *SMALL, "--profile"]
+    result = CliRunner().invoke(app, [*words, "--picture", str(picture)], catch_exceptions=False)
+    for text in ("seconds", "pass 3, with gradient", "100.0%", "loading was not timed: "):
+        assert text in result.output
+    assert picture.stat().st_size > 1000
+    with pytest.raises(InputError, match="leave --memory, --measure and --json out"):
+        CliRunner().invoke(app, [*words, "--memory", "1GB"], catch_exceptions=False)
+
+
+def test_a_profile_times_loading_where_the_videos_are(tmp_path):
+    make_dataset(tmp_path, Size(2, 1, longest=31, pixels=32), workers=1, progress=False)
+    settings = placed(tiny(), tmp_path)
+    text = profiling.explain_time(settings)
+    assert "loading a step takes one process" in text
+    assert "the step waits for it (data.workers=0)" in text
+    assert "\nloading " in text
+    text = profiling.explain_time(settings.changed(["data.workers=2"]))
+    assert "2 processes load beside the step, in " in text
+    assert "\nloading  " not in text
 
 
 def test_live_tensors_count_storages_until_they_are_freed():
@@ -283,7 +445,7 @@ def test_on_a_gpu_each_pass_is_what_torch_allocated(monkeypatch):
     peaks = iter([30, 50, 20])
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(peaks))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    passes = _Passes.on_gpu(torch.device("cuda"))
+    passes = _Passes(*gpu_memory(torch.device("cuda")))
     passes.begin("pass_1")
     passes.end()
     passes.end()

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import warnings
 from fractions import Fraction
 
 import av
@@ -19,7 +20,7 @@ from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import load_checkpoint, save_checkpoint
 from etadlite.model.system import System
 from etadlite.presets import preset
-from etadlite.runs.predictions import longest_trained, predict_videos
+from etadlite.runs.predictions import _warn_of_length, longest_trained, predict_videos
 from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import loader, open_split
 from etadlite.viz.timeline import write_annotated
@@ -149,6 +150,12 @@ def test_a_warning_names_a_video_that_is_longer_than_all_training_videos(
         "e2e_stickfigures", [*tiny.assignments, f"data.annotations={tmp_path / 'short.json'}"]
     )
     save_checkpoint(tmp_path / "c.safetensors", System(settings), settings)
+    video = Video(clip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _warn_of_length(video, video.info.duration / 1.48, 16)
+    with pytest.warns(VideoWarning, match="blur short actions"):
+        _warn_of_length(video, video.info.duration / 1.52, 16)
     with pytest.warns(VideoWarning, match=r"lasts 2 s, the longest training video 1 s: its 16"):
         predict_videos([clip], tmp_path / "c.safetensors", tmp_path / "out", progress=False)
 

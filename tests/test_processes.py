@@ -1,9 +1,16 @@
 """Several processes train and test like a single one."""
 
 import os
+import random
 import shlex
 import signal
+import socket
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +22,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from etadlite.base import distributed
 from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError, StoppedError
+from etadlite.base.restarts import part_of_this_start, remember_run, remembered_run
+from etadlite.base.weights import load_weights
 from etadlite.cli import main
 from etadlite.data.datasets import SampleKey, collate
 from etadlite.data.loading import TrainingOrder
@@ -233,21 +242,19 @@ def test_a_test_by_three_processes_finds_the_same(tiny, tmp_path):
 # The command
 
 
-def command_in_two(arguments, folder, *, dies=None):
+def elastic(**own):
+    """How torchrun starts processes on at least one machine, and looks after them."""
+    return LaunchConfig(min_nodes=1, rdzv_backend="c10d", monitor_interval=0.1, **own)
+
+
+def command_in_two(arguments, folder, *, dies=(), restarts=0):
     """Run the command in two processes, like torchrun; return the failure and all outputs.
 
-    The process `dies`, a pair of its number and a step, is killed before that step.
+    `dies` has a triple for each of the first starts: which process is killed, after how many steps,
+    and how many seconds after that.
     """
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.1,
-        start_method="forkserver",
-    )
+    own = {"max_nodes": 1, "nproc_per_node": 2, "max_restarts": restarts}
+    config = elastic(rdzv_endpoint="localhost:0", start_method="forkserver", **own)
     failure = None
     try:
         elastic_launch(config, one_command)(list(map(str, arguments)), folder, dies)
@@ -258,7 +265,8 @@ def command_in_two(arguments, folder, *, dies=None):
 
 
 def one_command(arguments, folder, dies):
-    rank = os.environ["RANK"]
+    rank, start = os.environ["RANK"], int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    (folder / f"started.{start}").touch()
     sys.argv = ["etadlite", *arguments]
     sys.stderr = (folder / f"{rank}.err").open("w")
     sys.stdout = (folder / f"{rank}.out").open("w")
@@ -266,8 +274,10 @@ def one_command(arguments, folder, dies):
     step = loop.step_in_memory
 
     def lethal(training, batch):
-        if (int(rank), training.progress.steps) == dies:
-            os.kill(os.getpid(), signal.SIGKILL)
+        number, steps, seconds = dies[start] if start < len(dies) else (None, 0, 0)
+        if (int(rank), training.progress.steps) == (number, steps):
+            die = partial(os.kill, os.getpid(), signal.SIGKILL)
+            threading.Timer(seconds, die).start() if seconds else die()
         return step(training, batch)
 
     loop.step_in_memory = lethal
@@ -283,7 +293,7 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     changes = ("training.epochs=6", "training.batch_size=2", "training.checkpoint_minutes=10")
     arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
     folder = tmp_path / "stickfigures" / "001"
-    failure, err, *_ = command_in_two(arguments, tmp_path, dies=(1, 3))
+    failure, err, *_ = command_in_two(arguments, tmp_path, dies=[(1, 3, 0)])
     assert failure is not None
     assert "error: another process of this training was lost; " in err
     words = err.splitlines()[-1].removeprefix("continue with: torchrun --nproc_per_node=2 ")
@@ -297,6 +307,145 @@ def test_a_lost_process_ends_the_run_and_resume_finishes_it(tiny, tmp_path):
     assert out.splitlines()[-1] == f"run: {folder}"
     assert [r["step"] for r in read_metrics(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert (folder / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_restarts_of_torchrun_go_on_with_the_run_that_it_began(tmp_path, tiny):
+    changes = ("training.epochs=9", "training.batch_size=2", "training.checkpoint_minutes=0")
+    arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
+    assert command_in_two(arguments, tmp_path)[0] is None
+    later = [round(random.uniform(0, 0.1), 4) for _ in range(2)]
+    dies = [(0, 2, later[0]), (1, 4, later[1]), (0, 6, 0)]
+    print(dies)
+    failure, err, *_ = command_in_two(arguments, tmp_path, dies=dies, restarts=3)
+    assert failure is None, err
+    assert (tmp_path / "started.1").exists()  # again
+    runs = [tmp_path / "stickfigures" / name for name in ("001", "002")]  # not an older run
+    assert sorted((tmp_path / "stickfigures").iterdir()) == runs
+    whole, killed = ([r for r in read_metrics(f) if "loss" in r] for f in runs)
+    assert [r["loss"] for r in killed] == [r["loss"] for r in whole]
+    weights, others = (load_weights(f / "checkpoint.safetensors")[0] for f in runs)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+# Machines that join and leave
+
+
+def machine(name, port, arguments, folder):
+    """One machine of `torchrun --nnodes=1:2`, with one process, in a process group of its own."""
+    os.setsid()
+    # Else torchrun hands the store of the first start to those that come later, who look in vain.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    quick = {"last_call_timeout": 1, "keep_alive_interval": 1, "keep_alive_max_attempt": 3}
+    config = elastic(
+        max_nodes=2,
+        nproc_per_node=1,
+        run_id="machines",
+        rdzv_endpoint=f"localhost:{port}",
+        rdzv_configs=quick,
+        max_restarts=3,
+        start_method="fork",  # this process has computed nothing
+    )
+    elastic_launch(config, on_machine)(name, list(map(str, arguments)), folder)
+
+
+def on_machine(name, arguments, folder):
+    """Train; alone, stay in step 3 until another machine asks to join, and with it in step 5."""
+    world = int(os.environ["WORLD_SIZE"])
+    sys.argv = ["etadlite", *arguments]
+    sys.stderr = (folder / f"{name}.{world}.err").open("a")
+    torch.set_num_threads(1)
+    step, hears, asked = loop.step_in_memory, Interruption._note, []
+
+    def hearing(interruption, *given):
+        asked.append(True)
+        hears(interruption, *given)
+
+    def waiting(training, batch):
+        steps, left = training.progress.steps, folder / "left"
+        while not (left.exists() or asked) and (world, steps) in ((1, 2), (2, 4)):
+            (folder / f"{name}.{world}.{steps}").touch()
+            time.sleep(0.02)
+        return step(training, batch)
+
+    Interruption._note, loop.step_in_memory = hearing, waiting
+    try:
+        main()
+    finally:
+        sys.stderr.flush()
+
+
+@pytest.mark.slow
+def test_machines_join_and_leave_a_training(tiny, tmp_path):
+    changes = ("training.epochs=8", "training.batch_size=2", "training.checkpoint_minutes=0")
+    given = [*tiny.on_features, *changes]
+    arguments = ("train", "stickfigures", *given, "--quiet", "--out", tmp_path, "--resume", "last")
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    server, patience = mp.get_context("forkserver"), time.monotonic() + 600
+    first, second = (
+        server.Process(target=machine, args=(name, port, arguments, tmp_path))
+        for name in ("first", "second")
+    )
+
+    def until(*names):
+        while not all((tmp_path / name).exists() for name in names):
+            assert first.is_alive(), (tmp_path / "first.1.err").read_text()
+            assert time.monotonic() < patience, sorted(tmp_path.iterdir())
+            time.sleep(0.02)
+
+    try:
+        first.start()
+        until("first.1.2")
+        second.start()
+        until("first.2.4", "second.2.4")
+        (tmp_path / "left").touch()
+        os.killpg(second.pid, signal.SIGKILL)  # like a machine that is switched off
+        first.join(600)
+        assert first.exitcode == 0
+    finally:
+        for process in (first, second):
+            if process.pid and process.is_alive():
+                os.killpg(process.pid, signal.SIGKILL)
+    folder = tmp_path / "stickfigures" / "001"
+    assert (folder / "report.json").exists()
+    found = [record for record in read_metrics(folder) if "loss" in record]
+    assert [record["step"] for record in found] == list(range(1, 9))
+    run_training(preset("stickfigures", given), tmp_path / "alone")
+    whole = [record["loss"] for record in read_metrics(tmp_path / "alone") if "loss" in record]
+    assert [record["loss"] for record in found] == pytest.approx(whole, rel=1e-4)
+
+
+def test_processes_of_a_start_share_what_no_earlier_start_has_written():
+    store, limit = dist.HashStore(), timedelta(seconds=20)
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            # The others come first, and find the name that the start before them left.
+            others = [pool.submit(part_of_this_start, store, r, 3, limit) for r in (2, 1)]
+            time.sleep(0.05)
+            assert not any(other.done() for other in others)
+            first = part_of_this_start(store, 0, 3, limit)
+            parts = [first, *(other.result() for other in others)]
+        assert not first.check(["address"])
+        first.set("address", "here")
+        assert all(part.get("address") == b"here" for part in parts)
+
+
+def test_a_run_is_remembered_while_its_directory_is_there(tmp_path):
+    store, folder = dist.HashStore(), tmp_path / "001"
+    assert remembered_run(store) is None
+    folder.mkdir()
+    remember_run(store, folder)
+    assert remembered_run(store) == str(folder)
+    folder.rmdir()
+    assert remembered_run(store) is None
+
+
+def test_a_process_that_the_first_one_never_answers_ends():
+    store = dist.HashStore()
+    store.set("etadlite/start", "of a start that is gone")
+    with pytest.raises(TimeoutError, match="did not answer process 1"):
+        part_of_this_start(store, 1, 2, timedelta(seconds=0.05))
 
 
 @pytest.mark.parametrize(("processes", "is_kept"), [("1", False), ("2", True)])
@@ -318,7 +467,7 @@ def test_a_process_that_fails_with_others_says_so_before_torchrun_ends_it(
 def test_a_run_goes_on_with_another_number_of_processes(tiny, tmp_path, monkeypatch):
     changes = ("training.epochs=4", "training.batch_size=2", "training.checkpoint_minutes=0")
     arguments = ("train", "stickfigures", *tiny.on_features, *changes, "--quiet", "--out", tmp_path)
-    assert command_in_two(arguments, tmp_path, dies=(1, 2))[0] is not None
+    assert command_in_two(arguments, tmp_path, dies=[(1, 2, 0)])[0] is not None
     folder = tmp_path / "stickfigures" / "001"
     assert [record["step"] for record in read_metrics(folder)] == [1, 2]
     words = ["etadlite", *map(str, arguments), "--resume", "last"]

@@ -11,8 +11,10 @@ from parity import published_weights
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
-from etadlite.data.datasets import decode_snippets, open_dataset
-from etadlite.data.split import CoverageWarning, read_split
+from etadlite.data.datasets import decode_snippets
+from etadlite.data.loading import open_dataset
+from etadlite.data.manifest import CoverageWarning
+from etadlite.data.split import read_split
 from etadlite.data.video import Video
 from etadlite.detector import ETADDetector
 from etadlite.encoders import R2Plus1D
@@ -157,6 +159,19 @@ def test_missing_videos_are_refused_or_left_out_with_a_warning(five):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         opened(five.model_copy(update={"blocked": ("a", "c", "e")}))
+
+
+@pytest.mark.parametrize(("one", "other"), [("caf\u00e9", "cafe\u0301"), ("b", "v_b")])
+def test_two_forms_of_one_name_are_not_trained_on_twice(five, tmp_path, one, other):
+    content = json.loads(five.annotations.read_text())["database"]
+    database = dict.fromkeys((one, other), content["b"])
+    five.annotations.write_text(json.dumps({"database": database}))
+    np.save(tmp_path / f"{one}.npy", np.ones((4, 3), "float32"))
+    with pytest.raises(InputError, match=f'is the file of "{one}" and of "{other}"'):
+        opened(five)
+    np.save(tmp_path / f"{other}.npy", np.ones((4, 3), "float32"))
+    if one == "b":  # with a file of its own it is another video
+        assert [video.name for video in opened(five).videos] == [one, other]
 
 
 def test_without_any_file_or_video_there_is_no_data(five, tmp_path):

@@ -19,7 +19,8 @@ import torch
 
 from etadlite.base.draws import Draws
 from etadlite.config import DataSettings, LossSettings, Settings
-from etadlite.data.datasets import decode_snippets, open_dataset
+from etadlite.data.datasets import decode_snippets
+from etadlite.data.loading import open_dataset
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video, probe, read_frames
 from etadlite.detector import DetectorOutput, StageOutput

@@ -29,7 +29,9 @@ from etadlite.data.video import Video
 from etadlite.data.video_files import is_video
 from etadlite.evaluation import mean_average_precision
 from etadlite.inference.classifiers import LabelScores
+from etadlite.model import system as system_module
 from etadlite.model.checkpoint import load_checkpoint
+from etadlite.model.system import require_room
 from etadlite.prepare.convert import convert
 from etadlite.presets import preset
 from etadlite.training.loop import prepare
@@ -146,7 +148,7 @@ def test_an_intact_video_with_a_foreign_text_tag_is_read(tmp_path):
     [
         ("etadlite.data.video.pyav_pictures", lambda file: Video(file("a.of")).frames([0], (8, 8))),
         ("etadlite.data.packets.open_video", lambda file: Video(file("a.of"))),
-        ("etadlite.data.video_files.open_video", lambda file: is_video(file("a.of"))),
+        ("etadlite.data.no_video.open_video", lambda file: is_video(file("a.of"))),
         ("numpy.load", lambda file: open_features(file("features.npy"), 2)),
         ("numpy.load", lambda file: _cached(file("cached.npy"), b"any", (1,))),
     ],
@@ -269,6 +271,15 @@ def test_an_archive_of_all_videos_may_have_a_group_for_each_and_follows_no_link(
             read_features(tmp_path / "all.h5" / name, 8)
 
 
+def test_an_array_that_stands_twice_in_an_archive_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, feats=np.ones((3, 2)))
+    with zipfile.ZipFile(path, "a") as packed, pytest.warns(UserWarning, match="Duplicate"):
+        packed.writestr("feats.npy", packed.read("feats.npy"))
+    with pytest.raises(InputError, match="holds feats twice"):
+        read_features(path, 2)
+
+
 def test_a_file_that_is_no_archive_is_no_folder_of_features(tmp_path):
     (tmp_path / "notes.txt").write_text("a")
     with pytest.raises(InputError, match=r"notes\.txt is no folder of features, and no archive"):
@@ -311,7 +322,7 @@ def test_features_of_any_length_are_resampled_right(rows):
     assert torch.equal(resize_features(torch.ones(1, rows), 16), torch.ones(1, 16))
 
 
-@pytest.mark.parametrize("value", [65_504.0, 65_520.0, 1e5, -3e38])
+@pytest.mark.parametrize("value", [65_504.0, 65_519.0, 65_520.0, 1e5, -3e38, 1e-8, 0.0])
 def test_features_of_any_size_keep_their_value(value):
     resized = resize_features(torch.full((2, 50), value), 8)
     torch.testing.assert_close(resized, torch.full((2, 8), value), rtol=1e-6, atol=0)
@@ -337,6 +348,23 @@ def test_features_that_fit_half_precision_pass_through_it_as_published():
 def test_sizes_that_memory_cannot_hold_are_refused_with_what_they_need(tiny, change):
     with pytest.raises(InputError, match=r"need memory of [\d,.]+ GiB, but [\d,.]+ GiB of memory"):
         prepare(preset("e2e_stickfigures", [*tiny.assignments, change]))
+
+
+def test_the_memory_that_sizes_need_is_counted(monkeypatch, tiny):
+    """Weights; of every snippet its feature, its column of the proposal map, and its frames."""
+    needed = []
+    monkeypatch.setattr(system_module, "require_memory", lambda size, what: needed.append(size))
+    names = ("data.snippets=32", "detector.max_duration=20", "data.frames=4", "data.snippets=16")
+    few = "data.snippets=16", "detector.max_duration=16", "data.frames=8"
+    for change in names:
+        require_room(preset("e2e_stickfigures", [*tiny.assignments, *few, change]))
+    per_snippet = 4 * 48 + 24 * 16 + 3 * 8 * 26 * 26
+    twice, longer, shorter, plain = needed
+    assert twice - plain == 16 * per_snippet
+    assert longer - plain == 16 * 24 * 4
+    assert plain - shorter == 16 * 3 * 4 * 26 * 26
+    require_room(preset("stickfigures", [*tiny.on_features, *few]))
+    assert plain - needed[-1] == 16 * 3 * 8 * 26 * 26
 
 
 def test_a_checkpoint_whose_settings_ask_for_too_much_is_refused(trained, tmp_path, tiny):

@@ -1,5 +1,6 @@
 """The files around the package are true: links, file tree, workflows, hooks."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, files_known_to_git
 from PIL import Image
 from rooms import ROOMS
 
@@ -16,7 +17,7 @@ from etadlite import __version__
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
-    for pattern in ("*.md", "notebooks/*.md", "data_scripts/*.md", "tests/**/*.md")
+    for pattern in ("*.md", "notebooks/**/*.md", "data_scripts/*.md", "tests/**/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 WORKFLOWS = {path.stem: path for path in (REPOSITORY / ".github" / "workflows").glob("*.yml")}
@@ -43,7 +44,7 @@ def test_the_readme_begins_with_two_commands_and_one_picture():
     commands = re.findall(r"^make \w+", first_screen, flags=re.MULTILINE)
     assert commands == ["make demo", "make test"]
     assert first_screen.count("![") == 1
-    assert README.count("![") == 2  # the other one stands beside the table of real footage
+    assert README.count("![") == 3  # the others: the method, and the table of real footage
 
 
 def test_the_first_screen_of_the_readme_says_what_for_whom_and_shows_a_film():
@@ -70,8 +71,9 @@ def test_a_file_that_a_page_names_exists(page):
     """Scripts in commands, tests and modules: whatever has a folder and a suffix of ours."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     folders = r"(?:etadlite|tests|data_scripts|notebooks)"
+    ignored = (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
     for name in set(re.findall(rf"\b{folders}/[\w/.-]+\.(?:py|sh|md|ipynb|png|json)\b", text)):
-        if "NN_" not in name:
+        if "NN_" not in name and f"/{name}" not in ignored:  # what a student writes is not here
             assert (REPOSITORY / name).exists(), name
 
 
@@ -156,19 +158,74 @@ def test_pre_commit_runs_the_hooks_that_keep_files_clean():
 
 
 def test_text_files_end_with_one_newline_and_no_line_with_spaces():
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode:
-        pytest.skip("this is not a git checkout")
     binary = (".png", ".gif", ".safetensors", ".ipynb")
-    for name in listed.stdout.decode().split("\0"):
-        file = REPOSITORY / name
-        if not name or name.endswith(binary) or not file.is_file():
+    for name in files_known_to_git():
+        if name.endswith(binary):
             continue
-        data = file.read_bytes()
+        data = (REPOSITORY / name).read_bytes()
         assert not data or (data.endswith(b"\n") and not data.endswith(b"\n\n")), name
         assert not re.search(rb"[ \t]+$", data, flags=re.MULTILINE), name
+
+
+# Other machines: development containers, JupyterHub, Windows, the cloud
+
+
+def recipe(target):
+    """The lines that a target of the Makefile runs."""
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    return re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+
+
+def test_the_development_container_installs_what_make_installs():
+    container = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["image"].startswith("mcr.microsoft.com/devcontainers/python:3.11")
+    tool, target = container["postCreateCommand"].split()
+    assert tool == "make"
+    assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text()
+    (port,) = container["forwardPorts"]
+    assert str(port) in container["portsAttributes"]
+    settings = container["customizations"]["vscode"]["settings"]
+    assert settings["python.defaultInterpreterPath"].endswith(".venv/bin/python")
+
+
+def test_the_image_for_a_hub_copies_what_exists_and_ends_as_the_student():
+    lines = (REPOSITORY / "Dockerfile").read_text().splitlines()
+    steps = [line for line in lines if line and not line.startswith("#")]
+    assert steps[0].startswith("FROM quay.io/jupyter/")
+    assert {step.split()[0] for step in steps} == {"FROM", "COPY", "RUN", "USER"}
+    for step in (step.split() for step in steps if step.startswith("COPY")):
+        *names, place = [word for word in step[1:] if not word.startswith("--")]
+        assert place.startswith("/tmp/etadlite/")
+        assert all((REPOSITORY / name).exists() for name in names)
+    assert steps[-1] == "USER ${NB_UID}"
+
+
+def test_windows_has_a_command_for_what_make_does():
+    text = (REPOSITORY / "notebooks" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `make (\w+)` \| (.+) \|$", text, re.MULTILINE)
+    assert {"install", "demo", "test", "slides", "book"} <= {target for target, _ in rows}
+    for target, commands in rows:
+        last = re.findall(r"`([^`]+)`", commands)[-1]
+        module = re.match(r"python -m ([\w.]+)", last)
+        if module:  # the same module with the same folders
+            ran = recipe(target).replace("$(TESTS)", "python -m pytest")
+            assert f"python -m {module[1]}" in ran
+            assert set(re.findall(r"runs/\S+", last)) <= set(re.findall(r"runs/\S+", ran))
+        if last.startswith("etadlite"):
+            assert last in recipe(target).replace("$(BIN)/", "")
+
+
+def test_what_opens_in_the_cloud_exists():
+    text = (REPOSITORY / "notebooks" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"https://\S*OWNER/REPOSITORY\S*", text)
+    assert len(links) == 3  # Binder, Colab, and the repository that Colab clones
+    for name in re.findall(r"notebooks/\w+\.ipynb", " ".join(links)):
+        assert (REPOSITORY / name).exists()
+    assert "mybinder.org" in links[0]
+    assert (REPOSITORY / "environment.yml").exists()
+
+
+def test_bars_of_progress_are_widgets_in_notebooks():
+    """tqdm's plain bar writes to stderr, which JupyterLab shows as pink blocks."""
+    for path in (REPOSITORY / "etadlite").rglob("*.py"):
+        assert not re.search(r"(?m)^(from tqdm import|import tqdm)", path.read_text("utf-8")), path

@@ -9,6 +9,8 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -19,12 +21,13 @@ from safetensors.torch import save_file
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.weights import load_weights
 from etadlite.cli import main
-from etadlite.data.datasets import FeatureDataset
+from etadlite.data import loading
+from etadlite.data.features import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import run as runs
 from etadlite.runs import testing
 from etadlite.runs.run import last_run_folder, run_training
-from etadlite.training import loop
+from etadlite.training import loop, stopping
 from etadlite.training import state as checkpoint
 from etadlite.training.recorder import Recorder, read_metrics
 from etadlite.training.state import STATE
@@ -48,15 +51,6 @@ def left(folder):
     files = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "predictions.json")}
     weights, _ = load_weights(folder / "checkpoint.safetensors")
     return files | {name: value.numpy().tobytes() for name, value in weights.items()}
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """One order of summation: several threads may share the work differently each time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -102,19 +96,19 @@ def killed_at(moment, settings, folder):
     run_training(settings, folder, resume=True, progress=False)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks processes from a server")
-@pytest.mark.usefixtures("one_thread")
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
-    settings, moments = e2e(tiny, "data.cache=null"), random.Random(0)
-    processes = multiprocessing.get_context("forkserver")
-    folders = {False: tmp_path / "whole", True: tmp_path / "killed"}
+def killed_often(kill, settings, root, *, last_moment, seed):
+    """Run a training undisturbed, and one that is killed until it ends with the same files.
+
+    `kill` is a function like `killed_at`. Returns the directory of the run that was killed.
+    """
+    moments, processes = random.Random(seed), multiprocessing.get_context("forkserver")
+    folders = {False: root / "whole", True: root / "killed"}
     deaths = 0
     for often, folder in folders.items():
         ended = None
         while ended != 0:
-            moment = moments.randint(2, 22) if often else None
-            process = processes.Process(target=killed_at, args=(moment, settings, folder))
+            moment = moments.randint(2, last_moment) if often else None
+            process = processes.Process(target=kill, args=(moment, settings, folder))
             process.start()
             process.join()
             ended = process.exitcode
@@ -122,9 +116,17 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
             deaths += ended != 0
     assert deaths >= 3
     assert left(folders[True]) == left(folders[False])
-    assert [r["step"] for r in read_metrics(folders[True]) if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    return folders[True]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks processes from a server")
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tiny, tmp_path):
+    run = killed_often(killed_at, e2e(tiny, "data.cache=null"), tmp_path, last_moment=22, seed=0)
+    assert [r["step"] for r in read_metrics(run) if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert not list(tmp_path.rglob("*.part.*"))
-    assert not (folders[True] / STATE).exists()
+    assert not (run / STATE).exists()
 
 
 # Stopped
@@ -181,6 +183,54 @@ def test_a_signal_ends_a_test_at_once(tiny, tmp_path, monkeypatch, uninterrupted
     assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_while_something_is_deleted_ends_the_test_without_a_traceback(
+    tiny, tmp_path, monkeypatch, uninterrupted
+):
+    test_system = testing.test_system
+
+    class Loading:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupted(*arguments, **options):
+        tested = test_system(*arguments, **options)
+        Loading()  # deleted at once
+        return tested
+
+    monkeypatch.setattr(testing, "test_system", interrupted)
+    with pytest.raises(StoppedError) as stop:
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert stop.value.code == 143
+    monkeypatch.setattr(testing, "test_system", test_system)
+    assert goes_on(tiny, tmp_path, uninterrupted, monkeypatch)
+
+
+def test_a_signal_ends_the_wait_for_videos_at_once(tiny, tmp_path, monkeypatch):
+    def endless(*arguments):
+        time.sleep(3600)
+
+    def to_the_group():  # as timeout, Slurm and systemd send it
+        os.kill(os.getpid(), signal.SIGTERM)
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    begin = loop._Loader.__iter__
+
+    def begun(batches):
+        threading.Timer(1.0, to_the_group).start()
+        return begin(batches)
+
+    monkeypatch.setattr(FeatureDataset, "read", endless)
+    monkeypatch.setattr(loop._Loader, "__iter__", begun)
+    settings = on_features(tiny, "data.workers=1", "training.patience_minutes=5")
+    started = time.monotonic()
+    with pytest.raises(StoppedError) as stop:
+        run_training(settings, tmp_path, progress=False)
+    assert stop.value.code == 143
+    assert time.monotonic() - started < 120  # PyTorch alone would wait for five minutes
+
+
 def full(*arguments, **options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
 
@@ -234,6 +284,47 @@ def test_a_loading_process_that_dies_ends_a_run_with_the_state_before(
         run_training(settings, tmp_path / "run", progress=False)
     last.unlink()
     assert goes_on(tiny, tmp_path / "run", uninterrupted, monkeypatch)
+
+
+def test_another_loading_process_that_dies_meanwhile_changes_no_error(tiny, tmp_path, monkeypatch):
+    def another(*arguments):  # as PyTorch's handler does while a loader has lost a process
+        raise RuntimeError("another process is killed")
+
+    def stopped(error, *arguments, **options):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        return StoppedError(str(error))
+
+    def first():
+        signal.signal(signal.SIGCHLD, another)
+        raise RuntimeError("the first process is killed")
+
+    before = signal.getsignal(signal.SIGCHLD)
+    monkeypatch.setattr(loading, "_HANDLERS", [])
+    monkeypatch.setattr(stopping, "stopped", stopped)
+    monkeypatch.setattr(Recorder, "log", at_step(2, first))
+    try:
+        with pytest.raises(StoppedError, match="the first process is killed"):
+            run_training(on_features(tiny), tmp_path, progress=False)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_lost_process_is_noticed_again_after_a_stopped_training(tiny, tmp_path, monkeypatch):
+    def lost(*arguments):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGCHLD, lost)  # stands for PyTorch's handler
+    monkeypatch.setattr(loading, "_HANDLERS", [])
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "log", at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+            with pytest.raises(StoppedError):
+                run_training(on_features(tiny), tmp_path, progress=False)
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        run_training(on_features(tiny), tmp_path, resume=True, progress=False)
+        assert signal.getsignal(signal.SIGCHLD) == lost
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_disk_full_after_the_last_test_leaves_what_was_trained(

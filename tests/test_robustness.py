@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from etadlite.base.devices import is_out_of_memory
 from etadlite.base.errors import InputError, StoppedError
-from etadlite.data.datasets import FeatureDataset, SampleKey
+from etadlite.data.datasets import SampleKey
+from etadlite.data.features import FeatureDataset
 from etadlite.data.loading import Readable, Unreadable, collate_readable, raise_errors
 from etadlite.presets import preset
 from etadlite.runs import testing
@@ -93,6 +95,21 @@ def test_nine_skipped_steps_in_a_row_do_not_end_the_run(tiny, monkeypatch):
 
 
 # Memory
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("could not create a primitive"), True),  # oneDNN's words
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("DefaultCPUAllocator"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error, lacks):
+    assert is_out_of_memory(error) == lacks
 
 
 def test_where_memory_runs_out_chunks_become_smaller(tiny, monkeypatch):

@@ -21,13 +21,16 @@ from etadlite.sampling.dpp import RIDGE, sample_kdpp
 from etadlite.sampling.farthest import farthest_points
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES, ProposalContext
 from etadlite.sampling.snippets import (
-    LABEL_SHARE,
+    BOUNDARY_REACH,
     RANDOM,
     SNIPPET_STRATEGIES,
     SnippetContext,
+    boundary,
     proportional_probabilities,
+    snippet_count,
     systematic_sample,
 )
+from etadlite.training.targets import BOUNDARY_CELLS
 
 UNBIASED = [name for name, strategy in SNIPPET_STRATEGIES.items() if strategy.unbiased]
 
@@ -55,6 +58,14 @@ def snippet_context(seeds, snippets, channels=5) -> SnippetContext:
         torch.stack(features),
         torch.stack(gradients),
     )
+
+
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_no_fewer_snippets_are_picked_than_the_ratio_says(snippets, ratio):
+    count = snippet_count(snippets, ratio)
+    assert ratio * snippets - 1e-6 <= count < ratio * snippets + 1
+    assert snippet_count(1000, 0.300005) == 301
+    assert snippet_count(128, 0.3) == 39
 
 
 def proposal_context(seeds, cells, max_duration) -> ProposalContext:
@@ -148,7 +159,15 @@ def test_label_strategies_draw_their_share(name):
     picked = SNIPPET_STRATEGIES[name].pick(context, 6)
     inside = torch.isin(picked, torch.tensor(sorted(groups[name]))).sum(dim=1)
     assert set(inside.tolist()) == {4, 5}  # 0.75 * 6 is 4.5
-    assert float(inside.float().mean()) == pytest.approx(LABEL_SHARE * 6, abs=0.15)
+    assert float(inside.float().mean()) == pytest.approx(0.75 * 6, abs=0.15)
+
+
+def test_a_boundary_reaches_as_far_as_in_the_targets_of_the_detector():
+    actions, cells = torch.tensor([[10.0, 29.95]]), 40
+    middle = torch.arange(cells)[:, None] + 0.5
+    near = boundary(actions, middle)
+    assert near.nonzero().flatten().tolist() == [8, 9, 10, 11, 28, 29, 30]
+    assert BOUNDARY_REACH == BOUNDARY_CELLS / 2
 
 
 def test_a_group_that_is_too_small_is_filled_up_from_the_other():

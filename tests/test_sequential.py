@@ -168,21 +168,23 @@ class Small(StagedEncoder):
         freeze(self, stages)
 
 
-@pytest.mark.parametrize("keep", ["device", "host", "nothing"])
+@pytest.mark.parametrize("keep", ["device", "host", "nothing", "graph"])
 @pytest.mark.parametrize("strategy", [RANDOM, late()])
 def test_a_kept_prefix_changes_nothing_but_the_work(keep, strategy):
     encoder, frames = Small(2).double(), torch.randint(0, 256, (2, 5, 3, 4, 8, 8)).byte()
     weight = torch.randn(2, 6, 5, dtype=torch.float64)
-    runs = []
+    runs, suffix = [], []
 
     def count_runs(module, args, out):
         runs.append(len(args[0]))
 
     encoder.stem.register_forward_hook(count_runs)
+    encoder.layer4.register_forward_hook(lambda module, args, out: suffix.append(len(args[0])))
     sequential = SequentialEncoder(encoder, 2, strategy, 0.4, keep=keep)
     (sequential(frames, Draws([5, 6])) * weight).sum().backward()
     expected_runs = 10 if keep != "nothing" else 14  # 2 of 5 snippets in 2 videos come again
     assert sum(runs) == expected_runs
+    assert sum(suffix) == (10 if keep == "graph" else 14)
     picked = strategy.pick(SnippetContext(Draws([5, 6]), 5, gradient=weight), 2)
     found = gradients(encoder)
     encoder.zero_grad()
@@ -224,9 +226,10 @@ def test_dropout_is_the_same_in_both_passes(strategy, chunk):
         assert torch.equal(mask, drawn)
 
 
-def test_with_dropout_the_gradient_is_that_of_the_features_that_the_detector_saw():
+@pytest.mark.parametrize("keep", ["device", "graph"])
+def test_with_dropout_the_gradient_is_that_of_the_features_that_the_detector_saw(keep):
     encoder, frames = WithDropout(), some_frames(1, 6)
-    features = SequentialEncoder(encoder, 2, late(), ratio=0.5)(frames)
+    features = SequentialEncoder(encoder, 2, late(), ratio=0.5, keep=keep)(frames)
     features.square().sum().backward()
     masks = {tuple(colours.tolist()): mask for colours, mask in encoder.seen}
     found = gradients(encoder)
@@ -240,7 +243,7 @@ def test_with_dropout_the_gradient_is_that_of_the_features_that_the_detector_saw
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("keep", ["device", "nothing"])
+@pytest.mark.parametrize("keep", ["device", "nothing", "graph"])
 def test_half_precision_with_many_chunks_and_a_gradient_scaler(keep):
     encoder = Small(1)
     frames, head = torch.randint(0, 256, (1, 6, 3, 4, 8, 8)).byte(), nn.Conv1d(6, 1, 1)

@@ -47,7 +47,7 @@ def job(tmp_path):
 
 
 def test_a_signal_saves_the_state_and_puts_the_job_back_into_the_queue(job, tmp_path):
-    process = job()
+    process = job("--resume", "runs/x")
     while not (tmp_path / "started").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
@@ -57,7 +57,9 @@ def test_a_signal_saves_the_state_and_puts_the_job_back_into_the_queue(job, tmp_
     started = (tmp_path / "started").read_text()
     assert started.startswith("8 --nnodes=2 --nproc_per_node=4 --max-restarts=3 ")
     assert "--rdzv_endpoint=node1:29500" in started
-    assert started.endswith("-m etadlite train anet_tsp --out runs --resume last\n")
+    # Its own folder, so that it goes on with no other job's run; what the user gives comes last.
+    words = "-m etadlite train --out runs/slurm_77 --resume last anet_tsp --resume runs/x\n"
+    assert started.endswith(words)
 
 
 @pytest.mark.parametrize(("seed", "code"), [(0, 0), (1, 2)])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etadlite.runs.pictures import one_a_moment
 from etadlite.runs.subtitles import write_subtitles
 
 HOUR = 3600
@@ -17,6 +18,18 @@ FOUND = [
     {"segment": [2.0, 2.0002], "label": "a --> b\n\nc", "score": 0.004},
     {"segment": [HOUR + 0.0004, HOUR + 1], "label": "跳远", "score": 0.5},
 ]
+
+
+def test_the_best_detections_are_chosen_that_do_not_cover_one_another():
+    def found(start, end, score):
+        return {"segment": [start, end], "label": "run", "score": score}
+
+    best, beside, half = found(0, 10, 0.8), found(5.1, 15.1, 0.7), found(10.1, 20.1, 0.6)
+    weak, least = found(30, 40, 0.0801), found(50, 60, 0.0799)
+    given = [best, beside, half, weak, least]
+    assert one_a_moment(given, 8) == [best, beside, weak]
+    assert one_a_moment([best, half, weak], 2) == [best, half]
+    assert one_a_moment([], 8) == []
 
 
 def read(text, point, unescape):

@@ -1,8 +1,10 @@
 """The training loop, the system, its checkpoints, and what a run leaves."""
 
+import copy
 import json
 import time
 from math import cos, pi
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from etadlite.runs import testing
 from etadlite.runs.pictures import draw_test_videos
 from etadlite.runs.run import new_run_folder, run_training
 from etadlite.runs.testing import evaluate
+from etadlite.training import loop
 from etadlite.training.loop import (
     learning_rate_factor,
     loader,
@@ -74,15 +77,6 @@ def test_end_to_end_the_loss_falls_and_the_encoder_moves(tiny):
     assert same(before, after) == ["feature_mean", "feature_std"]
 
 
-@pytest.fixture
-def one_thread():
-    """One order of summation: several threads may share the work differently each time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
     changes = ("training.epochs=2", "training.batch_size=1")
@@ -113,6 +107,56 @@ def test_at_ratio_zero_the_encoder_stays_as_it_was(tiny):
     result = train(settings, progress=False)
     assert len(same(before, weights_of(result.system.encoder.encoder))) == len(before)
     assert len(make_optimizer(result.system, settings.training).param_groups) == 1
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_the_optimizer_computes_what_its_formula_says(tiny, name):
+    """Against plain float64: the fused kernel may differ by rounding alone."""
+    settings = on_features(tiny, f"training.optimizer={name}", "training.weight_decay=0.1")
+    system = System(settings)
+    optimizer = make_optimizer(system, settings.training)
+    rate, decay = settings.training.detector_lr, settings.training.weight_decay
+    values = [p.detach().double() for p in system.parameters()]
+    means, squares = [torch.zeros_like(v) for v in values], [torch.zeros_like(v) for v in values]
+    for step in range(1, 6):
+        for number, parameter in enumerate(system.parameters()):
+            parameter.grad = torch.randn_like(parameter)
+            gradient = parameter.grad.double()
+            if name == "adam":
+                gradient += decay * values[number]
+            else:
+                values[number] *= 1 - rate * decay
+            means[number] = 0.9 * means[number] + 0.1 * gradient
+            squares[number] = 0.999 * squares[number] + 0.001 * gradient**2
+            root = (squares[number] / (1 - 0.999**step)).sqrt() + 1e-8
+            values[number] -= rate * means[number] / (1 - 0.9**step) / root
+        optimizer.step()
+    for parameter, value in zip(system.parameters(), values, strict=True):
+        torch.testing.assert_close(parameter.double(), value, rtol=1e-6, atol=1e-7)
+
+
+def test_an_optimizer_that_goes_on_from_a_state_computes_the_same_bits(tiny):
+    """A state has other layouts than convolutions whose channels come last."""
+    settings = e2e(tiny)
+    whole, again = System(settings), System(settings)
+    optimizer, other = (make_optimizer(s, settings.training) for s in (whole, again))
+
+    def update(system, optimizer, step):
+        torch.manual_seed(step)
+        for parameter in system.parameters():
+            parameter.grad = torch.randn_like(parameter, memory_format=torch.preserve_format)
+        optimizer.step()
+
+    update(whole, optimizer, 0)
+    state = optimizer.state_dict()
+    for values in state["state"].values():
+        values |= {name: value.contiguous() for name, value in values.items()}
+    other.load_state_dict(copy.deepcopy(state))
+    again.load_state_dict(whole.state_dict())
+    for step in (1, 2):
+        update(whole, optimizer, step)
+        update(again, other, step)
+    assert len(same(weights_of(whole), weights_of(again))) == len(weights_of(whole))
 
 
 def test_at_an_encoder_rate_of_zero_only_the_detector_moves(tiny):
@@ -222,6 +266,24 @@ def test_no_step_of_a_training_has_a_rate_of_zero(tiny, monkeypatch, schedule, w
     assert min(factors) > 0
     if schedule == "step" and warmup == 0:
         assert factors == [1.0, 1.0, 0.1]
+
+
+def test_the_time_of_a_step_is_the_median_without_the_first_three(tiny, monkeypatch):
+    """The first ones warm up; and they may be all that there are."""
+    step, clock, needs = loop.step_in_memory, [0.0], iter([90.0, 80.0, 70.0, 4.0, 2.0, 3.0])
+
+    def slow(training, batch):
+        clock[0] += next(needs)
+        return step(training, batch)
+
+    now = SimpleNamespace(perf_counter=lambda: clock[0], monotonic=time.monotonic)
+    monkeypatch.setattr(loop, "time", now)
+    monkeypatch.setattr(loop, "step_in_memory", slow)
+    trained = train(on_features(tiny, "training.epochs=6"), progress=False)
+    assert trained.progress.seconds_per_step == 3.0
+    needs = iter([90.0, 80.0, 70.0])
+    trained = train(on_features(tiny, "training.epochs=3"), progress=False)
+    assert trained.progress.seconds_per_step == 80.0
 
 
 # The system

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from trajectories import GOLDEN, SHORT, preset_values, trajectory
+from trajectories import GOLDEN, named_constants, preset_values, trajectory
 
 from etadlite.base.errors import InputError
 from etadlite.cli import main
@@ -45,7 +45,7 @@ def test_the_first_steps_of_a_preset_are_those_that_were_recorded(root, name):
     found = trajectory(name, root)
     assert changed(json.loads(json.dumps(dict(found.settings))), recorded(name).settings) == {}
     assert len(found.values["loss"]) == STEPS
-    assert len(recorded(name).values["loss"]) == SHORT.get(name, STEPS)
+    assert len(recorded(name).values["loss"]) == STEPS
     agree, text = compare(found, recorded(name))
     assert agree, text
 
@@ -55,6 +55,13 @@ def test_the_settings_of_the_presets_are_those_that_were_recorded():
     known = json.loads((GOLDEN / "settings.json").read_text())
     for name, settings in preset_values().items():
         assert changed(settings, known[name]) == {}, name
+
+
+def test_the_named_constants_are_those_that_were_recorded():
+    """A tolerance or a share that few inputs feel, and no trajectory."""
+    found = named_constants()
+    assert {"training/targets.py:BOUNDARY_CELLS", "encoders/staged.py:PIXEL_MEAN"} <= found.keys()
+    assert changed(found, json.loads((GOLDEN / "constants.json").read_text())) == {}
 
 
 @pytest.mark.slow

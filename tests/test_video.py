@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -17,10 +18,11 @@ from films import KINDS, Film, numbers, usable, write
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings
 from etadlite.data import video as video_module
-from etadlite.data.datasets import open_dataset
+from etadlite.data.loading import open_dataset
+from etadlite.data.no_video import why_no_video
+from etadlite.data.packets import ROUNDED
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning, probe, read_frames
-from etadlite.data.video_files import why_no_video
 
 SIZE = (32, 32)
 VARYING = np.cumsum([0, *np.random.default_rng(0).integers(15, 90, 199)])  # ms
@@ -64,6 +66,28 @@ def test_every_frame_is_the_one_asked_for_and_has_its_time(film, name):
             assert torch.equal(video.frames(indices, size), straight[indices])
 
 
+def test_pictures_of_one_time_are_all_read_and_the_last_one_is_shown(tmp_path):
+    """Cameras that write milliseconds or stamps of arrival give several pictures one time."""
+    plain, path = (
+        write(tmp_path / "plain.mkv", codec="mjpeg", pix_fmt="yuvj420p"),
+        tmp_path / "a.mkv",
+    )
+    due = np.arange(96) // 3 * 100
+    with av.open(str(plain)) as given, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(p for p in given.demux(video=0) if p.size):
+            packet.stream, packet.time_base = copy, Fraction(1, 1000)
+            packet.pts = packet.dts = int(due[number])
+            out.mux(packet)
+    video = Video(path)
+    assert video.times[:-1] == pytest.approx(due / 1000)
+    assert video.shown_at(due / 1000).tolist() == (np.arange(96) // 3 * 3 + 2).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for wanted in (np.arange(96), np.array([40, 41, 90]), np.array([64])):
+            assert numbers(video.frames(wanted, SIZE)).tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_moment_has_the_frame_that_players_show(film, name):
     """Second formulation: the last picture that is due, one moment at a time."""
@@ -74,6 +98,9 @@ def test_a_moment_has_the_frame_that_players_show(film, name):
     for moment, index in zip(moments[far], video.shown_at(moments[far]), strict=True):
         due = [number for number, time in enumerate(made.times) if time <= moment]
         assert index == (due[-1] if due else 0)
+    if video.timeline.uneven <= ROUNDED:  # nothing but the moment itself is rounded
+        just_before = video.info.start + (np.arange(1, 9) - 1e-3) / video.info.fps
+        assert video.shown_at(just_before).tolist() == list(range(8))
 
 
 def test_rates_and_durations(tmp_path):
@@ -169,6 +196,21 @@ def test_auto_is_the_decoder_that_reads_every_kind(film):
     path = film("hevc_open_gop.mp4").path
     wanted = np.array([50, 3, 70])
     assert torch.equal(read_frames(path, wanted, SIZE), read_frames(path, wanted, SIZE, "pyav"))
+
+
+def test_tags_in_another_encoding_do_not_matter(film, tmp_path):
+    path = tmp_path / "tagged.mp4"
+    with av.open(str(film("h264.mp4").path)) as given, av.open(str(path), "w") as made:
+        made.metadata["title"] = "Übung"
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    content, title = path.read_bytes(), "Übung".encode()
+    assert content.count(title) == 1
+    path.write_bytes(content.replace(title, b"\xdcb\xffung"))
+    assert Video(path).info.frames == Video(film("h264.mp4").path).info.frames
 
 
 def test_a_decoder_that_is_absent_or_fails_is_named(film, tmp_path, monkeypatch):
@@ -271,6 +313,24 @@ def test_a_list_of_other_files_is_not_followed(tmp_path, name):
         with pytest.raises(InputError, match="or a list of other files, which are not followed"):
             Video(tmp_path / name)
     assert why_no_video(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:a.mp4", "pipe:1.mp4", "file:a.mp4", "-.mp4"])
+def test_a_name_that_looks_like_an_address_is_a_file(tmp_path, monkeypatch, name):
+    if os.name == "nt" and ":" in name:
+        pytest.skip("such names are not allowed here")
+    write(tmp_path / "plain.mp4", 20).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert numbers(Video(name).frames(np.arange(20), SIZE)).tolist() == list(range(20))
+    assert why_no_video(Path(name)) == ""
+
+
+@pytest.mark.skipif(not hasattr(av.Packet, "has_sidedata"), reason="PyAV 16 tells it")
+def test_an_encrypted_film_is_called_so(tmp_path):
+    key = {"encryption_key": "00112233445566778899aabbccddeeff", "encryption_kid": "0" * 32}
+    path = write(tmp_path / "a.mp4", muxer={"encryption_scheme": "cenc-aes-ctr", **key})
+    with pytest.raises(InputError, match=r"a\.mp4 is encrypted, and its key is not known; get an"):
+        Video(path)
 
 
 def test_a_file_cut_off_in_its_index_is_refused(tmp_path):
@@ -384,8 +444,8 @@ def test_forked_workers_read_after_their_parent_did(tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 def test_nothing_stays_open(tmp_path):
     path = write(tmp_path / "a.mp4", 20)
-    before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         Video(path).snippets(2, 4, SIZE)
         assert len(list(Video(path))) == 20
-    assert len(os.listdir("/proc/self/fd")) == before
+    opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+    assert os.path.realpath(path) not in opened

@@ -1,14 +1,20 @@
 """Pictures: what is drawn, where, and in which colours."""
 
+import io
+from itertools import combinations
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from etadlite.viz import draw_curves, draw_timeline
-from etadlite.viz.style import COLOURS, HATCHES, looks_of, save
+from etadlite.viz.method import draw_method
+from etadlite.viz.style import COLOURS, HATCHES, looks_of, png, save
 from etadlite.viz.timeline import lanes_of
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (6, 9, 16, 3), dtype=np.uint8)
@@ -94,6 +100,10 @@ def test_a_label_that_does_not_fit_its_bar_stands_in_a_legend():
         for label, bar in zip(("run", "CricketBowling"), true.patches, strict=True)
     }
     assert not draw_timeline(FRAMES, 10.0, {"true": rows["true"][:1]}).legends
+    # A bar of 11 inches is 10 seconds; 14 columns take 0.84 inches.
+    for length, fits in ((0.75, False), (0.78, True)):
+        labelled = {"true": [segment(1, 1 + length, "CricketBowling")]}
+        assert (not draw_timeline(FRAMES, 10.0, labelled).legends) == fits
 
 
 def test_names_are_shown_as_they_are(tmp_path):
@@ -225,3 +235,56 @@ def test_no_text_is_cut_and_none_covers_the_next_bar(width):
             for box in boxes:
                 if box.y0 < (own.y0 + own.y1) / 2 < box.y1 and box.x0 > own.x0 + 0.5:
                     assert own.x1 <= box.x0 + 1
+
+
+def opacities(figure):
+    return {text.get_text(): text.get_alpha() for text in figure.axes[0].texts}
+
+
+def test_the_picture_of_the_method_lights_one_part_and_dims_the_others():
+    assert set(opacities(draw_method()).values()) == {None}
+    for lit, text in {
+        "detector": "detector: forward and backward",
+        "passes": "features",
+        "snippets": "a sample of the snippets",
+        "proposals": "a sample of the proposals",
+        "test": "test: classes, NMS, mAP",
+        "windows": "windows of long videos",
+        "videos": "videos and labels",
+    }.items():
+        found = opacities(draw_method(lit))
+        assert found[text] is None
+        assert found["a training step: three passes"] < 0.3
+
+
+def test_no_text_in_the_picture_of_the_method_covers_another_or_is_cut():
+    figure = draw_method()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = {
+        text.get_text() + str(text.get_position()): text.get_window_extent(canvas.get_renderer())
+        for text in figure.axes[0].texts
+    }
+    for (first, a), (second, b) in combinations(boxes.items(), 2):
+        assert not a.overlaps(b), (first, second)
+    for name, box in boxes.items():
+        assert min(box.x0, box.y0, *(figure.bbox.p1 - box.p1)) >= 0, name
+
+
+def test_a_picture_brings_its_own_light_ground_so_that_it_is_readable_in_a_dark_theme():
+    for figure in (draw_method("snippets"), draw_curves({"a": [{"epoch": 1, "loss": 2.0}]})):
+        picture = np.asarray(Image.open(io.BytesIO(png(figure))).convert("RGBA"))
+        assert (picture[..., 3] == 255).all()
+        assert (picture[0, :, :3] > 240).all()
+
+
+def test_the_readme_shows_the_picture_of_the_method_as_it_is_drawn_now():
+    """Else: `draw_method().savefig("notebooks/pictures/method.png", dpi=100)`."""
+    kept = Path(__file__).parents[1] / "notebooks" / "pictures" / "method.png"
+    figure = draw_method()
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L").resize((300, 172))
+    shown = Image.open(kept).convert("L").resize((300, 172))
+    assert np.abs(np.subtract(drawn, shown, dtype=float)).mean() < 2

@@ -1,6 +1,8 @@
 """The wheel is the product: built from the source distribution, installed elsewhere, and used."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +13,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, files_known_to_git
 
 from etadlite import __version__
 from etadlite.base.errors import InputError
 from etadlite.course import handout
 from etadlite.course.build import notebook_names, notebooks_folder
 from etadlite.course.handout import PARTS, shipped_notebooks, write_course
+from etadlite.course.quiz import quiz_names
 
 # `etadlite course`
 
@@ -27,10 +30,10 @@ def course_files(folder):
 
 
 def test_a_course_is_written_and_never_replaces_a_changed_file_silently(tmp_path):
-    files = course_files(REPOSITORY / "notebooks")
+    files = course_files(REPOSITORY)
     assert write_course(tmp_path).startswith(f"{len(files)} files written to {tmp_path}")
     notebooks = tmp_path / "notebooks"
-    assert course_files(notebooks) == files
+    assert course_files(tmp_path) == files
     assert write_course(tmp_path).splitlines()[0].startswith("0 files written")
 
     changed, lost = notebooks / "00_quickstart.ipynb", notebooks / "README.md"
@@ -41,9 +44,29 @@ def test_a_course_is_written_and_never_replaces_a_changed_file_silently(tmp_path
     assert "1 files differ and were kept as you have them" in said
     assert "00_quickstart.ipynb" in said
     assert changed.read_text() == "mine"
-    assert "were replaced: 00_quickstart.ipynb" in write_course(tmp_path, overwrite=True)
+    assert "were replaced: notebooks/00_quickstart.ipynb" in write_course(tmp_path, overwrite=True)
     assert changed.read_bytes() == (REPOSITORY / "notebooks" / changed.name).read_bytes()
     assert "differ" not in write_course(tmp_path)
+
+
+def test_every_link_and_script_in_a_course_leads_to_one_of_its_files(tmp_path):
+    write_course(tmp_path)
+    texts = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.md")}
+    for path in tmp_path.rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path] = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] != "code")
+    links = [
+        (path, link)
+        for path, text in texts.items()
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+        if "://" not in link
+    ]
+    assert links
+    for path, link in links:
+        assert (path.parent / link).exists(), f"{path.name}: {link}"
+    named = {name for text in texts.values() for name in re.findall(r"data_scripts/\w+\.\w+", text)}
+    assert "data_scripts/download.py" in named
+    assert not [name for name in named if not (tmp_path / name).exists()]
 
 
 def test_the_notebooks_of_a_course_are_used_where_it_lies(tmp_path, monkeypatch):
@@ -78,24 +101,37 @@ def built(kind, source, folder):
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """The source distribution of what git knows, and the wheel that is built from it alone."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode:
-        pytest.skip("this is not a git checkout")
     root = tmp_path_factory.mktemp("distributions")
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (root / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, root / "copy" / name)
+    for name in files_known_to_git():
+        (root / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, root / "copy" / name)
     sdist = built("sdist", root / "copy", root)
     with tarfile.open(sdist) as archive:
         archive.extractall(root / "unpacked", filter="data")
     (unpacked,) = (root / "unpacked").iterdir()
     return sdist, built("wheel", unpacked, root)
+
+
+@pytest.mark.slow
+def test_what_the_image_for_a_hub_copies_is_enough_for_the_wheel(tmp_path):
+    """The wheel from the files that the Dockerfile copies holds the package and the course."""
+    for step in (REPOSITORY / "Dockerfile").read_text().splitlines():
+        if step.startswith("COPY"):
+            *names, place = [word for word in step.split()[1:] if not word.startswith("--")]
+            target = tmp_path / "image" / place.removeprefix("/tmp/etadlite/")
+            target.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                source = REPOSITORY / name
+                if source.is_dir():
+                    shutil.copytree(source, target, dirs_exist_ok=True)
+                else:
+                    shutil.copy(source, target)
+    with zipfile.ZipFile(built("wheel", tmp_path / "image", tmp_path)) as archive:
+        names = archive.namelist()
+    data = f"etadlite-{__version__}.data/data/share/etadlite/"
+    course = {name.removeprefix(data) for name in names if name.startswith(data)}
+    assert course == {path.as_posix() for path in course_files(REPOSITORY)}
+    assert "etadlite/cli.py" in names
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +167,11 @@ def test_both_distributions_are_complete_and_fit_for_an_index(distributions):
     assert {name for name in names if name.startswith("etadlite/")} == modules | {
         "etadlite/py.typed",
         "etadlite/encoders/tiny_r2plus1d.safetensors",
+        *(f"etadlite/course/questions/{name}.toml" for name in quiz_names()),
     }
-    data = f"etadlite-{__version__}.data/data/share/etadlite/notebooks/"
+    data = f"etadlite-{__version__}.data/data/share/etadlite/"
     course = {name.removeprefix(data) for name in names if name.startswith(data)}
-    assert course == {path.as_posix() for path in course_files(REPOSITORY / "notebooks")}
+    assert course == {path.as_posix() for path in course_files(REPOSITORY)}
     checked = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", *distributions],
         capture_output=True,

@@ -16,10 +16,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from etadlite.base.distributed import LostProcessError
 from etadlite.base.errors import InputError, StoppedError
 from etadlite.base.folders import IN_USE, used_alone
 from etadlite.data import shared_memory
-from etadlite.data.datasets import FeatureDataset
+from etadlite.data.features import FeatureDataset
 from etadlite.presets import preset
 from etadlite.runs import page, predictions
 from etadlite.runs import run as runs
@@ -147,6 +148,16 @@ def test_a_run_that_was_killed_before_its_first_file_can_be_resumed(tiny, tmp_pa
         _run_to_resume(tmp_path, on_features(tiny), locks)
 
 
+def test_a_process_that_is_lost_before_the_first_step_is_said(tiny, tmp_path, monkeypatch):
+    def lost(*given):
+        raise LostProcessError("Connection closed by peer")
+
+    monkeypatch.setattr(runs, "prepare", lost)
+    with pytest.raises(StoppedError, match="was lost; run the same command again") as stop:
+        run_training(on_features(tiny), tmp_path, progress=False)
+    assert stop.value.everywhere
+
+
 def test_windows_locks_a_byte_behind_the_text(tmp_path, monkeypatch):
     locked = []
 
@@ -211,6 +222,37 @@ def test_too_little_shared_memory_is_said_before_the_training(tiny, monkeypatch)
         loop.prepare(settings)
     loop.prepare(settings.changed({"data.workers": 0}))
     loop.prepare(on_features(tiny, "data.workers=2"))
+
+
+SMALL_ROOM = "mount -t tmpfs -o size=64M tmpfs /dev/shm"
+
+
+@pytest.mark.slow
+def test_a_container_with_little_shared_memory_trains_or_says_so(tiny, tmp_path):
+    """Docker's /dev/shm of 64 MB, in a mount namespace of its own."""
+    try:
+        allowed = subprocess.run(
+            ["unshare", "-m", "sh", "-c", SMALL_ROOM], check=False, capture_output=True
+        )
+    except OSError as error:
+        pytest.skip(f"no mount namespaces here: {error}")
+    if allowed.returncode:
+        pytest.skip(f"no mount namespaces here: {allowed.stderr.decode().strip()}")
+
+    def trained(*changes):
+        train = [sys.executable, "-m", "etadlite", "train", "e2e_stickfigures", *tiny.assignments]
+        train += ["data.workers=2", "data.cache=null", *changes, "--quiet", "--out", str(tmp_path)]
+        small = ["unshare", "-m", "sh", "-c", f'{SMALL_ROOM} && exec "$@"', "sh", *train]
+        return subprocess.run(small, check=False, capture_output=True, text=True, timeout=600)
+
+    large = trained("data.frames=16", "data.decode_size=[171,171]", "data.crop=160")
+    assert large.returncode == 2, large.stderr
+    assert "but /dev/shm has 64 MiB; set data.workers=0" in large.stderr
+    assert "Traceback" not in large.stderr
+    assert not list(tmp_path.rglob("checkpoint*"))
+    fitting = trained()
+    assert fitting.returncode == 0, fitting.stderr
+    assert list(tmp_path.rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Windows of long videos: the published cut, its properties, and what a data set reads of them."""
 
 import json
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from etadlite.base.errors import InputError
 from etadlite.config import DataSettings, InferenceSettings
+from etadlite.data import windows
 from etadlite.data.annotations import NOT_A_CLASS, read_annotations
-from etadlite.data.datasets import collate, open_dataset
+from etadlite.data.datasets import collate
+from etadlite.data.loading import open_dataset
 from etadlite.data.timegrid import TimeGrid
 from etadlite.data.video import Video
 from etadlite.data.windows import (
@@ -311,6 +314,14 @@ def test_frames_that_snippets_share_are_decoded_once_and_augmented_alike(video_f
 def test_a_video_of_another_length_than_annotated_is_refused(video_folder, seconds):
     numbered_video(video_folder / "a.mp4", round(seconds * FPS))
     with pytest.raises(InputError, match=rf"a\.mp4 lasts {seconds} s, but 6.4 s by .*\.json"):
+        video_windows(video_folder)[0]
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(6.5, False), (6.55, True), (6.25, True)])
+def test_of_a_long_video_2_percent_may_differ(video_folder, monkeypatch, seconds, refused):
+    monkeypatch.setattr(windows, "TOLERANCE", 0.0)  # as it hardly counts for a long one
+    numbered_video(video_folder / "a.mp4", 64, rate=Fraction(64) / Fraction(str(seconds)))
+    with pytest.raises(InputError, match="lasts") if refused else nullcontext():
         video_windows(video_folder)[0]
 
 

@@ -1,14 +1,17 @@
 """The first steps of every preset on little generated data, as `tests/golden` records them.
 
     python tests/trajectories.py [PRESET ...]    record them anew, after a change that is meant
+    python tests/trajectories.py constants       record only settings and named constants
 
 Data are made by NumPy's generator of integers and stored without loss, so that every machine has
 the same bits. The presets keep their sampling, losses, optimiser and schedule. Snippets, detector
 and batches are shrunk; the tiny encoder stands in for R(2+1)D-34 and EfficientNet, 50 steps of
 which would take minutes. The learning rates are low: at higher ones a proposal that lies at a
-threshold of tIoU changes sides by rounding alone, and the losses of two machines part.
+threshold of tIoU changes sides by rounding alone, and the losses of two machines part. Videos bear
+a tenth of what features bear, because an encoder's ReLUs change sides, too.
 """
 
+import ast
 import json
 import sys
 import tempfile
@@ -21,12 +24,14 @@ import av
 import numpy as np
 import torch
 
+from etadlite import presets
 from etadlite.base.files import write_json
 from etadlite.config import Settings, flat
 from etadlite.presets import PRESETS, preset
 from etadlite.runs.trajectory import STEPS, Trajectory, write_trajectory
 from etadlite.training import loop, train
 
+PACKAGE = Path(presets.__file__).parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 FPS, FRAMES, SIDE = 10, 160, 26
 TRAINING, VALIDATION = 6, 1  # videos
@@ -51,8 +56,8 @@ SMALL = (
 ON_VIDEOS = (
     "data.videos=videos",
     "data.frames=4",
-    "training.detector_lr=5e-5",
-    "training.encoder_lr=1e-5",
+    "training.detector_lr=2e-5",
+    "training.encoder_lr=4e-6",
     "data.decode_size=[26, 26]",
     "data.crop=24",
     "encoder.name=tiny",
@@ -62,16 +67,15 @@ ON_VIDEOS = (
     "encoder.channels_last=false",
     "detector.in_channels=48",
 )
-SHORT = {"real_small": 25, "e2e_anet_tsp": 12, "e2e_thumos_tsp": 10}
-"""Steps that are recorded where later gradient norms differ by a fifth through rounding alone."""
-
 ON_FEATURES = ("data.features=features", "data.feature_views=1", "detector.in_channels=48")
+IN_WINDOWS = ("training.epochs=3",)  # of 23 windows
 
 
 def shrunk(name: str) -> Settings:
     """Return the settings of a preset for the generated data in the working directory."""
-    on = ON_FEATURES if preset(name).data.features is not None else ON_VIDEOS
-    return preset(name, [*SMALL, *on])
+    whole = preset(name).data
+    on = ON_FEATURES if whole.features is not None else ON_VIDEOS
+    return preset(name, [*SMALL, *on, *(IN_WINDOWS if whole.window_stride else ())])
 
 
 def make_data(root: Path, labels: tuple[str, ...]) -> None:
@@ -156,15 +160,38 @@ def preset_values() -> dict[str, dict]:
     return json.loads(json.dumps(values))
 
 
+def named_constants() -> dict[str, str]:
+    """Return every number, or collection of numbers, that a module names: file:NAME -> value."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for line in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(line, ast.Assign | ast.AnnAssign) or not _of_numbers(line.value):
+                continue
+            for name in line.targets if isinstance(line, ast.Assign) else [line.target]:
+                if isinstance(name, ast.Name) and name.id.isupper():
+                    place = f"{path.relative_to(PACKAGE).as_posix()}:{name.id}"
+                    found[place] = ast.unparse(line.value)
+    return found
+
+
+def _of_numbers(value: ast.expr | None) -> bool:
+    """Return True for an expression of numbers alone, such as `2 * 2**20` or `(0.5, 1)`."""
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, int | float) and not isinstance(value.value, bool)
+    if isinstance(value, ast.BinOp):
+        return _of_numbers(value.left) and _of_numbers(value.right)
+    return isinstance(value, ast.Tuple) and all(map(_of_numbers, value.elts))
+
+
 def main(names: list[str]) -> None:
-    """Record trajectories, and the settings of all presets."""
+    """Record trajectories, the settings of all presets, and the named constants."""
     write_json(GOLDEN / "settings.json", preset_values())
+    write_json(GOLDEN / "constants.json", named_constants())
+    if names == ["constants"]:
+        return
     with tempfile.TemporaryDirectory() as scratch:
         for name in names or PRESETS:
-            found = trajectory(name, Path(scratch))
-            steps = SHORT.get(name, STEPS)
-            values = {measure: series[:steps] for measure, series in found.values.items()}
-            print(write_trajectory(GOLDEN / f"{name}.json", Trajectory(found.settings, values)))
+            print(write_trajectory(GOLDEN / f"{name}.json", trajectory(name, Path(scratch))))
 
 
 if __name__ == "__main__":

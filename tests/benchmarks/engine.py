@@ -1,6 +1,7 @@
-"""End-to-end training six ways: seconds and memory of a step, side by side.
+"""End-to-end training many ways: seconds and memory of a step, side by side.
 
-    python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--json FILE] [--repeats 3]
+    python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--variants ...] [--crop 56]
+                                      [--repeats 3] [--json FILE]
 
 Each variant runs in a process of its own, on the same random frames and the same detector:
 
@@ -11,8 +12,12 @@ Each variant runs in a process of its own, on the same random frames and the sam
     engine fp32   ours in fp32: the frozen stages run once for each snippet
     engine        ours, in the precision and layout that are measured to be fastest here
     bank          the same with sampling.others=bank: only the sampled snippets are encoded
+    bank once     bank with encoder.keep_prefix=graph: these are encoded once, not twice
+    compiled      engine with encoder.compile=true; the first step, which compiles, is timed, too
 
-A second table decodes one video both ways. On a GPU the models have the paper's size.
+The pass without gradient, of which a step is a multiple, is always over all snippets.
+Seconds on a CPU are processor time by the number of threads. A second table decodes one video both
+ways. On a GPU the models have the paper's size.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,10 +33,8 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from detector import TorchvisionRoIs, seconds_of
+from detector import READ_BY, TorchvisionRoIs, Whole, seconds_of
 from report import machine, write_report
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torchvision.transforms import v2
 
 from etadlite.base.devices import resolve_device
@@ -45,23 +49,28 @@ from etadlite.stickfigures.dataset import write_video
 from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
 
-VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank")
+VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank", "bank once")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
 SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
+OWN = {  # what a variant changes
+    "published": ("encoder.keep_prefix=nothing",),
+    "bank": ("sampling.others=bank",),
+    "bank once": ("sampling.others=bank", "encoder.keep_prefix=graph"),
+    "compiled": ("encoder.compile=true",),
+}
 
 
-def settings_of(model: str, variant: str, device: str) -> Settings:
+def settings_of(model: str, variant: str, device: str, crop: int | None = None) -> Settings:
     """One step's settings: the presets' own, with fewer snippets where a CPU would take hours."""
     own = {"naive": "fp32", "checkpointed": "fp32", "published": "fp32", "engine fp32": "fp32"}
     changes = [f"device={device}", f"training.precision={own.get(variant, 'auto')}"]
-    if variant == "published":
-        changes.append("encoder.keep_prefix=nothing")
-    if variant == "bank":
-        changes.append("sampling.others=bank")
+    changes += OWN.get(variant, ())
+    if crop is not None:
+        changes += [f"data.crop={crop}"]
     if model == "tiny":
         return preset("e2e_stickfigures", changes)
     changes += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
-    changes += [f"encoder.channels_last={'null' if variant in ('engine', 'bank') else 'false'}"]
+    changes += [f"encoder.channels_last={'false' if variant in own else 'null'}"]
     if device == "cpu":
         cells = SNIPPETS_ON_CPU[model]
         changes += ["training.batch_size=1", f"data.snippets={cells}"]
@@ -69,29 +78,11 @@ def settings_of(model: str, variant: str, device: str) -> Settings:
     return preset("e2e_anet_tsp", changes)
 
 
-class Whole(nn.Module):
-    """All snippets through the encoder, with their gradients; in checkpointed chunks if given."""
-
-    def __init__(self, encoder: nn.Module, chunk_size: int | None) -> None:
-        super().__init__()
-        self.encoder, self.chunk_size, self.ratio = encoder, chunk_size, 1.0
-
-    def forward(self, frames: Tensor, *context: object) -> Tensor:
-        """Uint8 [B, N, 3, F, H, W] -> [B, C, N]."""
-        device = next(self.encoder.parameters()).device
-        snippets = frames.flatten(0, 1).to(device)
-        if self.chunk_size is None:
-            features = self.encoder(snippets)
-        else:
-            chunks = snippets.split(self.chunk_size)
-            run = [checkpoint(self.encoder, chunk, use_reentrant=False) for chunk in chunks]
-            features = torch.cat(run)
-        return features.unflatten(0, frames.shape[:2]).transpose(1, 2)
-
-
-def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict[str, Any]:
+def measure_variant(
+    model: str, variant: str, device: str, repeats: int, crop: int | None
+) -> dict[str, Any]:
     """Seconds of a step and of a pass without gradient, taking turns, and the step's memory."""
-    settings = settings_of(model, variant, device)
+    settings = settings_of(model, variant, device, crop)
     settings = settle_speed(settings, resolve_device(settings.device))
     torch.manual_seed(0)
     system = System(settings, pretrained=model == "tiny").to(device).train()
@@ -100,9 +91,10 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
         chunk = settings.encoder.chunk_size if variant == "checkpointed" else None
         system.encoder = Whole(sequential.encoder, chunk)
     optimizer = make_optimizer(system, settings.training)
-    bank = random_bank(settings) if variant == "bank" else None
+    bank = random_bank(settings) if settings.sampling.others == "bank" else None
     half = settings.training.precision == "bf16"
     cast = torch.autocast(device, torch.bfloat16, enabled=half)
+    threads = torch.get_num_threads() if device == "cpu" else 1
 
     def step() -> None:
         train_step(system, batch, optimizer, settings, bank)
@@ -113,10 +105,23 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
 
     with ExitStack() as stack:
         if variant == "published":
-            stack.enter_context(patch("etadlite.detector.stages.RoIs", TorchvisionRoIs))
-        seconds = seconds_of({"step": step, "pass": no_gradient}, device, repeats)
-        with measure(system, optimizer, batch.inputs) as measured:
+            for place in READ_BY:
+                stack.enter_context(patch(place, TorchvisionRoIs))
+        # Of processor time, other work on the machine takes no part.
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        begun = time.perf_counter()
+        if variant == "compiled":  # by other processes, so that this one's time would miss it
             step()
+            no_gradient()
+        compiled = time.perf_counter() - begun
+        seconds = seconds_of({"step": step, "pass": no_gradient}, device, repeats, clock)
+        seconds = {name: taken / threads for name, taken in seconds.items()}
+        # What compiled code holds is not seen operator by operator.
+        memory = 0
+        if variant != "compiled":
+            with measure(system, optimizer, batch.inputs) as measured:
+                step()
+            memory = measured.rows.total - measured.rows.inputs
     size = settings.data
     return {
         "batch": settings.training.batch_size,
@@ -126,9 +131,9 @@ def measure_variant(model: str, variant: str, device: str, repeats: int) -> dict
         "seconds_per_step": seconds["step"],
         "seconds_per_pass": seconds["pass"],
         "step_over_pass": seconds["step"] / seconds["pass"],
-        "memory": measured.rows.total - measured.rows.inputs,
+        "memory": memory,
         "resident": peak_memory_bytes(),
-    }
+    } | ({"seconds_to_compile": compiled} if variant == "compiled" else {})
 
 
 def measure_decoding(repeats: int) -> dict[str, float]:
@@ -158,10 +163,13 @@ def measure_decoding(repeats: int) -> dict[str, float]:
     }
 
 
-def in_own_process(model: str, variant: str, device: str, repeats: int) -> dict[str, Any]:
+def in_own_process(
+    model: str, variant: str, device: str, repeats: int, crop: int | None
+) -> dict[str, Any]:
     """Run this file for one variant; a process that fails says why instead of numbers."""
     command = [sys.executable, __file__, "--models", model, "--variant", variant]
     command += ["--device", device, "--repeats", str(repeats)]
+    command += [] if crop is None else ["--crop", str(crop)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1]}
@@ -173,6 +181,8 @@ def row(name: str, found: dict[str, Any]) -> str:
     if "failed" in found:
         return f"  {name:<13} failed: {found['failed']}"
     layout = ", channels last" if found["channels_last"] else ""
+    if "seconds_to_compile" in found:
+        layout += f", {found['seconds_to_compile']:.0f} s to compile"
     return (
         f"  {name:<13}{found['seconds_per_step']:9.2f} s{found['step_over_pass']:11.2f}"
         f"{found['memory'] / 2**20:8.0f} MiB{found['resident'] / 2**20:9.0f} MiB"
@@ -183,28 +193,31 @@ def row(name: str, found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure every variant of every model and report."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser = argparse.ArgumentParser(description="Time end-to-end training six ways.")
+    parser = argparse.ArgumentParser(description="Time end-to-end training many ways.")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "r2plus1d_18"])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    parser.add_argument("--variant", choices=VARIANTS, help="this one alone, as JSON")
+    every = (*VARIANTS, "compiled")
+    parser.add_argument("--variants", nargs="+", choices=every, default=VARIANTS)
+    parser.add_argument("--variant", choices=every, help="this one alone, as JSON")
+    parser.add_argument("--crop", type=int, help="pixels of a side, instead of the preset's")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
     parser.add_argument("--device", default=device)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     if given.variant:
-        print(json.dumps(measure_variant(given.models[0], given.variant, device, given.repeats)))
+        one = given.models[0], given.variant, given.device, given.repeats, given.crop
+        print(json.dumps(measure_variant(*one)))
         return
     about = machine()
     print(f"{about['device']}, {about['threads']} threads, torch {about['versions']['torch']}")
     found: dict[str, Any] = {}
     for model in given.models:
-        size = settings_of(model, "engine", given.device)
+        size = settings_of(model, "engine", given.device, given.crop)
         shape = (size.data.snippets, size.data.frames, size.data.crop, size.data.crop)
         print(f"{model}: batch {size.training.batch_size} of {'x'.join(map(str, shape))}")
         print(f"  {'':<13}{'step':>11}{'step/pass':>11}{'memory':>12}{'resident':>13}")
         found[model] = {}
         for variant in given.variants:
-            result = in_own_process(model, variant, given.device, given.repeats)
+            result = in_own_process(model, variant, given.device, given.repeats, given.crop)
             found[model][variant] = result
             print(row(variant, result), flush=True)
     decoding = measure_decoding(given.repeats)

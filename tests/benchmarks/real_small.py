@@ -6,15 +6,18 @@
 CLIPS are UT-Interaction's; data_scripts/make_real_small.py joins them to videos, for each fold with
 other recordings in the test. Frozen systems train on features that are extracted once, four times
 per training video with other crops, flips and colours. Finished runs are kept: the same command
-goes on where it stopped. The picture shows the first test video of the first fold without its
-frames, which may not be passed on.
+goes on where it stopped. FILE keeps what other calls measured, so that systems, folds and seeds can
+be done in pieces; minutes are those of processor time, features and tests included. The picture
+shows the first test video of the first fold without its frames, which may not be passed on.
 """
 
 import argparse
+import itertools
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from etadlite.base.files import read_json
@@ -23,6 +26,7 @@ from etadlite.config import Settings
 from etadlite.presets import e2e_stickfigures, placed, real_small
 from etadlite.runs.demo import report_of
 from etadlite.runs.pictures import draw_test_videos
+from etadlite.runs.run import finished
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_real_small.py"
 FROZEN = ("data.features=features", "data.feature_views=4")
@@ -40,6 +44,9 @@ TINY = {
     "tiny, end to end, all snippets": ("sampling.snippet_ratio=1",),
 }
 SYSTEMS = LITE0 | TINY
+WITHOUT_EYES = ("a constant detector", "one that knows the cuts")
+KEYS = ("system", "fold", "seed")
+Run = tuple[str, int, int]
 COMPARED = ["frozen", "end to end, 30 % of the snippets"]
 
 
@@ -75,28 +82,29 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--set", nargs="+", default=[], help="changes to all systems")
     options = parser.parse_args()
-    found: dict[str, list[list[float]]] = {}  # of each fold: one average mAP per seed
-    seconds: dict[str, list[float]] = {}
-    minutes: dict[str, list[float]] = {}
+    runs = read_runs(options.json)
     for fold in options.folds:
         data = options.out / f"fold{fold}" / "data"
         command = [sys.executable, SCRIPT, options.clips, data, "--fold", str(fold)]
         subprocess.run(command, check=True)
         for what, average in read_json(data / "without_eyes.json", "results").items():
-            found.setdefault(what, []).append([average])
+            runs[what, fold, 0] = {"average_mAP": average}
         shown = {}
-        for system in options.systems:
-            found.setdefault(system, []).append([])
-            for seed in options.seeds:
-                settings = settings_of(system, data, seed).changed(options.set)
-                name = system.replace(",", "").replace(" ", "_").replace("%", "percent")
-                folder = options.out / f"fold{fold}" / name / f"seed{seed}"
-                report = report_of(settings, folder, f"fold {fold}: {system}", progress=True)
-                found[system][-1].append(report.average)
-                seconds.setdefault(system, []).append(report.seconds_per_step)
-                steps = settings.training.epochs * steps_per_epoch(settings)
-                minutes.setdefault(system, []).append(report.seconds_per_step * steps / 60)
+        for system, seed in itertools.product(options.systems, options.seeds):
+            settings = settings_of(system, data, seed).changed(options.set)
+            name = system.replace(",", "").replace(" ", "_").replace("%", "percent")
+            folder = options.out / f"fold{fold}" / name / f"seed{seed}"
+            kept, begun = finished(settings, folder), sum(os.times()[:4])
+            report = report_of(settings, folder, f"fold {fold}: {system}", progress=True)
+            run = {"average_mAP": report.average, "seconds_per_step": report.seconds_per_step}
+            minutes = (sum(os.times()[:4]) - begun) / 60
+            known = runs.get((system, fold, seed), {}).get("processor_minutes")
+            if not kept or known is not None:
+                run["processor_minutes"] = known if kept else minutes
+            runs[system, fold, seed] = run
             shown[system] = read_json(folder / "predictions.json", "predictions of a run")
+            rows = [dict(zip(KEYS, key, strict=True)) | run for key, run in sorted(runs.items())]
+            write_report(options.json, {"runs": rows})  # what is done so far
         settings = settings_of("frozen", data, 0)
         draw_test_videos(settings, shown, options.out / f"fold{fold}")
         if options.picture and fold == options.folds[0]:
@@ -105,37 +113,42 @@ def main() -> None:
             drawn.replace(options.picture)
     about = machine()
     print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
-    print(aligned(table_of(found, seconds, minutes, options.folds)))
-    costs = {"seconds_per_step": seconds, "minutes_of_training": minutes}
-    write_report(options.json, {"average_mAP": found} | costs)
+    print(aligned(table_of(runs)))
 
 
-def table_of(
-    found: dict[str, list[list[float]]],
-    seconds: dict[str, list[float]],
-    minutes: dict[str, list[float]],
-    folds: Sequence[int],
-) -> list[list[str]]:
-    """Return the table's rows: average mAP in % of each fold, mean and deviation, and costs."""
-    rows = [["system", *(f"fold {fold}" for fold in folds), "mean", "s/step", "minutes"]]
-    for system, of_folds in found.items():
-        values = [100 * statistics.mean(scores) for scores in of_folds]
-        mean = f"{statistics.mean(values):.1f}"
+def read_runs(path: Path | None) -> dict[Run, dict[str, float]]:
+    """Return what an earlier call has measured; nothing without a file."""
+    if path is None or not path.exists():
+        return {}
+    rows = read_json(path, "results")["runs"]
+    return {tuple(row.pop(key) for key in KEYS): row for row in rows}
+
+
+def table_of(runs: Mapping[Run, dict[str, float]]) -> list[list[str]]:
+    """Return the table's rows: average mAP in % of each fold, mean and deviation, and costs.
+
+    A fold's value is the mean of its seeds; the deviation is that between folds.
+    """
+    folds = sorted({fold for _, fold, _ in runs})
+    rows = [["system", *(f"fold {fold}" for fold in folds), "mean", "seeds", "s/step", "minutes"]]
+    for system in dict.fromkeys([*WITHOUT_EYES, *SYSTEMS]):
+        own = {key[1:]: run for key, run in runs.items() if key[0] == system}
+        if not own:
+            continue
+        scores = {fold: [] for fold in folds}
+        for (fold, _), run in own.items():
+            scores[fold].append(100 * run["average_mAP"])
+        values = {fold: statistics.mean(found) for fold, found in scores.items() if found}
+        mean = f"{statistics.mean(values.values()):.1f}"
         if len(values) > 1:
-            mean += f" ± {statistics.stdev(values):.1f}"
-        cost = ["", ""]
-        if system in seconds:
-            medians = (statistics.median(of[system]) for of in (seconds, minutes))
-            cost = [f"{median:.2f}" for median in medians]
-        rows.append([system, *(f"{value:.1f}" for value in values), mean, *cost])
+            mean += f" ± {statistics.stdev(values.values()):.1f}"
+        costs = []
+        for cost in ("seconds_per_step", "processor_minutes"):
+            known = [run[cost] for run in own.values() if cost in run]
+            costs.append(f"{statistics.median(known):.2f}" if known else "")
+        each = [f"{values[fold]:.1f}" if fold in values else "" for fold in folds]
+        rows.append([system, *each, mean, str(max(map(len, scores.values()))), *costs])
     return rows
-
-
-def steps_per_epoch(settings: Settings) -> int:
-    """Return the steps of an epoch."""
-    database = read_json(settings.data.annotations, "annotations")["database"]
-    videos = sum(video["subset"] == "training" for video in database.values())
-    return -(-videos // settings.training.batch_size)
 
 
 if __name__ == "__main__":

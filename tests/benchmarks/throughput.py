@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from detector import TorchvisionRoIs, seconds_of
+from detector import READ_BY, TorchvisionRoIs, seconds_of
 from report import write_report
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -135,7 +135,7 @@ def measure_features(device: str, steps: int, workers: int) -> dict[str, float]:
             for name, (settings, _, rois) in ways.items():
                 system, optimizer = systems[name]
                 step = partial(train_step, system, optimizer=optimizer, settings=settings)
-                with patch("etadlite.detector.stages.RoIs", rois):
+                with patch(READ_BY[0], rois), patch(READ_BY[1], rois):
                     found = timed_steps(endless[name], step, steps if turn else 1, device)
                 taken[name] += found if turn else []
         data = open_split(fp32, training=True)

@@ -154,104 +154,6 @@ def small_integers(context, count):
 # 01
 
 
-def listed(cells, longest):
-    return len([(s, d) for d in range(1, longest + 1) for s in range(cells - d + 1)])
-
-
-def halved_early(cells, longest):
-    return longest // 2 * (2 * cells - longest + 1)
-
-
-def mean_length(cells, longest):
-    return longest * (cells - longest // 2)
-
-
-def in_float(cells, longest):
-    return torch.tensor(longest * (cells + 1) - longest * (longest + 1) / 2, dtype=torch.bfloat16)
-
-
-def summed(cells, longest):
-    return sum(cells - d + 1 for d in range(1, longest + 1))
-
-
-def with_arange(cells, longest):
-    return (cells - torch.arange(longest)).sum()
-
-
-def difference_of_triangles(cells, longest):
-    left = cells - longest
-    return (cells * (cells + 1) - left * (left + 1)) / 2
-
-
-def one_each(segments, actions, k, threshold):
-    free, found = list(range(len(actions))), 0
-    for segment in segments[:k]:
-        for number in free:
-            if tiou(segment, actions[number]) >= threshold:
-                free.remove(number)
-                found += 1
-                break
-    return found / len(actions)
-
-
-def nearest_only(segments, actions, k, threshold):
-    fit = tiou(segments[:k, None], actions)
-    return (fit.amax(dim=1) >= threshold).sum().clamp(max=len(actions)) / len(actions)
-
-
-def last_of_k(segments, actions, k, threshold):
-    return (tiou(segments[:k][-1], actions) >= threshold).float().mean()
-
-
-def best_only(segments, actions, k, threshold):
-    return (tiou(segments[0], actions) >= threshold).float().mean()
-
-
-def last_action(segments, actions, k, threshold):
-    return float((tiou(segments[:k], actions[-1]) >= threshold).any())
-
-
-def first_action(segments, actions, k, threshold):
-    return float((tiou(segments[:k], actions[0]) >= threshold).any())
-
-
-def at_half(segments, actions, k, threshold):
-    return (tiou(segments[:k, None], actions) >= 0.5).any(dim=0).float().mean()
-
-
-def counted(segments, actions, k, threshold):
-    return int((tiou(segments[:k, None], actions) >= threshold).any(dim=0).sum())
-
-
-def to_one_place(segments, actions, k, threshold):
-    return round(looped_recall(segments, actions, k, threshold), 1)
-
-
-def of_k(segments, actions, k, threshold):
-    return (tiou(segments[:k, None], actions) >= threshold).any(dim=0).sum() / k
-
-
-def sorts_in_place(segments, actions, k, threshold):
-    found = looped_recall(segments, actions, k, threshold)
-    segments.copy_(segments.flip(0))
-    return found
-
-
-def one_more(segments, actions, k, threshold):
-    return (tiou(segments[: k + 1, None], actions) >= threshold).any(dim=0).float().mean()
-
-
-def looped_recall(segments, actions, k, threshold):
-    found = 0
-    for action in actions:
-        found += any(float(tiou(segment, action)) >= threshold for segment in segments[:k])
-    return found / len(actions)
-
-
-def best_fits(segments, actions, k, threshold):
-    return np.mean(tiou(segments[:k, None], actions).amax(dim=0).numpy() >= threshold)
-
-
 def queue(segments, scores, threshold, take=max):
     left, picked = list(range(len(scores))), []
     while left:
@@ -440,93 +342,6 @@ def of_one_element(features, gradient):
 
 def a_plus_constant(features, gradient):
     return (features * gradient).sum() + 17 * gradient.sum()
-
-
-def chunked(encoder, frames, chunk_size, cut, finish=None):
-    with torch.no_grad():
-        features = torch.cat([encoder(part) for part in cut(frames.flatten(0, 1))])
-    features = features.unflatten(0, frames.shape[:2]).transpose(1, 2)
-    return features if finish is None else finish(features)
-
-
-def chunk_for_split(encoder, frames, chunk_size):
-    return chunked(encoder, frames, chunk_size, lambda flat: flat.chunk(chunk_size))
-
-
-def in_pieces_of_n(encoder, frames, chunk_size):
-    count = -(-frames.shape[0] * frames.shape[1] // chunk_size)
-    return chunked(encoder, frames, chunk_size, lambda flat: flat.tensor_split(count))
-
-
-def singly(encoder, frames, chunk_size):
-    return chunked(encoder, frames, chunk_size, lambda flat: flat.split(1))
-
-
-def already_normalised(encoder, frames, chunk_size):
-    return chunked(encoder, frames, chunk_size, lambda flat: (flat / 255).split(chunk_size))
-
-
-def detached_late(encoder, frames, chunk_size):
-    chunks = frames.flatten(0, 1).split(chunk_size)
-    features = torch.cat([encoder(chunk).detach() for chunk in chunks])
-    return features.unflatten(0, frames.shape[:2]).transpose(1, 2)
-
-
-def switched_off(encoder, frames, chunk_size):
-    encoder.requires_grad_(False)
-    return detached_late(encoder, frames, chunk_size)
-
-
-def videos_last(encoder, frames, chunk_size):
-    with torch.no_grad():
-        chunks = frames.transpose(0, 1).flatten(0, 1).split(chunk_size)
-        features = torch.cat([encoder(chunk) for chunk in chunks])
-    return features.unflatten(0, frames.shape[:2]).transpose(1, 2)
-
-
-def first_video_only(encoder, frames, chunk_size):
-    with torch.no_grad():
-        one = torch.cat([encoder(chunk) for chunk in frames[0].split(chunk_size)]).T
-    return one.expand(len(frames), -1, -1)
-
-
-def encoded_twice(encoder, frames, chunk_size):
-    a_test(encoder, frames)
-    return chunked(encoder, frames, chunk_size, lambda flat: flat.split(chunk_size))
-
-
-@torch.no_grad()
-def a_test(encoder, frames):
-    encoder(frames[0, :1])
-
-
-def clears_frames(encoder, frames, chunk_size):
-    features = chunked(encoder, frames, chunk_size, lambda flat: flat.split(chunk_size))
-    frames.zero_()
-    return features
-
-
-def frames_in_the_middle(encoder, frames, chunk_size):
-    turned = frames.transpose(2, 3)
-    return chunked(encoder, turned, chunk_size, lambda flat: flat.split(chunk_size))
-
-
-def by_video(encoder, frames, chunk_size):
-    with torch.no_grad():
-        found = [torch.cat([encoder(c) for c in video.split(chunk_size)]).T for video in frames]
-    return torch.stack(found)
-
-
-def by_index(encoder, frames, chunk_size):
-    flat, parts = frames.reshape(-1, *frames.shape[2:]), []
-    with torch.inference_mode():
-        for begin in range(0, len(flat), chunk_size):
-            parts.append(encoder(flat[begin : begin + chunk_size]))
-    return torch.cat(parts).reshape(*frames.shape[:2], -1).permute(0, 2, 1)
-
-
-def as_array(encoder, frames, chunk_size):
-    return by_video(encoder, frames, chunk_size).numpy()
 
 
 # 03
@@ -1208,7 +1023,7 @@ WRONG = {
     "tiou": [
         (steps_of_time, "seconds have fractions"),
         (whole_ends, "seconds have fractions"),
-        (to_two_places, "they share 5 s of the 15 s"),
+        (to_two_places, "is rounded to 2 decimal places"),
         (of_the_longer, "a share of one segment"),
         (of_the_shorter, "a share of one segment"),
         (dice, "a share of one segment"),
@@ -1230,7 +1045,7 @@ WRONG = {
             lambda ratio, replay: (1 + ratio * int(replay)) / (1 + int(replay)),
             "neither number is whole",
         ),
-        (lambda ratio, replay: round((1 + ratio * replay) / (1 + replay), 2), "replay 0.3 of them"),
+        (lambda ratio, replay: round((1 + ratio * replay) / (1 + replay), 2), "is rounded to 2"),
         (lambda ratio, replay: (1 + ratio * replay) / 4, "does the second argument reach"),
         (lambda ratio, replay: ratio * (1 + replay) / (1 + replay), "encoded once"),
         (lambda ratio, replay: (1 - ratio + ratio * replay) / replay, "encoded once"),
@@ -1255,41 +1070,6 @@ WRONG = {
             ),
             "the same picks",
         ),
-    ],
-    "count_proposals": [
-        (listed, "proposal after proposal"),
-        (halved_early, "can start in every cell"),
-        (mean_length, "last would end after"),
-        (in_float, "add them up"),
-        (
-            lambda cells, longest: cells * longest - longest * (longest - 1) // 2 - 1,
-            "can start in every",
-        ),
-        (
-            lambda cells, longest: sum(cells - d for d in range(1, longest + 1)),
-            "can start in every",
-        ),
-        (
-            lambda cells, longest: sum(cells - d + 1 for d in range(1, longest)),
-            "can start in every",
-        ),
-        (lambda cells, longest: math.comb(cells + 1, 2), "can start in every cell"),
-        (lambda cells, longest: round(longest * (cells - longest / 2)), "can start in every cell"),
-        (lambda cells, longest: torch.tensor([cells, longest]), "return one number"),
-    ],
-    "recall_at": [
-        (one_each, "a segment may find two actions"),
-        (nearest_only, "which counts once"),
-        (last_of_k, "which counts once|first k|counts|finds"),
-        (best_only, "the third finds the second action"),
-        (last_action, "the best segment finds one of two"),
-        (first_action, "the best segment finds one of two"),
-        (at_half, "does not reach a threshold of 0.7"),
-        (counted, "the best segment finds one of two"),
-        (to_one_place, "compare the first k segments"),
-        (of_k, "the best segment finds one of two"),
-        (sorts_in_place, PLACE),
-        (one_more, "the third finds|both segments find"),
     ],
     "hard_nms": [
         (masked_in_place, PLACE),
@@ -1348,23 +1128,6 @@ WRONG = {
         (lambda features, gradient: (features + gradient).sum(), "where does `gradient` come in"),
         (lambda features, gradient: (features * gradient).detach().sum(), "lost its way back"),
         (lambda features, gradient: gradient.sum() * features.sum(), "the gradient should be"),
-    ],
-    "encode_batch": [
-        (chunk_for_split, "chunk(n) makes n pieces"),
-        (singly, "give it whole chunks"),
-        (already_normalised, "normalises by itself"),
-        (detached_late, "a detach() afterwards comes too late"),
-        (switched_off, "switched the encoder's own gradient off"),
-        (videos_last, "numbers stand in wrong places"),
-        (first_video_only, "is the last, smaller chunk there"),
-        (encoded_twice, "each encoded once"),
-        (clears_frames, PLACE),
-        (frames_in_the_middle, "the encoder takes snippets"),
-        (lambda e, f, c: by_video(e, f, c).transpose(1, 2), "have the shape"),
-        (lambda e, f, c: by_video(e, f, c).flip(0), "numbers stand in wrong places"),
-        (lambda e, f, c: by_video(e, f.flatten(0, 1)[None], c), "have the shape"),
-        (lambda e, f, c: by_video(e, f.float(), c), "it takes bytes"),
-        (lambda e, f, c: by_video(e, f, c) / 255, "numbers stand in wrong places"),
     ],
     "sampling_error": [
         (zero_mean, "factor (1 - f)|N² (1 - f) / n|do the variances"),
@@ -1552,8 +1315,6 @@ RIGHT = {
         lambda ratio, replay: np.array([(1 + ratio * replay) / (1 + replay)]),
     ],
     "evenly": [looped_evenly, counted_evenly, floors, small_integers],
-    "count_proposals": [summed, with_arange, difference_of_triangles],
-    "recall_at": [looped_recall, best_fits],
     "hard_nms": [
         queue,
         masked,
@@ -1564,14 +1325,6 @@ RIGHT = {
     ],
     "conv_bytes": [as_numpy, added_up, conv_other()],
     "push": [a_row_each, one_long_dot, einsum, trace, of_one_element, a_plus_constant],
-    "encode_batch": [
-        by_video,
-        by_index,
-        as_array,
-        lambda e, f, c: by_video(e, f, c).double(),
-        lambda e, f, c: list(by_video(e, f, c)),
-        in_pieces_of_n,
-    ],
     "sampling_error": [column_by_column, by_numpy, by_covariance],
     "group_weights": [looped_weights, multiplied_weights, numpy_weights],
     "stratified": [looped_strata, best_of_each, drawn_one_by_one],

@@ -8,22 +8,6 @@ import torch
 from etadlite.base.segments import tiou
 
 
-def found_pairs(segments, actions, k, threshold):
-    return (tiou(segments[:k, None], actions) >= threshold).float().sum() / len(actions)
-
-
-def precision_at(segments, actions, k, threshold):
-    return (tiou(segments[:k, None], actions) >= threshold).any(dim=1).float().mean()
-
-
-def more_than(segments, actions, k, threshold):
-    return (tiou(segments[:k, None], actions) > threshold).any(dim=0).float().mean()
-
-
-def all_segments(segments, actions, k, threshold):
-    return (tiou(segments[:, None], actions) >= threshold).any(dim=0).float().mean()
-
-
 def walk(segments, order, removes):
     kept = []
     for index in order:
@@ -62,21 +46,6 @@ def any_overlap(segments, scores, threshold):
 
 
 WRONG = {
-    "count_proposals": [
-        (lambda cells, longest: cells * longest, "the last would end after the video"),
-        (lambda cells, longest: cells * (cells + 1) // 2, "can start in every cell"),
-        (
-            lambda cells, longest: cells * longest - longest * (longest + 1) // 2,
-            "can start in every cell",
-        ),
-        (lambda cells, longest: longest * (cells - (longest - 1)), "the last would end after"),
-    ],
-    "recall_at": [
-        (found_pairs, "counts once"),
-        (precision_at, "the best segment finds one of two actions"),
-        (all_segments, "only the first k count"),
-        (more_than, "at least, not more than"),
-    ],
     "hard_nms": [
         (in_file_order, "the best goes first"),
         (worst_first, "all stay, best first"),
