@@ -5,7 +5,7 @@
 # make faults: damaged files, killed trainings, small disks and memories for SECONDS; the seed is
 # fresh, or SEED. KINDS picks some, and losses of those in KNOWN are printed but are no failure.
 # make slides, make assignment, make solutions: what a course shows, hands out and keeps back, in
-# runs/.   NOTEBOOK=NAME picks one notebook.
+# runs/.   NOTEBOOK=NAME picks one notebook.   make book: the course as pages, in runs/book/html.
 PYTHON ?= python3
 BIN := .venv/bin
 NAMES := $(basename $(notdir $(wildcard notebooks/source/*.py)))
@@ -18,7 +18,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-lo
 CORE := $(addprefix tests/test_,$(addsuffix .py,config encoders sequential detector losses training \
 	datasets video predict evaluation command))
 
-.PHONY: demo seeds film test check requirements faults lint types install clean notebooks record slides assignment solutions
+.PHONY: demo seeds film test check requirements faults lint types install clean notebooks record slides book assignment solutions
 
 demo: .venv/installed
 	$(BIN)/etadlite notebook 00_quickstart -p profile laptop --out runs/demo
@@ -36,17 +36,24 @@ notebooks: .venv/installed-test
 	$(BIN)/python -m etadlite.course.build $(NOTEBOOK)
 
 # Each notebook in both profiles, from an empty folder: its card, and the outputs that it carries.
+# 04 finds what a student has written in 01 to 03: the solutions.
 record: notebooks
+	@mkdir -p runs && $(BIN)/python -m etadlite.course.build --solutions runs/solutions > runs/solutions.log
 	@for name in $(NOTEBOOK); do for profile in smoke laptop; do \
 		rm -rf runs/record/$$name/$$profile; \
+		mkdir -p runs/record/$$name/$$profile; \
+		case $$name in 04*) cp runs/solutions/my_etad.py runs/record/$$name/$$profile; esac; \
 		$(BIN)/etadlite notebook $$name -p profile $$profile -p data_root ../runs/record/data \
 			--out runs/record/$$name/$$profile --record || exit 1; \
 	done; done
 
 slides: .venv/installed-test
-	@for name in $(NOTEBOOK); do \
-		$(BIN)/jupyter nbconvert --to slides --output-dir runs/slides notebooks/$$name.ipynb || exit 1; \
-	done
+	$(BIN)/python -m etadlite.course.slides $(NOTEBOOK)
+
+# A warning is an error, and a link that leads nowhere is a warning.
+book: .venv/installed-test
+	$(BIN)/python -m sphinx -q -W --keep-going -c notebooks/book . runs/book/html
+	@echo "open runs/book/html/index.html"
 
 # nbgrader starts alembic, which it looks for in PATH.
 assignment: .venv/installed-test

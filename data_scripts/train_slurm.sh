@@ -3,8 +3,9 @@
 #
 # One torchrun a machine starts a process a GPU; they meet at the first machine. Three minutes before
 # the time limit Slurm sends TERM to this script: the training saves its state and ends, and the job
-# goes back into the queue, where it continues the last run when it starts again. Slurm does the same
-# after the failure of a machine. A lost process is started again at once, three times at most.
+# goes back into the queue. When it starts again, it continues its own run, in runs/slurm_JOB;
+# `--resume RUN` at the end continues another job's. Slurm requeues the job after the failure of a
+# machine, too. A lost process is started again at once, three times at most.
 # An error of the training itself ends the job.
 #SBATCH --job-name=etadlite
 #SBATCH --nodes=2
@@ -31,7 +32,7 @@ trap stop TERM
 srun torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv_backend=c10d --rdzv_endpoint="$first:29500" --rdzv_id="$SLURM_JOB_ID" \
-    -m etadlite train "$@" --out runs --resume last &
+    -m etadlite train --out "runs/slurm_$SLURM_JOB_ID" --resume last "$@" &
 training=$!
 wait "$training"
 code=$?
