@@ -41,6 +41,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from itertools import count, takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,7 @@ from conftest import REPOSITORY, SMALL, Tiny, make_tiny
 from safetensors.torch import save
 
 from etadlite.base.errors import InputError
+from etadlite.base.restarts import meet
 from etadlite.base.weights import load_weights
 from etadlite.cli import main as etadlite
 from etadlite.data.annotations import read_annotations
@@ -573,7 +575,8 @@ def goes_on(settings, run: Path, rank: int, processes: int, meeting: Path) -> No
     sys.stderr = Path(f"{meeting}.{rank}").open("w", buffering=1)  # noqa: SIM115
     torch.set_num_threads(1)
     if processes > 1:
-        dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=processes)
+        store = dist.FileStore(str(meeting), processes)
+        meet("gloo", store, rank, processes, timedelta(seconds=10 * SECONDS))
     run_training(settings, run, resume=True, progress=False)
 
 

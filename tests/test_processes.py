@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from etadlite.base import distributed
 from etadlite.base.draws import video_seed
 from etadlite.base.errors import InputError, StoppedError
-from etadlite.base.restarts import part_of_this_start, remember_run, remembered_run
+from etadlite.base.restarts import meet, part_of_this_start, remember_run, remembered_run
 from etadlite.base.weights import load_weights
 from etadlite.cli import main
 from etadlite.data.datasets import SampleKey, collate
@@ -429,6 +429,16 @@ def test_processes_of_a_start_share_what_no_earlier_start_has_written():
         assert not first.check(["address"])
         first.set("address", "here")
         assert all(part.get("address") == b"here" for part in parts)
+
+
+def test_a_process_that_is_lost_while_they_meet_is_one_sentence():
+    store = dist.HashStore()
+    with ThreadPoolExecutor(1) as pool:
+        # Process 0 is lost after it has answered, before it says where it listens.
+        pool.submit(part_of_this_start, store, 0, 2, timedelta(seconds=20))
+        with pytest.raises(StoppedError, match="^the 2 processes did not meet .*; give the comm"):
+            meet("gloo", store, 1, 2, timedelta(seconds=2))
+    assert not dist.is_initialized()
 
 
 def test_a_run_is_remembered_while_its_directory_is_there(tmp_path):

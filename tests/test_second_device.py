@@ -31,11 +31,7 @@ def test_every_preset_steps_and_predicts_on_a_device_that_refuses_tensors_of_the
     assert "was given tensors of two devices" in forgotten
     assert PRESETS.keys() <= found.keys()
     assert {name: why for name, why in found.items() if isinstance(why, str)} == {}
-    # The same losses, norms and proposals as on the CPU. With one thread on some machines a norm of
-    # the second step of this preset alone differs by 1e-3.
-    first, later = found.pop("e2e_stickfigures")
-    assert later < 5e-3
-    assert max(first, *map(max, found.values())) < 1e-5
+    assert max(found.values()) < 1e-5  # the same losses, norms and proposals as on the CPU
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from etadlite.base.devices import gpus
-from etadlite.base.errors import InputError
+from etadlite.base.devices import gpus, is_out_of_memory
+from etadlite.base.errors import InputError, StoppedError, first_line
 from etadlite.base.gpu import gpu_of_process
 
 START, RUN = "etadlite/start", "etadlite/run"
@@ -39,9 +39,26 @@ def join(device: str, patience: timedelta) -> Store:
         gpu_of_process(choose=True)
     # GPU tensors travel by NCCL; objects and flags travel by gloo, which waits for no kernel.
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-    own = part_of_this_start(store, rank, size, patience)
-    dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
+    meet(backend, store, rank, size, patience)
     return store
+
+
+def meet(backend: str, store: Store, rank: int, size: int, patience: timedelta) -> None:
+    """Make the process group of the `size` processes of this start.
+
+    Raises:
+        StoppedError: another process was lost on the way, or is late.
+    """
+    try:
+        own = part_of_this_start(store, rank, size, patience)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
+    except (RuntimeError, TimeoutError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise StoppedError(
+            f"the {size} processes did not meet ({first_line(error)}); give the command again",
+            everywhere=True,
+        ) from error
 
 
 def torchrun_store(patience: timedelta) -> tuple[Store, int, int]:
