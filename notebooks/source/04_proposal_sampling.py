@@ -916,6 +916,26 @@ def end_to_end(seed):
     return demo_settings("end to end, 30 % of the snippets", run.data, seed, [*run.changes, *own])
 
 
+# %% own-keep-text [markdown]
+# **Interruptions.** The loop saves its state after each epoch, so that a run that was interrupted
+# goes on from there. The file's name depends on the settings, on `my_etad.py` and on the cells
+# above: whoever changes one of them starts anew.
+
+
+# %% own-keep
+import inspect
+import zlib
+
+from etadlite.base.files import written_whole
+
+
+def state_file(chosen):
+    parts = [my_step, my_loss, my_system, MyRoIs.__init__, MyRoIs.linear]
+    text = chosen.model_dump_json() + "".join(map(inspect.getsource, parts))
+    text += run.own.read_text(encoding="utf-8") if run.own.exists() else ""
+    return run.out / "my_etad" / f"seed{chosen.seed}_{zlib.crc32(text.encode()):08x}.pt"
+
+
 # %% own-loop
 def my_training(chosen):
     system = my_system(chosen)
@@ -923,7 +943,13 @@ def my_training(chosen):
     batches = loader(open_split(chosen, training=True), chosen, training=True)
     N, share = chosen.data.snippets, chosen.sampling.snippet_ratio
     chances = counted_chances(N, snippet_count(N, share))
-    for epoch in range(few_epochs):
+    file, done = state_file(chosen), 0  # epochs
+    if file.exists():
+        done, weights, rates = torch.load(file)
+        system.load_state_dict(weights)
+        optimizer.load_state_dict(rates)
+        print(f"seed {chosen.seed}: {done} epochs were done before")
+    for epoch in range(done, few_epochs):
         batches.batch_sampler.epoch = epoch  # another order
         for number, batch in enumerate(batches):
             now = epoch + (number + 0.5) / len(batches)
@@ -931,6 +957,8 @@ def my_training(chosen):
                 group["lr"] = learning_rate_factor(chosen.training, now) * group["initial_lr"]
             loss = my_step(system, batch, optimizer, chosen, chances)
         print(f"seed {chosen.seed}, epoch {epoch + 1} of {few_epochs}: last loss {loss:.1f}")
+        with written_whole(file) as draft:
+            torch.save((epoch + 1, system.state_dict(), optimizer.state_dict()), draft)
     return test_system(system.eval(), chosen, open_split(chosen, training=False), progress=False)[1]
 
 

@@ -69,7 +69,7 @@ run = start(
 # %% method tags=["slide-more"]
 from etadlite.viz.method import draw_method
 
-alt = "The method in one picture: three passes; the windows is lit"
+alt = "The method in one picture: three passes; the windows are lit"
 run.show(draw_method("windows"), "method", alt)
 
 # %% protocol-text [markdown] tags=["slide"]
