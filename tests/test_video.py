@@ -20,7 +20,7 @@ from etadlite.config import DataSettings
 from etadlite.data import video as video_module
 from etadlite.data.loading import open_dataset
 from etadlite.data.no_video import why_no_video
-from etadlite.data.packets import ROUNDED
+from etadlite.data.packets import ROUNDED, scan
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import Video, VideoWarning, probe, read_frames
 
@@ -449,3 +449,35 @@ def test_nothing_stays_open(tmp_path):
         assert len(list(Video(path))) == 20
     opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
     assert os.path.realpath(path) not in opened
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda film: write(film, 60, first=7),  # replaced
+        lambda film: film.write_bytes(film.read_bytes()[:-900]),
+        lambda film: film.write_bytes(film.read_bytes() + bytes(8)),  # still written
+        lambda film: film.unlink(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::etadlite.data.video.VideoWarning")
+def test_a_film_that_changes_while_it_is_read_is_refused(tmp_path, change):
+    video = Video(write(tmp_path / "a.mp4"))
+    change(video.path)
+    said = f"^{video.path} changed while it was read; run this again when it is complete$"
+    for read in (video.strip, lambda: list(video)):
+        with pytest.raises(InputError, match=said):
+            read()
+
+
+def test_a_film_that_grows_while_its_frames_are_counted_is_refused(tmp_path, monkeypatch):
+    film = write(tmp_path / "a.mkv")
+
+    def slow_scan(path):
+        found = scan(path)
+        path.write_bytes(path.read_bytes() + bytes(100))
+        return found
+
+    monkeypatch.setattr(video_module, "scan", slow_scan)
+    with pytest.raises(InputError, match="changed while it was read"):
+        Video(film)

@@ -76,6 +76,15 @@ class Timeline(NamedTuple):
     tick: float  # seconds
 
 
+def state_of(path: Path) -> tuple[int, int] | None:
+    """Return bytes and time of the last change in ns, by which a file's versions differ."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     """Count and order the frames of a video by its packets.
 
@@ -84,11 +93,11 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such video file")
-    state = path.stat()
-    if state.st_size == 0:
+    state = state_of(path)
+    if state is not None and not state[0]:
         raise InputError(f"{path} is empty; copy or download the video again")
     with damage_named(f"{path} cannot be read as a video", "copy or download it again"):
-        return _scan(path, state.st_size, state.st_mtime_ns)
+        return _scan(path, state)
 
 
 def open_video(path: Path) -> Container:
@@ -182,8 +191,8 @@ def film_of(container: Container, path: Path) -> av.VideoStream:
 
 
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
-def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
-    """Scan a file that has this size and this time of its last change."""
+def _scan(path: Path, state: tuple[int, int] | None) -> tuple[VideoInfo, Timeline]:
+    """Scan a file that is in this state."""
     with listening(), av.logging.Capture() as reports:
         return _heard(path, reports)
 

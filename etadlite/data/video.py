@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 
 from etadlite.base.errors import InputError, damage_named
 from etadlite.data.decoders import Resize, VideoWarning, decode, pyav_pictures
-from etadlite.data.packets import ROUNDED, VideoInfo, scan
+from etadlite.data.packets import ROUNDED, VideoInfo, scan, state_of
 from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
@@ -28,12 +29,15 @@ class Video:
     decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
 
     Raises:
-        InputError: there is no such file, it is no video, or it has fewer than two frames.
+        InputError: there is no such file, it is no video, or it has fewer than two frames; or,
+            whenever it is read, it has changed since it was counted.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.state = state_of(self.path)
         self.info, self.timeline = scan(self.path)
+        self._require_unchanged()
 
     @property
     def times(self) -> np.ndarray:
@@ -72,7 +76,8 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
         every = decode(self.path, self.timeline, np.arange(self.info.frames))
-        return ((decoded.index, decoded.frame) for decoded in every)
+        with self._read_whole():
+            yield from ((decoded.index, decoded.frame) for decoded in every)
 
     def frames(
         self,
@@ -158,12 +163,32 @@ class Video:
                 for place in np.argwhere(inverse == number):
                     pixels[tuple(place)] = picture
 
-        if decoder in ("auto", "pyav") or resize == "after":
-            with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
+        with self._read_whole():
+            if decoder in ("auto", "pyav") or resize == "after":
                 return put(pyav_pictures(*where, resize))
-        from etadlite.data.other_decoders import other_pictures  # few runs need it
+            from etadlite.data.other_decoders import other_pictures  # few runs need it
 
-        put(other_pictures(decoder, *where))
+            put(other_pictures(decoder, *where))
+
+    @contextmanager
+    def _read_whole(self) -> Iterator[None]:
+        """Name what ends the reading; refuse a file that is still being written, or was replaced.
+
+        Where the frames of another version lie is not known.
+        """
+        try:
+            with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
+                yield
+        except InputError:
+            self._require_unchanged()
+            raise
+        self._require_unchanged()
+
+    def _require_unchanged(self) -> None:
+        if state_of(self.path) != self.state:
+            raise InputError(
+                f"{self.path} changed while it was read; run this again when it is complete"
+            )
 
 
 def probe(path: Path | str) -> VideoInfo:
