@@ -1,7 +1,7 @@
 """Frozen, trained on labelled snippets, end to end; 64 and 128 cells; generated videos; seeds.
 
     python tests/benchmarks/headline.py [--seeds 0 1 2] [--cells 64 128] [--systems frozen ...]
-        [--size laptop] [--out FOLDER] [--json FILE] [--set KEY=VALUE ...] [--finished]
+        [--size laptop] [--out FOLDER] [--json FILE] [--set KEY=VALUE ...]
 
     frozen      stickfigures: the features of the shipped encoder, which has seen studio clips only
     labelled    the cheap alternative: the encoder first learns to classify labelled snippets of the
@@ -9,11 +9,11 @@
     end to end  e2e_stickfigures: detector and encoder learn together, from 30 % of the snippets
 
 All systems have the same videos, augmentation, detector and number of epochs. Finished runs are
-kept, and a training that was stopped goes on: the same command goes on where it stopped. So the
-table can be made in pieces, a system and a seed in each, and reported at the end:
+kept, and a training that was stopped goes on: the same command goes on where it stopped. FILE keeps
+what other calls measured, so that the table can be made in pieces, a system and a seed in each:
 
     python tests/benchmarks/headline.py --systems labelled --cells 128 --seeds 0
-    python tests/benchmarks/headline.py --finished --json tests/benchmarks/results/headline.json
+        --json tests/benchmarks/results/headline.json
 
 Printed are average mAP, and the minutes of processor time that training, features and test take
 together; those of a run that was stopped are only what its last call took.
@@ -22,6 +22,7 @@ together; those of a run that was stopped are only what its last call took.
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -30,6 +31,7 @@ import torch.nn.functional as F
 from report import machine, write_report
 from torch import Tensor, nn
 
+from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 from etadlite.base.weights import save_weights
 from etadlite.config import Settings
@@ -43,6 +45,7 @@ from etadlite.training.loop import loader, open_split
 
 SYSTEMS = ("frozen", "labelled", "end to end")
 CELLS = {64: 32, 128: 40}  # T -> D, the longest proposal in cells; no action is as long
+Found = dict[str, dict[str, list[dict[str, float]]]]  # cells -> system -> a run per seed
 BATCH, RATE = 32, 2e-3  # of the classifier, as in data_scripts/pretrain_tiny_encoder.py
 
 
@@ -131,16 +134,12 @@ def standardise(encoder: TinyR2Plus1D, settings: Settings) -> None:
     encoder.feature_std.copy_(deviation.where(deviation > 1e-3, 1.0))
 
 
-def run_of(
-    system: str, cells: int, seed: int, out: Path, changes: list[str], *, only_finished: bool
-) -> dict[str, float] | None:
-    """Train and test one system with one seed, unless it is finished; None if it may not run."""
+def run_of(system: str, cells: int, seed: int, out: Path, changes: list[str]) -> dict[str, float]:
+    """Train and test one system with one seed, unless it is finished."""
     settings = settings_of(system, cells, out / "data", seed).changed(changes)
     folder = out / f"{system.replace(' ', '_')}_{cells}" / f"seed{seed}"
     clock, begun = folder.with_suffix(".json"), time.process_time()
     weights = settings.encoder.weights
-    if only_finished and not (clock.exists() and finished(settings, folder)):
-        return None
     if isinstance(weights, Path) and not weights.exists():
         train_on_labels(settings, weights)
         took = {"minutes": (time.process_time() - begun) / 60}
@@ -168,24 +167,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/headline"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--set", nargs="+", default=[], help="changes to all systems")
-    parser.add_argument("--finished", action="store_true", help="report what is finished, no more")
     given = parser.parse_args()
     make_dataset(given.out / "data", given.size)
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for seed in given.seeds:
-        for cells in given.cells:
-            for system in given.systems:
-                runs = found.setdefault(str(cells), {}).setdefault(system, [])
-                only = {"only_finished": given.finished}
-                if (one := run_of(system, cells, seed, given.out, given.set, **only)) is not None:
-                    runs.append(one)
+    found: Found = {}
+    if given.json is not None and given.json.exists():
+        found = read_json(given.json, "results")["runs"]
+    for seed, cells, system in product(given.seeds, given.cells, given.systems):
+        runs = found.setdefault(str(cells), {}).setdefault(system, [])
+        others = [run for run in runs if run["seed"] != seed]
+        others.append(run_of(system, cells, seed, given.out, given.set))
+        runs[:] = sorted(others, key=lambda run: run["seed"])
         write_report(given.json, {"runs": found})  # what is done so far
     about = machine()
     print(f"\naverage mAP 0.3-0.7 in %; {about['device']}, torch {about['versions']['torch']}")
     print(aligned(table_of(found)))
 
 
-def table_of(found: dict[str, dict[str, list[dict[str, float]]]]) -> list[list[str]]:
+def table_of(found: Found) -> list[list[str]]:
     """Return the table's rows: mAP, mean and deviation over the seeds, and the mean minutes."""
     rows = [["system", "cells", "mAP", "minutes", "of them on labels"]]
     for cells, systems in found.items():
