@@ -587,7 +587,7 @@ for what, value in scores.items():
     print(f"{what}: {value:.1f} % average mAP on {len(by_window)} videos")
 
 # %% judged-see [markdown]
-# **What to see.** In the recorded `laptop` run, merging gains 3.6 points, and the gain differs much
+# **What to see.** In the recorded `laptop` run, merging gains 6.9 points, and the gain differs much
 # from training to training. Duplicates sink, but soft-NMS lowers a right neighbour of another class
 # as well. These videos have few windows; a long video has many. The training reports the number for
 # merged detections on all test videos.
