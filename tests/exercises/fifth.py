@@ -237,7 +237,7 @@ WRONG = {
     "roi_weights": [
         (weights_where(lambda x, cells: (x > -1) & (x <= cells)), "exactly -1 still counts"),
         (weights_where(lambda x, cells: (x >= -1) & (x < cells)), "exactly `cells` still counts"),
-        (weights_where(lambda x, cells: (x >= 0) & (x <= cells)), "takes the value of the edge"),
+        (weights_where(lambda x, cells: (x >= 0) & (x <= cells)), "places beyond -1"),
     ],
     "balanced_bce": [
         (no_cost_at_zero, "high but finite"),
