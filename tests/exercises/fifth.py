@@ -226,9 +226,9 @@ WRONG = {
     "matched_actions": [
         (mean_of_equals, "the actions themselves"),
         (sum_of_equals, "the actions themselves"),
-        (where_none_fits(None), "touches no action, so any of them will do"),
-        (where_none_fits(math.nan), "touches no action, so any of them will do"),
-        (where_none_fits(-1), "touches no action, so any of them will do"),
+        (where_none_fits(None), "touches none, so any of the actions themselves"),
+        (where_none_fits(math.nan), "touches none, so any of the actions themselves"),
+        (where_none_fits(-1), "touches none, so any of the actions themselves"),
         (centre_and_length, "the actions themselves"),
         (cut_to_the_proposal, "the actions themselves"),
         (offsets, "the actions themselves"),

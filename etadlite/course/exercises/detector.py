@@ -44,7 +44,7 @@ def matched_actions(attempt: Callable) -> Iterator[str]:
                 foreign = "the answer holds the actions themselves, start and end, unchanged"
                 why = reason if same[row].any() else foreign
                 if best[row] == 0:
-                    why = "it touches no action, so any of them will do"
+                    why = "it touches none, so any of the actions themselves will do, unchanged"
                 if not given[row].any():
                     why = "a poor fit may be the best one; zeros are for a video without actions"
                 yield f"{case} {place}, yours is {_shown(given[row].tolist())}: {why}."
