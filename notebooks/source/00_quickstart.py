@@ -761,7 +761,8 @@ from etadlite.course import check
 # ## 8 · Exercises
 #
 # Replace the `...` by your code. The checker says whether it is right, and what is wrong if it is
-# not. Nothing breaks if you leave an exercise out.
+# not. An answer follows from the arguments alone, and it leaves them as they are. Nothing breaks if
+# you leave an exercise out.
 
 # %% exercise-1-text [markdown]
 # ### 1 · Temporal IoU (easy, 5 minutes)

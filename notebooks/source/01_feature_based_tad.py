@@ -238,8 +238,8 @@ from etadlite.course import check
 #
 # `actions` is [A, 2] and `proposals` is [P, 2]. Return, for each proposal, start and end of the
 # action with which it has the highest tIoU: [P, 2]. Where two actions fit equally well, either
-# will do. A video may have no action (A = 0); then return zeros. Use `tiou`, the package's version
-# of `my_tiou`.
+# will do; a proposal that touches no action may get any of them, or zeros. A video may have no
+# action (A = 0); then return zeros. Use `tiou`, the package's version of `my_tiou`.
 #
 # Replace the `...` by your code and run the cell. The checker says whether it is right, and what is
 # wrong if it is not. Nothing breaks if you leave an exercise out.
@@ -570,6 +570,7 @@ print("action:  ", [round(value, 2) for value in actions[0].tolist()])
 # -log(p), and that of any other is -log(1 - p). Return the mean of two means: that over all
 # positives and that over all others. If one of the groups is empty, return the mean of the other
 # one. Add 10⁻⁶ within the logarithms, so that a probability of exactly 0 or 1 stays finite.
+# The detector learns by this loss: return a torch number that has its gradient.
 #
 # <details><summary>Hint</summary>
 #

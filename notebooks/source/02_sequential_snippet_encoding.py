@@ -464,8 +464,9 @@ from etadlite.course import check
 # This is the heart of the method. Write a function of
 #
 # - `encoder`, which maps snippets uint8 [n, 3, F, H, W] to features [n, C];
-# - `snippets` [M, 3, F, H, W] and the `chunk_size`: never give the encoder more snippets at once;
-# - `loss_of`, which maps features [M, C] to one number: the detector and its loss;
+# - `snippets` [M, 3, F, H, W] and the `chunk_size`: never give the encoder more snippets at once,
+#   and no fewer while enough are left;
+# - `loss_of`, which maps features [M, C] to one number: the detector and its loss. Call it once;
 # - `picked` [n], the indices of the snippets that are replayed, in any order, and their `weights`
 #   [n]: the push of each picked snippet is multiplied by its weight.
 #

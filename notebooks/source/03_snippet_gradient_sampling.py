@@ -487,8 +487,9 @@ from etadlite.course import check
 #
 # A sampler is a function of a context and of n. The context says how many `snippets` N a video has,
 # and `context.draws` holds a stream of random numbers for each of the B videos:
-# `context.draws.rand(n)` gives numbers in 0..1, [B, n]. Return ascending indices [B, n]. The answer
-# is saved in `my_etad.py`; 04 trains with it.
+# `context.draws.rand(n)` gives numbers in 0..1, [B, n], row i from the stream of video i. Use no
+# other random numbers. Return ascending indices [B, n]. The answer is saved in `my_etad.py`; 04
+# trains with it.
 #
 # <details><summary>Hint</summary>
 #

@@ -456,9 +456,9 @@ from etadlite.course import check
 # A random 6 % may miss a short action altogether. Write a strategy `(context, count) -> [B, count,
 # 2]` that picks at random, none twice, but always includes, for every action of a video, the
 # proposal of highest tIoU, even if that tIoU is low. `context.proposals` is [P, 2], and
-# `context.actions` is a list of B tensors [A, 2]. A video may have no action: [0, 2]. The answer is
-# saved in
-# `my_etad.py`; section 8 trains with it.
+# `context.actions` is a list of B tensors [A, 2]. A video may have no action: [0, 2]. All others
+# have the same chance, and each is drawn by itself. What a video gets depends on its own row of
+# `context.draws.rand(...)` only. The answer is saved in `my_etad.py`; section 8 trains with it.
 #
 # <details><summary>Hint</summary>
 #

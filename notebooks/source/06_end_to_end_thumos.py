@@ -351,7 +351,7 @@ run.show(figure, "overlap", "Share of actions that some window keeps, against th
 
 # %% dial-see [markdown]
 # **What to see.** With an overlap of one half, every action up to 62 % of a window (10.7 s in
-# THUMOS-14) is *kept* by some window: at least 90 % of it lie inside. To have every action
+# THUMOS-14) is *kept* by some window: more than 90 % of it lie inside. To have every action
 # **whole** in some window it must be shorter still: at most half a window, because a new window
 # begins every half window. A higher overlap helps longer actions only, and at 0.75 it costs twice
 # as many windows. Nine of ten actions last 8.5 s or less, and that is also the longest
@@ -461,8 +461,8 @@ from etadlite.course import check
 # `segments` [P, 2] and `scores` [P] are the detections of all windows of one video. Return one row
 # per pick, the best pick first: [K, 4] with the number of the picked detection (0 to P − 1), its
 # start and its end after voting, and the score that was left when it was picked. A score that was
-# lowered stays low for all later picks. Stop when the best
-# score that is left lies below `least`. Those that vote are all segments as they were *given*, with
+# lowered stays low for all later picks. Stop when the best score that is left lies below `least`:
+# if all lie below it at once, K is 0. Those that vote are all segments as they were *given*, with
 # the scores that were *given*, if their tIoU with the pick is at least `voting`. `tiou(a, b)` takes
 # segments [..., 2].
 #

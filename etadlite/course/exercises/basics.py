@@ -118,6 +118,7 @@ def hard_nms(attempt: Callable) -> Iterator[str]:
         (segments, mixed, 0.4, [1, 3], "the best removes both of its neighbours"),
         (same, [0.5, 0.9], 0.5, [1], "a tIoU of exactly the threshold removes"),
         (segments[[0, 0, 3]], [0.5, 0.9, 0.2], 0.9, [1, 2], "of two equal segments one stays"),
+        (segments[[0, 0, 3]], [0.9, 0.5, 0.2], 0.9, [0, 2], "of two equal ones the better stays"),
         (segments[:1], [0.7], 0.5, [0], "a single segment stays"),
         (segments[[0, 2, 3]], [0.5, 0.0, 0.2], 0.9, [0, 2, 1], "a score of 0 removes nobody"),
     ]

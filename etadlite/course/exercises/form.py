@@ -180,7 +180,8 @@ def number(value: Any, call: str = "it") -> float:
         value = found.item()
     if not isinstance(value, (Real, Decimal, np.bool_)):
         raise UnfitError(f"{call} is a {type(value).__name__}: return one number.")
-    return float(value)
+    with _no_overflow(f"{call} is"):
+        return float(value)
 
 
 def tensor(
@@ -218,12 +219,14 @@ def as_tensor(value: Any, case: str = "") -> Tensor:
     if isinstance(value, (Fraction, Decimal)):
         value = float(value)
     if isinstance(value, (Real, np.bool_)):
-        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+        with _no_overflow(f"{case} it holds"):
+            return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     if isinstance(value, (list, tuple, range)):
         value = [float(x) if isinstance(x, (Fraction, Decimal)) else x for x in value]
         if all(isinstance(part, Real) for part in value):
             kinds = {type(part) for part in value}
-            return torch.tensor(list(value), dtype=torch.float64 if float in kinds else None)
+            with _no_overflow(f"{case} it holds"):
+                return torch.tensor(list(value), dtype=torch.float64 if float in kinds else None)
         parts = [as_tensor(part, case) for part in value]
         if len({part.shape for part in parts}) > 1:
             raise UnfitError(f"{case} the rows of your answer have different lengths.".lstrip())
@@ -231,6 +234,15 @@ def as_tensor(value: Any, case: str = "") -> Tensor:
             parts = [part.double() for part in parts]
         return torch.stack(parts)
     raise UnfitError(f"{case} it should return a tensor, not {type(value).__name__}.".lstrip())
+
+
+@contextmanager
+def _no_overflow(call: str) -> Iterator[None]:
+    """Refuse a whole number that no float, or no tensor, can hold."""
+    try:
+        yield
+    except (OverflowError, RuntimeError, ValueError):  # torch raises the last two
+        raise UnfitError(f"{call} too large a number.".lstrip()) from None
 
 
 def wrong_numbers(

@@ -172,6 +172,8 @@ def merge_windows(attempt: Callable) -> Iterator[str]:
          "a detection below `least` is not reported"),
         (far, [0.5, 0.9, 0.75], 0.5, 0.9, 0.75, [(1, 20, 30, 0.9), (2, 40, 44, 0.75)],
          "a detection of exactly `least` is reported"),
+        (far, [0.5, 0.3, 0.2], 0.5, 0.9, 0.6, [],
+         "no score reaches `least`, so there is no row"),
         (twice, [0.8, 0.4, 0.6], 0.3, 0.95, 0.001,
          [(0, 0, 10, 0.8), (2, 50, 52, 0.6), (1, 0, 9, 0.4 * exp(-(0.9**2) / 0.3))],
          "a tIoU of 0.9 multiplies a score by exp(-0.81 / 0.3) = 0.067 for good; "
@@ -187,7 +189,7 @@ def merge_windows(attempt: Callable) -> Iterator[str]:
     ]  # fmt: skip
     for segments, scores, *limits, rows, reason in cases:
         given = _rows(attempt(segments, torch.tensor(scores), *limits), len(rows), reason)
-        expected = torch.tensor(rows, dtype=torch.float64)
+        expected = torch.tensor(rows, dtype=torch.float64).view(-1, 4)
         if not torch.allclose(given, expected, atol=1e-4):
             place, column = divmod(int((given - expected).abs().argmax()), 4)
             what = ("pick", "start", "end", "score")[column]

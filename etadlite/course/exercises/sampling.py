@@ -345,8 +345,10 @@ def group_weights(attempt: Callable) -> Iterator[str]:
         given = tensor(attempt(inside, n_inside, n_outside), (len(marks),), case)
         for name, group, picks in (("inside", inside, n_inside), ("outside", ~inside, n_outside)):
             weights, size = given[group], int(group.sum())
-            expected, found = size / picks, float(weights.mean())
-            if (weights - expected).abs().max() < 1e-4:
+            expected = size / picks
+            off = (weights - expected).abs().nan_to_num(9e9)
+            found = float(weights[off.argmax()])
+            if off.max() < 1e-4:
                 continue
             reason = "a snippet's chance is the picks of its group over the size of its group"
             if abs(found - picks / size) < 1e-4:
@@ -380,8 +382,9 @@ def stratified(attempt: Callable) -> Iterator[str]:
         shares = picked.flatten().bincount(minlength=snippets) / batch
         widths = borders.diff()
         expected = (1 / widths).repeat_interleave(widths)
-        worst = int((shares - expected).abs().argmax())
-        if abs(shares[worst] - expected[worst]) > 0.07:
+        allowed = 5 * (expected * (1 - expected) / batch).sqrt() + 1e-6  # five deviations
+        worst = int(((shares - expected).abs() - allowed).argmax())
+        if abs(shares[worst] - expected[worst]) > allowed[worst]:
             found = f"snippet {worst} comes in {shares[worst]:.0%} instead of {expected[worst]:.0%}"
             yield f"{case} all snippets of a stratum should have the same chance: {found}."
         place = (picked - borders[:-1] - (widths - 1) / 2)[:, widths > 1]
@@ -501,8 +504,8 @@ def _drawn_fairly(attempt: Callable, proposals: Tensor) -> Iterator[str]:
         return same.any(dim=1)  # [B, P] in any order
 
     yield from of_own_draws(sample, read, case)
-    shares = torch.cat([read(part, 1) for part in _rows(sample(Draws(range(batch))), case)])
-    shares = shares.double().mean(dim=0)
+    picked = torch.cat([read(part, 1) for part in _rows(sample(Draws(range(batch))), case)])
+    shares = picked.double().mean(dim=0)
     rest = shares < 1
     wanted = (count - 2) / (len(proposals) - 2)
     worst = int((shares - wanted).masked_fill(~rest, 0).abs().argmax())
@@ -510,6 +513,15 @@ def _drawn_fairly(attempt: Callable, proposals: Tensor) -> Iterator[str]:
         yield (
             f"{case} every other proposal should come as often, in {wanted:.0%} of the draws; "
             f"{proposals[worst].tolist()} comes in {shares[worst]:.0%}."
+        )
+    together = picked[:, rest].double().T.corrcoef().fill_diagonal_(0)
+    if together.max() > 0.3:  # drawn one by one, it stays below 0.2
+        one, other = (
+            proposals[rest][int(n)].tolist() for n in (together == together.max()).nonzero()[0]
+        )
+        yield (
+            f"{case} the others should be drawn one by one, and in yours {one} and {other} come "
+            "together: a block or a grid of proposals is not a random pick."
         )
 
 
