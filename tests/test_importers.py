@@ -519,6 +519,37 @@ def test_lines_in_quotes_and_before_the_table_are_read_as_spreadsheets_do(tmp_pa
         read_rows(tmp_path / "a.csv")
 
 
+def test_a_frame_is_a_plain_number_and_seconds_count_more(tmp_path):
+    """A clock's time in a column of frames was read as so many frames."""
+    head = "video,start,end,start_frame,end_frame,label\n"
+    (tmp_path / "a.csv").write_text(f"{head}a,,,0:25,1:05,x\na,,,25,50s,x\na,1,2,30,90,x\n")
+    clock, unit, both = read_rows(tmp_path / "a.csv")
+    assert clock.problem.startswith('end_frame "1:05" is no frame: write its number')
+    assert unit.problem.startswith('end_frame "50s" is no frame')
+    assert (both.start, both.end, both.in_frames, both.problem) == (1, 2, False, "")
+
+
+def test_keys_of_an_annotation_do_not_replace_its_segment_and_its_video(tmp_path):
+    item = {"segment": [1, 2], "label": "x", "start_frame": 30, "end_frame": 90, "video": "b"}
+    entries = {name: {"subset": "x", "annotations": [item]} for name in ("a", "c.mp4.mp4")}
+    (tmp_path / "a.json").write_text(json.dumps({"database": entries}))
+    first, second = read_rows(tmp_path / "a.json")
+    assert (first.video, first.start, first.end, first.in_frames) == ("a", 1, 2, False)
+    assert second.video == "c.mp4"
+
+
+def test_an_error_value_of_a_spreadsheet_is_no_class(tmp_path):
+    (tmp_path / "a.csv").write_text("video,start,end,label\na,1,2,#N/A\n")
+    assert [row.problem for row in read_rows(tmp_path / "a.csv")] == ["it has no label"]
+
+
+def test_a_region_of_label_studio_without_times_is_named(tmp_path):
+    region = {"type": "timelinelabels", "value": {"ranges": [], "timelinelabels": ["x"]}}
+    task = {"data": {"video": "a.mp4"}, "annotations": [{"result": [region]}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    assert [row.problem[:16] for row in read_rows(tmp_path / "a.json")] == ['end "" is no tim']
+
+
 @pytest.mark.parametrize("label", [["walk", "wave"], {"name": "walk"}, True])
 def test_a_label_that_is_no_text_is_no_class(tmp_path, label):
     items = [{"video": "a", "start": 1, "end": 2, "label": value} for value in (label, 0)]

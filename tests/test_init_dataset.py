@@ -403,7 +403,8 @@ def test_copies_overlaps_and_single_examples_are_noted(mine, tmp_path):
 
 def test_classes_that_differ_in_case_and_videos_of_another_length_are_noted(mine, tmp_path):
     said = start(mine, [*mine[1], ("one", 1, 2, "hop"), ("two", 1, 2, "Hop")], tmp_path)
-    assert "note: Hop and hop are two classes, which differ in upper and lower case" in said
+    words = "note: Hop and hop are two classes, which differ only in upper and lower case"
+    assert any(line.startswith(words) for line in said)
     assert not any("in the annotations" in line for line in said)
     path = tmp_path / "out" / "annotations.json"
     content = json.loads(path.read_text())
@@ -413,6 +414,31 @@ def test_classes_that_differ_in_case_and_videos_of_another_length_are_noted(mine
     init_dataset(mine[0], [tmp_path / "twice.json"], tmp_path / "again", log=said.append)
     (note,) = (line for line in said if "in the annotations" in line)
     assert note.startswith("note: two lasts 30.1 s, but 60.1 s in the annotations: make sure")
+
+
+def test_classes_that_look_the_same_are_noted(mine, tmp_path):
+    rows = [("one", 1, 2, "high hop"), ("two", 1, 2, "high_hop\u200b"), ("two", 4, 5, "skip")]
+    said = start(mine, [*mine[1], *rows], tmp_path)
+    (note,) = (line for line in said if "are two classes" in line)
+    assert note.startswith("note: high hop and high_hop\u200b are two classes")
+
+
+def test_the_label_of_what_is_no_class_is_refused(mine, tmp_path):
+    said = start(mine, [*mine[1], ("one", 1, 2, "Ambiguous")], tmp_path, skip=True)
+    assert any('the label "Ambiguous" stands for what is no class; rename it' in s for s in said)
+
+
+def test_videos_without_actions_and_videos_of_two_folders_are_noted(mine, tmp_path):
+    items = [{"video": n, "start": s, "end": e, "label": c} for n, s, e, c in mine[1]]
+    here, there = ({**items[0], "video": f"{day}/one.mp4"} for day in ("monday", "sunday"))
+    (tmp_path / "a.json").write_text(json.dumps([*items, here, there]))
+    (tmp_path / "b.json").write_text('{"database": {"four": {"subset": "x", "annotations": []}}}')
+    said = []
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    init_dataset(mine[0], files, tmp_path / "out", log=said.append, progress=False)
+    assert "note: 1 videos are used as videos without any action: four" in said
+    words = "note: one has annotations of a video in monday and of one in sunday: make sure"
+    assert any(line.startswith(words) for line in said)
 
 
 def test_frames_become_seconds_by_the_given_or_the_videos_own_rate(mine, tmp_path):

@@ -271,6 +271,16 @@ def test_an_archive_of_all_videos_may_have_a_group_for_each_and_follows_no_link(
             read_features(tmp_path / "all.h5" / name, 8)
 
 
+def test_another_array_is_not_taken_for_features_that_are_no_table(tmp_path):
+    table = np.ones((6, 4), "float32")
+    np.savez(tmp_path / "a.npz", feats=table[None], positions=table)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["feats"], file["positions"] = table[None], table
+    for suffix in ("npz", "h5"):
+        with pytest.raises(InputError, match=rf"{suffix}: feats is no array of numbers"):
+            read_features(tmp_path / f"a.{suffix}", 4)
+
+
 def test_an_array_that_stands_twice_in_an_archive_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, feats=np.ones((3, 2)))

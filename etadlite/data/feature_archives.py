@@ -1,7 +1,7 @@
 """Features as others publish them: NumPy and HDF5 archives, one for each video or one for all."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path, PurePath
@@ -65,7 +65,7 @@ def read_archive(path: Path, video: str | None = None) -> np.ndarray:
 
 def _from_zip(path: Path, video: str | None) -> np.ndarray:
     with zipfile.ZipFile(path) as packed:
-        found, entries = {}, packed.infolist()
+        found, others, entries = {}, [], packed.infolist()
         if video is not None:
             entries = [entry for entry in entries if entry.filename == f"{video}.npy"]
         for entry in entries:
@@ -80,7 +80,9 @@ def _from_zip(path: Path, video: str | None) -> np.ndarray:
                 raise InputError(f"{path} holds {name} twice; extract it again")
             if len(shape) == 2 and dtype.kind in "fiu":
                 found[name] = entry, shape, dtype
-        entry, shape, dtype = _features_among(path, found, video)
+            else:
+                others.append(name)
+        entry, shape, dtype = _features_among(path, found, others, video)
         size = prod(shape) * dtype.itemsize
         if size > entry.file_size:
             raise InputError(f"{path} announces {size:,} bytes and holds {entry.file_size:,}")
@@ -101,10 +103,13 @@ def _from_hdf5(path: Path, video: str | None) -> np.ndarray:
     h5py = _h5py(path)
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
+        others: list[str] = []
 
         def note(name: str, item: Any) -> None:  # links are not followed
             if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "fiu":
                 found[name] = item
+            else:
+                others.append(name)
 
         if video is None:
             file.visititems(note)
@@ -113,18 +118,26 @@ def _from_hdf5(path: Path, video: str | None) -> np.ndarray:
             note(video, item)
             if isinstance(item, h5py.Group):
                 item.visititems(note)
-        stored = _features_among(path, found, video)
+        stored = _features_among(path, found, others, video)
         if stored.is_virtual or stored.external:
             raise InputError(f"{path} takes its features from another file; give that file")
         require_memory(stored.size * stored.dtype.itemsize, f"{path} holds features")
         return stored[()]
 
 
-def _features_among(path: Path, found: Mapping[str, Entry], video: str | None) -> Entry:
-    """Return the array of the features among all arrays of two dimensions, by name."""
+def _features_among(
+    path: Path, found: Mapping[str, Entry], others: Sequence[str], video: str | None
+) -> Entry:
+    """Return the array of the features among all arrays of two dimensions, by name.
+
+    If one of the `others` is called so instead, an array beside it is not taken for them.
+    """
     if not found and video is not None:
         raise InputError(f"{path} has no array of numbers [T, C] for {video}; extract it again")
-    names = [name for name in found if name.rpartition("/")[2] in KNOWN] or list(found)
+    names = [name for name in found if name.rpartition("/")[2] in KNOWN]
+    if wrong := [name for name in others if name.rpartition("/")[2] in KNOWN and not names]:
+        raise InputError(f"{path}: {wrong[0]} is no array of numbers [T, C]; extract it again")
+    names = names or list(found)
     if len(names) != 1:
         which = ", ".join(names[:5]) or "none"
         raise InputError(

@@ -19,7 +19,7 @@ from etadlite.base.files import write_json
 from etadlite.base.names import Names
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
-from etadlite.data.annotations import TOLERANCE, Action
+from etadlite.data.annotations import NOT_A_CLASS, TOLERANCE, Action
 from etadlite.data.video import Video, VideoInfo
 from etadlite.data.video_files import is_video
 from etadlite.data.video_folders import videos_in
@@ -32,6 +32,8 @@ from etadlite.stickfigures.classes import FPS
 SUBSETS = {"train": "training", "training": "training"} | dict.fromkeys(
     ("val", "valid", "validation", "test", "testing"), "validation"
 )
+# What the eye takes for the same in two names of classes: spaces, hyphens, signs of no width.
+UNSEEN = re.compile(r"[\s_\-\u00ad\u200b-\u200f\u2060\ufeff]")
 PROPOSALS = 400  # per video in a training of e2e_stickfigures
 MOST_EPOCHS = 100
 
@@ -123,7 +125,7 @@ def init_dataset(
     given = _given_subsets(rows, actions)
     subsets = given or split_videos(classes, options.validation, seed)
     videos = {name: OwnVideo(opened[name], actions[name], subsets[name]) for name in actions}
-    notes = [*_repetitions(found, actions), *_notes(videos, files), *_other_lengths(rows, videos)]
+    notes = [*_repetitions(found, actions), *_notes(videos, files), *_other_videos(rows, videos)]
     if options.fps is None and any(row.in_frames for row in rows):
         notes.append(
             "times in frames are read at each video's own rate; if they were counted at another, "
@@ -306,6 +308,8 @@ def _usable(
                 start, end = (frame / fps if fps else _due(video, frame) for frame in (start, end))
             action = Action(start, end, row.label)
             problem = _misplaced(action, video.info.duration)
+            if row.label in NOT_A_CLASS:
+                problem = f'the label "{row.label}" stands for what is no class; rename it'
         if problem:
             problems.append(f"{row.where}: {problem}")
             continue
@@ -370,9 +374,16 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
             yield f"{label} occurs only in {subsets.pop()} videos"
     folded: dict[str, str] = {}
     for label in _examples(videos):
-        other = folded.setdefault(label.casefold(), label)
+        other = folded.setdefault(UNSEEN.sub("", label.casefold()), label)
         if other != label:
-            yield f"{other} and {label} are two classes, which differ in upper and lower case"
+            yield (
+                f"{other} and {label} are two classes, which differ only in upper and lower case, "
+                "spaces, hyphens or signs that are not seen"
+            )
+    empty = [name for name, video in videos.items() if not video.actions]
+    if empty:
+        names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        yield f"{len(empty)} videos are used as videos without any action: {names}"
     without = sorted(set(files) - videos.keys())
     if without:
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
@@ -388,10 +399,20 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
         )
 
 
-def _other_lengths(rows: Sequence[ImportedAction], videos: Mapping[str, OwnVideo]) -> Iterator[str]:
-    """Yield notes on videos that the annotations say to have another length."""
-    given = {row.video: row.lasts for row in rows if row.video in videos}
-    for name, lasts in given.items():
+def _other_videos(rows: Sequence[ImportedAction], videos: Mapping[str, OwnVideo]) -> Iterator[str]:
+    """Yield notes on videos that the annotations say to have another length, or two folders."""
+    folders: dict[str, dict[str, None]] = {name: {} for name in videos}
+    for row in rows:
+        if row.folder and row.video in folders:
+            folders[row.video][row.folder] = None
+    for name, given in folders.items():
+        if len(given) > 1:
+            yield (
+                f"{name} has annotations of a video in {' and of one in '.join(given)}: make sure "
+                "that they are the same video"
+            )
+    lengths = {row.video: row.lasts for row in rows if row.video in videos}
+    for name, lasts in lengths.items():
         own = videos[name].info.duration
         if abs(lasts - own) > TOLERANCE + LENGTH_SHARE * own:
             yield (

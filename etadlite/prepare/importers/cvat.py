@@ -20,7 +20,7 @@ def read_cvat(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
     if document.tag != "annotations" or document.find("meta") is None:
         raise InputError(f'{path} is no export "CVAT for video 1.1" or "CVAT for images 1.1"')
     sources = {
-        task.findtext("id"): plain_name(task.findtext("source") or "")
+        task.findtext("id"): task.findtext("source") or ""
         for kind in ("task", "job")
         for task in document.iter(kind)
     }
@@ -47,7 +47,8 @@ def read_cvat(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
                 tagged.setdefault((image.get("task_id"), label), []).append(image)
     for (_, label), images in tagged.items():
         note(f"{path}, tag {label}", images[0], _spans_of_tag(images, label, step))
-    return rows or [ImportedAction(str(path), source) for source in sources.values() if source]
+    names = map(plain_name, filter(None, sources.values()))
+    return rows or [ImportedAction(str(path), name) for name in names]
 
 
 def _label(item: ElementTree.Element, shape: ElementTree.Element, tier: str | None) -> str:

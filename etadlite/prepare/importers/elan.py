@@ -31,7 +31,7 @@ def read_elan(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
     used = (found for found in document.iter("TIER") if found.find("ANNOTATION") is not None)
     tiers = {found.get("TIER_ID", ""): found for found in used}
     if not tiers:
-        return [ImportedAction(str(path), video)]
+        return [ImportedAction(str(path), plain_name(video))]
     chosen = tiers[choose_tier(path, "tiers", {name: name for name in tiers}, tier)]
     actions = []
     for annotation in chosen.iter("ANNOTATION"):
@@ -44,7 +44,8 @@ def read_elan(path: Path, content: bytes, tier: str | None) -> list[ImportedActi
             actions.append(imported_action(where, fields))
         else:
             problem = "it is not aligned in ELAN: give it a start and an end there"
-            actions.append(ImportedAction(where, video, label=label or "", problem=problem))
+            name = plain_name(video)
+            actions.append(ImportedAction(where, name, label=label or "", problem=problem))
     return actions
 
 
@@ -153,10 +154,10 @@ def _referring(
 
 
 def _video(path: Path, document: ElementTree.Element) -> tuple[str, int]:
-    """Return the annotated video's name (by default the file's) and the time of ELAN's 0 in ms."""
+    """Return the annotated video (by default called as the file) and the time of ELAN's 0 in ms."""
     for media in document.iter("MEDIA_DESCRIPTOR"):
         address = media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""
         is_video = media.get("MIME_TYPE", "").startswith("video")
         if is_video or PurePosixPath(address).suffix.lower() in USUAL:
-            return plain_name(address), int(media.get("TIME_ORIGIN", 0))
+            return address, int(media.get("TIME_ORIGIN", 0))
     return path.stem, 0

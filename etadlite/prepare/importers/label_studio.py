@@ -49,7 +49,7 @@ def read_label_studio(
             rows.append(ImportedAction(where, video, also=uploaded))
         else:
             for value in found:
-                rows += _rows(where, video, uploaded, value)
+                rows += _rows(where, address, uploaded, value)
     return rows
 
 
@@ -60,7 +60,7 @@ def _rows(where: str, video: str, also: str, value: Mapping[str, Any]) -> Iterat
     elif "sequence" in value:
         spans = list(_seen(value))
     for label in _labels(value) or [""]:
-        for span in spans:
+        for span in spans or [{}]:
             yield imported_action(where, {"video": video, "label": label, "also": also, **span})
 
 

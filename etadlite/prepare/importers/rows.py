@@ -49,16 +49,18 @@ class ImportedAction:
     subset: str = ""  # the split that the file gives, such as "training"
     problem: str = ""  # why this is no annotation, in words; empty if it is one
     also: str = ""  # another name that the video may have
+    folder: str = ""  # of the video, as the file gives it; empty if it gives none
     lasts: float = nan  # seconds of the whole video, as the file gives them
 
 
 def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
     """Return the annotation whose values have the names of `COLUMNS`."""
-    in_frames = fields.get("start_frame") not in (None, "")
+    # Where a file has both, seconds are used: they are the same at every rate.
+    in_frames = fields.get("start") in (None, "") and fields.get("start_frame") not in (None, "")
     keys = ("start_frame", "end_frame") if in_frames else ("start", "end")
-    start, end = (seconds_of(fields.get(key)) for key in keys)
+    start, end = ((_frame_of if in_frames else seconds_of)(fields.get(key)) for key in keys)
     named = fields.get("video")
-    video = plain_name("" if named is None else named)
+    video, folder = plain_name(named), str(_path_of(named).parent).removeprefix(".")
     given = {key: fields.get(key) for key in ("label", "subset")}
     texts = ("" if value is None else composed(str(value)) for value in given.values())
     label, subset = (" ".join(text.split()) for text in texts)
@@ -67,14 +69,15 @@ def imported_action(where: str, fields: Mapping[str, Any]) -> ImportedAction:
         problem = "it names no video"
     elif isinstance(given["label"], bool | list | dict):
         problem = f"its label is no text but {short(given['label'])}"
-    elif not label or label.lower() == "nan":  # as programs write a missing value
+    elif not label or label.lower() in ("nan", "#n/a"):  # as programs write a missing value
         problem = "it has no label"
     elif isnan(start) or isnan(end):
         key = keys[1] if isnan(end) else keys[0]
         text = str(fields.get(key) or "").strip()
-        problem = f'{key} "{text}" is no time: write seconds, mm:ss or hh:mm:ss'
+        form = "frame: write its number" if in_frames else "time: write seconds, mm:ss or hh:mm:ss"
+        problem = f'{key} "{text}" is no {form}'
     also = fields.get("also", "")
-    return ImportedAction(where, video, start, end, label, in_frames, subset, problem, also)
+    return ImportedAction(where, video, start, end, label, in_frames, subset, problem, also, folder)
 
 
 def columns_in(names: Iterable[str], where: str) -> dict[str, str] | None:
@@ -133,18 +136,27 @@ def seconds_of(text: Any) -> float:
     return sum(value * 60**n for n, value in enumerate(reversed(values))) if sound else nan
 
 
-def plain_name(written: str) -> str:
+def _frame_of(text: Any) -> float:
+    """Read the number of a frame, which is neither a clock's time nor a number of seconds."""
+    return nan if re.search("[:s]", str(text)) else seconds_of(text)
+
+
+def plain_name(written: Any) -> str:
     """Return a video's name without its folder or address and without its suffix.
 
     Escapes such as %20 are kept, since a file may be called so; only those of an address are none.
     """
-    text = str(written)
+    name = _path_of(written).name.strip()
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in USUAL else name
+
+
+def _path_of(written: Any) -> PurePosixPath:
+    text = "" if written is None else str(written)
     if "://" in text or "?d=" in text:
         address = urlsplit(text)  # Label Studio gives a file on its own disk as ?d=PATH
         text = parse_qs(address.query).get("d", [unquote(address.path)])[0]
-    name = PurePosixPath(text.replace("\\", "/")).name.strip()
-    suffix = PurePosixPath(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in USUAL else name
+    return PurePosixPath(text.replace("\\", "/"))
 
 
 def parse_xml(path: Path, content: bytes, what: str) -> ElementTree.Element:

@@ -101,7 +101,7 @@ def _from_activitynet(path: Path, database: Mapping[str, Any]) -> Iterator[Impor
         if not annotations:
             yield ImportedAction(where, video, subset=subset, lasts=lasts)
         for number, item in enumerate(annotations):
-            fields = {"video": video, **(item if isinstance(item, Mapping) else {})}
+            fields = {**(item if isinstance(item, Mapping) else {}), "video": name}
             segment = fields.get("segment")
             if isinstance(segment, list) and len(segment) == 2:
                 fields |= {"start": segment[0], "end": segment[1]}
