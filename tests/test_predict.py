@@ -160,13 +160,6 @@ def test_a_warning_names_a_video_that_is_longer_than_all_training_videos(
         predict_videos([clip], tmp_path / "c.safetensors", tmp_path / "out", progress=False)
 
 
-def test_recordings_behind_the_first_are_said(tmp_path, trained, clip):
-    double = tmp_path / "double.mp4"
-    double.write_bytes(2 * clip.read_bytes())
-    with pytest.warns(VideoWarning, match="it holds 2 recordings, of which players show the first"):
-        predict_videos([double], trained / "checkpoint.safetensors", tmp_path / "o", progress=False)
-
-
 # Videos as cameras make them
 
 

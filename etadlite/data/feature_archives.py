@@ -106,10 +106,11 @@ def _from_hdf5(path: Path, video: str | None) -> np.ndarray:
         others: list[str] = []
 
         def note(name: str, item: Any) -> None:  # links are not followed
-            if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "fiu":
-                found[name] = item
-            else:
-                others.append(name)
+            if isinstance(item, h5py.Dataset):
+                if item.ndim == 2 and item.dtype.kind in "fiu":
+                    found[name] = item
+                else:
+                    others.append(name)
 
         if video is None:
             file.visititems(note)

@@ -74,14 +74,12 @@ class Timeline(NamedTuple):
     container: str  # the demuxer's name of the file's format
     codec: str  # FFmpeg's name of the codec, such as hevc
     tick: float  # seconds
+    state: tuple[int, int]  # of the file, see `state_of`
 
 
-def state_of(path: Path) -> tuple[int, int] | None:
+def state_of(path: Path) -> tuple[int, int]:
     """Return bytes and time of the last change in ns, by which a file's versions differ."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
+    state = path.stat()
     return state.st_size, state.st_mtime_ns
 
 
@@ -94,7 +92,7 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such video file")
     state = state_of(path)
-    if state is not None and not state[0]:
+    if not state[0]:
         raise InputError(f"{path} is empty; copy or download the video again")
     with damage_named(f"{path} cannot be read as a video", "copy or download it again"):
         return _scan(path, state)
@@ -191,13 +189,15 @@ def film_of(container: Container, path: Path) -> av.VideoStream:
 
 
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
-def _scan(path: Path, state: tuple[int, int] | None) -> tuple[VideoInfo, Timeline]:
+def _scan(path: Path, state: tuple[int, int]) -> tuple[VideoInfo, Timeline]:
     """Scan a file that is in this state."""
     with listening(), av.logging.Capture() as reports:
-        return _heard(path, reports)
+        return _heard(path, state, reports)
 
 
-def _heard(path: Path, reports: list[tuple[int, str, str]]) -> tuple[VideoInfo, Timeline]:
+def _heard(
+    path: Path, state: tuple[int, int], reports: list[tuple[int, str, str]]
+) -> tuple[VideoInfo, Timeline]:
     """Scan a file; `reports` are the errors that FFmpeg reports meanwhile."""
     try:
         container = open_video(path)
@@ -250,7 +250,7 @@ def _heard(path: Path, reports: list[tuple[int, str, str]]) -> tuple[VideoInfo, 
             note = fault(packets, held, times, reported=reported, too_fast=fps > FASTEST)
         info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
         uneven = float(np.abs(times - start - np.arange(frames + 1) / fps).max())
-        how = ticks, keys, stream.index, kind, codec, packets.tick
+        how = ticks, keys, stream.index, kind, codec, packets.tick, state
         return info, Timeline(times, uneven, packets.restarts, *how)
 
 

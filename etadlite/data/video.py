@@ -30,14 +30,12 @@ class Video:
 
     Raises:
         InputError: there is no such file, it is no video, or it has fewer than two frames; or,
-            whenever it is read, it has changed since it was counted.
+            when it is decoded, it has changed since it was counted.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.state = state_of(self.path)
         self.info, self.timeline = scan(self.path)
-        self._require_unchanged()
 
     @property
     def times(self) -> np.ndarray:
@@ -176,19 +174,10 @@ class Video:
 
         Where the frames of another version lie is not known.
         """
-        try:
-            with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
-                yield
-        except InputError:
-            self._require_unchanged()
-            raise
-        self._require_unchanged()
-
-    def _require_unchanged(self) -> None:
-        if state_of(self.path) != self.state:
-            raise InputError(
-                f"{self.path} changed while it was read; run this again when it is complete"
-            )
+        with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
+            yield
+        if state_of(self.path) != self.timeline.state:
+            raise InputError(f"{self.path} changed meanwhile; run this again when it is complete")
 
 
 def probe(path: Path | str) -> VideoInfo:

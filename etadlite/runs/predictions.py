@@ -21,7 +21,6 @@ from etadlite.data.video import Video, VideoWarning
 from etadlite.data.video_folders import videos_in
 from etadlite.inference.predict import predict
 from etadlite.model.checkpoint import checkpoint_settings, load_checkpoint
-from etadlite.prepare.boxes import not_followed
 from etadlite.runs.pictures import one_a_moment, write_legend
 from etadlite.runs.subtitles import write_subtitles
 from etadlite.viz.style import save
@@ -68,8 +67,6 @@ def predict_videos(
         for path in bar:
             try:
                 video = Video(path)
-                for what in not_followed(path):
-                    warnings.warn(f"{path}: {what}", VideoWarning, stacklevel=2)
                 _warn_of_length(video, trained, settings.data.snippets)
                 kept = [d for d in predict(video, system, settings) if d["score"] >= threshold]
             except InputError as error:
