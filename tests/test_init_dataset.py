@@ -436,7 +436,7 @@ def test_videos_without_actions_and_videos_of_two_folders_are_noted(mine, tmp_pa
     said = []
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     init_dataset(mine[0], files, tmp_path / "out", log=said.append, progress=False)
-    assert "note: 1 videos are used as videos without any action: four" in said
+    assert any(line.endswith("videos are used as videos without any action: four") for line in said)
     words = "note: one has annotations of a video in monday and of one in sunday: make sure"
     assert any(line.startswith(words) for line in said)
 

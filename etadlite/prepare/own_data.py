@@ -383,7 +383,7 @@ def _notes(videos: Mapping[str, OwnVideo], files: Collection[str]) -> Iterator[s
     empty = [name for name, video in videos.items() if not video.actions]
     if empty:
         names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        yield f"{len(empty)} videos are used as videos without any action: {names}"
+        yield f"{len(empty)} of {len(videos)} videos are used as videos without any action: {names}"
     without = sorted(set(files) - videos.keys())
     if without:
         names = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")

@@ -57,10 +57,11 @@ def _rows(where: str, video: str, also: str, value: Mapping[str, Any]) -> Iterat
     spans = [{"start": value.get("start"), "end": value.get("end")}]
     if "ranges" in value:
         spans = [{"start_frame": s["start"] - 1, "end_frame": s["end"]} for s in value["ranges"]]
+        spans = spans or [{}]  # it names what it lacks
     elif "sequence" in value:
         spans = list(_seen(value))
     for label in _labels(value) or [""]:
-        for span in spans or [{}]:
+        for span in spans:
             yield imported_action(where, {"video": video, "label": label, "also": also, **span})
 
 
