@@ -50,7 +50,7 @@ def steady():
         video = object.__new__(Video)
         video.info = VideoInfo(frames, fps, 32, 32, frames / fps)
         times = np.arange(frames + 1) / fps
-        video.timeline = Timeline(times, 0.0, 0, None, [], 0, "", "", 0.0, (0, 0))
+        video.timeline = Timeline(times, 0.0, 0, None, [], 0, "", "", 0.0)
         return video
 
     return make

@@ -74,13 +74,6 @@ class Timeline(NamedTuple):
     container: str  # the demuxer's name of the file's format
     codec: str  # FFmpeg's name of the codec, such as hevc
     tick: float  # seconds
-    state: tuple[int, int]  # of the file, see `state_of`
-
-
-def state_of(path: Path) -> tuple[int, int]:
-    """Return bytes and time of the last change in ns, by which a file's versions differ."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def scan(path: Path) -> tuple[VideoInfo, Timeline]:
@@ -91,11 +84,11 @@ def scan(path: Path) -> tuple[VideoInfo, Timeline]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such video file")
-    state = state_of(path)
-    if not state[0]:
+    state = path.stat()
+    if state.st_size == 0:
         raise InputError(f"{path} is empty; copy or download the video again")
     with damage_named(f"{path} cannot be read as a video", "copy or download it again"):
-        return _scan(path, state)
+        return _scan(path, state.st_size, state.st_mtime_ns)
 
 
 def open_video(path: Path) -> Container:
@@ -189,15 +182,13 @@ def film_of(container: Container, path: Path) -> av.VideoStream:
 
 
 @lru_cache(maxsize=512)  # training opens every video again in every epoch
-def _scan(path: Path, state: tuple[int, int]) -> tuple[VideoInfo, Timeline]:
-    """Scan a file that is in this state."""
+def _scan(path: Path, size: int, changed: int) -> tuple[VideoInfo, Timeline]:
+    """Scan a file that has this size and this time of its last change."""
     with listening(), av.logging.Capture() as reports:
-        return _heard(path, state, reports)
+        return _heard(path, reports)
 
 
-def _heard(
-    path: Path, state: tuple[int, int], reports: list[tuple[int, str, str]]
-) -> tuple[VideoInfo, Timeline]:
+def _heard(path: Path, reports: list[tuple[int, str, str]]) -> tuple[VideoInfo, Timeline]:
     """Scan a file; `reports` are the errors that FFmpeg reports meanwhile."""
     try:
         container = open_video(path)
@@ -250,7 +241,7 @@ def _heard(
             note = fault(packets, held, times, reported=reported, too_fast=fps > FASTEST)
         info = VideoInfo(frames, fps, context.width, context.height, duration, note, start)
         uneven = float(np.abs(times - start - np.arange(frames + 1) / fps).max())
-        how = ticks, keys, stream.index, kind, codec, packets.tick, state
+        how = ticks, keys, stream.index, kind, codec, packets.tick
         return info, Timeline(times, uneven, packets.restarts, *how)
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 
 from etadlite.base.errors import InputError, damage_named
+from etadlite.base.files import made_from
 from etadlite.data.decoders import Resize, VideoWarning, decode, pyav_pictures
-from etadlite.data.packets import ROUNDED, VideoInfo, scan, state_of
+from etadlite.data.packets import ROUNDED, VideoInfo, scan
 from etadlite.data.snippets import SnippetRule, snippet_frames
 
 __all__ = ["Decoder", "Resize", "Video", "VideoInfo", "VideoWarning", "probe", "read_frames"]
@@ -29,13 +29,13 @@ class Video:
     decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
 
     Raises:
-        InputError: there is no such file, it is no video, or it has fewer than two frames; or,
-            when it is decoded, it has changed since it was counted.
+        InputError: there is no such file, it is no video, or it has fewer than two frames.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.info, self.timeline = scan(self.path)
+        self.state = made_from("", self.path)
 
     @property
     def times(self) -> np.ndarray:
@@ -74,8 +74,7 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
         every = decode(self.path, self.timeline, np.arange(self.info.frames))
-        with self._read_whole():
-            yield from ((decoded.index, decoded.frame) for decoded in every)
+        return ((decoded.index, decoded.frame) for decoded in every)
 
     def frames(
         self,
@@ -97,8 +96,9 @@ class Video:
         A `VideoWarning` says that the file is cut off or that frames are replaced or damaged.
 
         Raises:
-            InputError: an index lies outside the video, its frames cannot be decoded, or the
-                decoder is absent or does not read this file correctly.
+            InputError: an index lies outside the video, its frames cannot be decoded, it has
+                changed since it was opened or is still being written, or the decoder is absent or
+                does not read this file correctly.
         """
         indices = np.asarray(indices)
         if indices.size and not (indices.min() >= 0 and indices.max() < self.info.frames):
@@ -161,22 +161,14 @@ class Video:
                 for place in np.argwhere(inverse == number):
                     pixels[tuple(place)] = picture
 
-        with self._read_whole():
-            if decoder in ("auto", "pyav") or resize == "after":
-                return put(pyav_pictures(*where, resize))
-            from etadlite.data.other_decoders import other_pictures  # few runs need it
-
-            put(other_pictures(decoder, *where))
-
-    @contextmanager
-    def _read_whole(self) -> Iterator[None]:
-        """Name what ends the reading; refuse a file that is still being written, or was replaced.
-
-        Where the frames of another version lie is not known.
-        """
         with damage_named(f"{self.path} cannot be decoded", "copy or download it again"):
-            yield
-        if state_of(self.path) != self.timeline.state:
+            if decoder in ("auto", "pyav") or resize == "after":
+                put(pyav_pictures(*where, resize))
+            else:
+                from etadlite.data.other_decoders import other_pictures  # few runs need it
+
+                put(other_pictures(decoder, *where))
+        if made_from("", self.path) != self.state:  # the frames of this version lie elsewhere
             raise InputError(f"{self.path} changed meanwhile; run this again when it is complete")
 
 
