@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from etadlite.base.errors import InputError
 from etadlite.viz import draw_curves, draw_timeline
 from etadlite.viz.method import draw_method
 from etadlite.viz.style import COLOURS, HATCHES, looks_of, png, save
@@ -27,6 +28,13 @@ def segment(start, end, label="run", **score):
 def bars(axis):
     ends = ((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches)
     return [tuple(np.round(pair, 6).tolist()) for pair in ends]
+
+
+@pytest.mark.parametrize("name", ["a.foo", "folder", "a.png.part"])
+def test_a_name_that_is_no_picture_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name} is no name of a picture; it should end in .*png"):
+        save(draw_curves({"none": []}), tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bars_lie_where_the_segments_are_in_seconds():

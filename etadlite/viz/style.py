@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from etadlite.base.errors import InputError
 from etadlite.base.files import written_whole
 
 # The palette of Okabe and Ito, which people with every kind of colour vision can tell apart.
@@ -78,7 +79,10 @@ def plain(figure: Figure) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as a PNG file."""
+    """Write a figure as PNG, or as its suffix says; an `InputError` names an unknown one."""
+    kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds:
+        raise InputError(f"{path} is no name of a picture; it should end in .{', .'.join(kinds)}")
     with written_whole(path) as draft:
         figure.savefig(draft, dpi=120, bbox_inches="tight")
     return path
