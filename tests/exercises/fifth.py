@@ -240,8 +240,8 @@ WRONG = {
         (weights_where(lambda x, cells: (x >= 0) & (x <= cells)), "places beyond -1"),
     ],
     "balanced_bce": [
-        (no_cost_at_zero, "high but finite"),
-        (infinite_becomes_zero, "high but finite"),
+        (no_cost_at_zero, "stays finite, and high"),
+        (infinite_becomes_zero, "stays finite, and high"),
         (median_of_a_group, "the mean of both groups' means"),
         (in_bits, "one positive weighs as much"),
         (half_of_one_group, "over the negatives alone"),

@@ -170,7 +170,7 @@ def balanced_bce(attempt: Callable) -> Iterator[str]:
         if not 3 < value < 1e6 or not _slope(loss, leaf, "").isfinite().all():
             yield (
                 f"a probability of exactly {extreme:g} where {wanted:g} is right gives the loss "
-                f"{value:.4g}: add 1e-6 within the logarithms, so that it is high but finite."
+                f"{value:.4g}: add 1e-6 within the logarithms, so that it stays finite, and high."
             )
 
 
