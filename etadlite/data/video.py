@@ -23,7 +23,8 @@ Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 class Video:
     """A video file, `path`, whose frames have been counted and ordered.
 
-    `info` is what it holds, `timeline` where its frames lie.
+    `info` is what it holds, `timeline` where its frames lie, `state` tells this version of the file
+    from a later one.
 
     Iterating yields index and decoded frame (`av.VideoFrame`, as stored) of every frame that can be
     decoded. The file is open only while it is decoded; a `Video` may be sent to another process.
