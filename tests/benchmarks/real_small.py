@@ -37,6 +37,7 @@ LITE0 = {
     "frozen, temporal shift": (*FROZEN, SHIFT),
     "end to end, 30 % of the snippets": (),
     "end to end, temporal shift": (SHIFT,),
+    "end to end, feature bank": ("sampling.others=bank", "encoder.keep_prefix=graph"),
 }
 TINY = {
     "tiny, frozen": FROZEN,
