@@ -7,6 +7,7 @@
     labelled    the cheap alternative: the encoder first learns to classify labelled snippets of the
                 training videos, and is then frozen; the detector trains on its features
     end to end  e2e_stickfigures: detector and encoder learn together, from 30 % of the snippets
+    both        end to end, from the encoder of `labelled`
 
 All systems have the same videos, augmentation, detector and number of epochs. Finished runs are
 kept, and a training that was stopped goes on: the same command goes on where it stopped. FILE keeps
@@ -43,7 +44,7 @@ from etadlite.runs.run import finished
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.loop import loader, open_split
 
-SYSTEMS = ("frozen", "labelled", "end to end")
+SYSTEMS = ("frozen", "labelled", "end to end", "both")
 CELLS = {64: 32, 128: 40}  # T -> D, the longest proposal in cells; no action is as long
 Found = dict[str, dict[str, list[dict[str, float]]]]  # cells -> system -> a run per seed
 BATCH, RATE = 32, 2e-3  # of the classifier, as in data_scripts/pretrain_tiny_encoder.py
@@ -51,10 +52,8 @@ BATCH, RATE = 32, 2e-3  # of the classifier, as in data_scripts/pretrain_tiny_en
 
 def settings_of(system: str, cells: int, data: Path, seed: int) -> Settings:
     """Return the settings of a system on the videos in `data`."""
-    settings = placed(
-        preset("e2e_stickfigures" if system == "end to end" else "stickfigures"), data
-    )
-    settings = settings.changed(
+    trained = system in ("end to end", "both")
+    settings = placed(preset("e2e_stickfigures" if trained else "stickfigures"), data).changed(
         {
             "seed": seed,
             "data.snippets": cells,
@@ -62,13 +61,13 @@ def settings_of(system: str, cells: int, data: Path, seed: int) -> Settings:
             "training.test_every": 0,
         }
     )
-    if system == "frozen":
-        return settings.changed({"data.features": data / f"features_{cells}"})
-    if system == "labelled":
-        own = {"encoder.weights": data / f"labelled_seed{seed}.safetensors"}
-        own["data.features"] = data / f"features_{cells}_labelled_seed{seed}"
-        return settings.changed(own)
-    return settings
+    own, features = {}, f"features_{cells}"
+    if system in ("labelled", "both"):
+        own["encoder.weights"] = data / f"labelled_seed{seed}.safetensors"
+        features += f"_labelled_seed{seed}"
+    if not trained:
+        own["data.features"] = data / features
+    return settings.changed(own)
 
 
 def classes_of(actions: Tensor, labels: Tensor, cells: int, background: int) -> Tensor:
