@@ -1,13 +1,16 @@
 """What is said of damaged videos beyond the decoder's marks, and that intact ones are quiet."""
 
 import warnings
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from films import COUNT, KINDS, X265, copied, even, numbers, write
 
 from etadlite.data.bitstream import pictures_shown
+from etadlite.data.decoders import Decoded, with_doubts
 from etadlite.data.listening import listening
 from etadlite.data.video import Video, VideoWarning
 
@@ -201,6 +204,25 @@ def test_pictures_of_a_packet_are_counted():
         picture, picture * 2, b"\x7f", b"\0\0\1\xb6xx", b"x" * 40
     )] == [1, 2, 0, 0, 1]  # fmt: skip
     assert pictures_shown("h264", memoryview(b"x")) == 1
+
+
+def test_an_intra_picture_ends_the_doubt_but_not_right_behind_a_lost_hidden_one():
+    pictures = [  # kind, is it corrupt, is it behind a lost picture that is never shown
+        *(
+            (PictureType.I, False, False),
+            (PictureType.P, True, False),
+            (PictureType.P, False, False),
+        ),
+        *((PictureType.I, False, False), (PictureType.P, False, False)),
+        *((PictureType.I, False, True), (PictureType.P, False, False)),
+        *((PictureType.I, False, False), (PictureType.P, False, False)),
+    ]
+    frames = [
+        Decoded(index, SimpleNamespace(pict_type=kind), corrupt, behind)
+        for index, (kind, corrupt, behind) in enumerate(pictures)
+    ]
+    doubted = [decoded.index for decoded in with_doubts(frames) if decoded.doubted]
+    assert doubted == [2, 5, 6]
 
 
 def test_listening_ends_as_it_began():

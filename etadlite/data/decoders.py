@@ -95,12 +95,13 @@ def with_doubts(frames: Iterable[Decoded]) -> Iterator[Decoded]:
     """Mark the frames, by ascending index, that may be wrong although they aren't corrupt.
 
     The decoder knows the frame that is damaged, but not those that are predicted from it, nor those
-    that are predicted from a lost one. An intra picture needs no others and ends the doubt.
+    that are predicted from a lost one. An intra picture needs no others and ends the doubt, but not
+    right behind a lost picture that is never shown: VP9 may predict later ones from others still.
     """
     before, doubted = -1, False
     for decoded in frames:
         index, frame, corrupt, behind = decoded
-        doubted = frame.pict_type in NEED_OTHERS and (doubted or behind or index > before + 1)
+        doubted = behind or (frame.pict_type in NEED_OTHERS and (doubted or index > before + 1))
         yield decoded._replace(doubted=doubted and not corrupt)
         before, doubted = index, doubted or corrupt
 
