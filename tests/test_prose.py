@@ -192,6 +192,17 @@ TIED = [  # notebook, cell, phrase, where its numbers come from
             readme(SYSTEMS[1]),
         ),
     ),
+    ("00", "gain-text", "reaches {:.1f} ± {:.1f} with T = 64", headline("64", "both")),
+    (
+        "00",
+        "gain-text",
+        "only {:.1f} points above it",
+        of(
+            lambda both, _, labelled, __: (round(both, 1) - round(labelled, 1),),
+            headline("64", "both"),
+            headline("64", "labelled"),
+        ),
+    ),
     ("00", "compare-see", "detector takes {:.0f} MiB", out("05", "plan", rf"detector{ROUGH}")),
     (
         "00",
