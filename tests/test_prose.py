@@ -154,7 +154,7 @@ TIED = [  # notebook, cell, phrase, where its numbers come from
     ),
     (
         "00",
-        "gain-text",
+        "knows-text",
         "five folds | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |",
         of(
             lambda *values: values,

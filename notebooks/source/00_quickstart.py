@@ -613,6 +613,9 @@ run.show(figure, "learned", "Likeness of all pairs of cells, frozen and after en
 # Both encoders have learned from the target videos, and that is what counts. So try the alternative
 # first. End-to-end training that starts from its encoder reaches 78.1 ± 0.9 with T = 64, only 1.0
 # points above it.
+
+# %% knows-text [markdown] tags=["slide"]
+# ### What the frozen encoder knows decides
 #
 # How much end-to-end training gains depends on what the frozen encoder knows already:
 #
