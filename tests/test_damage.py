@@ -207,19 +207,10 @@ def test_pictures_of_a_packet_are_counted():
 
 
 def test_an_intra_picture_ends_the_doubt_but_not_right_behind_a_lost_hidden_one():
-    pictures = [  # kind, is it corrupt, is it behind a lost picture that is never shown
-        *(
-            (PictureType.I, False, False),
-            (PictureType.P, True, False),
-            (PictureType.P, False, False),
-        ),
-        *((PictureType.I, False, False), (PictureType.P, False, False)),
-        *((PictureType.I, False, True), (PictureType.P, False, False)),
-        *((PictureType.I, False, False), (PictureType.P, False, False)),
-    ]
+    # Picture 1 is corrupt, and picture 5 comes right behind a lost one that is never shown.
     frames = [
-        Decoded(index, SimpleNamespace(pict_type=kind), corrupt, behind)
-        for index, (kind, corrupt, behind) in enumerate(pictures)
+        Decoded(index, SimpleNamespace(pict_type=PictureType[kind]), index == 1, index == 5)
+        for index, kind in enumerate("IPPIPIPIP")
     ]
     doubted = [decoded.index for decoded in with_doubts(frames) if decoded.doubted]
     assert doubted == [2, 5, 6]

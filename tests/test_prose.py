@@ -107,6 +107,16 @@ def of(function, *sources):
     return lambda: function(*(value for source in sources for value in source()))
 
 
+def together(*sources):
+    """All numbers of some sources, in order."""
+    return of(lambda *values: values, *sources)
+
+
+def apart(higher, lower):
+    """The points between two means with deviations, as they are printed."""
+    return of(lambda a, _, b, __: (round(a, 1) - round(b, 1),), higher, lower)
+
+
 ROUGH = r" +(\d+\.\d+)"
 PLANNED = ("weights", "gradients", "optimiser")
 SYSTEMS = ("feature-based", "end to end, 30 % of the snippets", "end to end, all snippets")
@@ -134,74 +144,50 @@ TIED = [  # notebook, cell, phrase, where its numbers come from
         "00",
         "gain-text",
         "frozen encoder | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |",
-        of(
-            lambda *values: values,
-            readme("feature-based (frozen encoder)"),
-            headline("128", "frozen"),
-        ),
+        together(readme("feature-based (frozen encoder)"), headline("128", "frozen")),
     ),
     (
         "00",
         "gain-text",
         "then frozen | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |",
-        of(lambda *values: values, headline("64", "labelled"), headline("128", "labelled")),
+        together(headline("64", "labelled"), headline("128", "labelled")),
     ),
     (
         "00",
         "gain-text",
         "30 % of the snippets | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |",
-        of(lambda *values: values, readme(SYSTEMS[1]), headline("128", "end to end")),
+        together(readme(SYSTEMS[1]), headline("128", "end to end")),
     ),
     (
         "00",
         "knows-text",
         "five folds | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |",
-        of(
-            lambda *values: values,
-            real_clips("frozen"),
-            real_clips("end to end, 30 % of the snippets"),
-        ),
+        together(real_clips("frozen"), real_clips("end to end, 30 % of the snippets")),
     ),
     (
         "00",
         "gain-text",
         "the frozen system {:.1f} points",
-        of(
-            lambda coarse, _, fine, __: (round(fine, 1) - coarse,),
-            readme("feature-based (frozen encoder)"),
-            headline("128", "frozen"),
-        ),
+        apart(headline("128", "frozen"), readme("feature-based (frozen encoder)")),
     ),
     (
         "00",
         "gain-text",
         "End to end stays {:.1f} points",
-        of(
-            lambda frozen, _, trained, __: (round(trained, 1) - round(frozen, 1),),
-            headline("128", "frozen"),
-            headline("128", "end to end"),
-        ),
+        apart(headline("128", "end to end"), headline("128", "frozen")),
     ),
     (
         "00",
         "gain-text",
         "with T = 64 even {:.1f} points more",
-        of(
-            lambda labelled, _, trained, __: (round(labelled, 1) - trained,),
-            headline("64", "labelled"),
-            readme(SYSTEMS[1]),
-        ),
+        apart(headline("64", "labelled"), readme(SYSTEMS[1])),
     ),
     ("00", "gain-text", "reaches {:.1f} ± {:.1f} with T = 64", headline("64", "both")),
     (
         "00",
         "gain-text",
         "only {:.1f} points above it",
-        of(
-            lambda both, _, labelled, __: (round(both, 1) - round(labelled, 1),),
-            headline("64", "both"),
-            headline("64", "labelled"),
-        ),
+        apart(headline("64", "both"), headline("64", "labelled")),
     ),
     ("00", "compare-see", "detector takes {:.0f} MiB", out("05", "plan", rf"detector{ROUGH}")),
     (
@@ -215,12 +201,7 @@ TIED = [  # notebook, cell, phrase, where its numbers come from
         "00",
         "full-run",
         "{:.1f} ± {:.1f}, {:.1f} ± {:.1f} and {:.1f} ± {:.1f} %",
-        of(
-            lambda *values: values,
-            readme("feature-based (frozen encoder)"),
-            readme(SYSTEMS[1]),
-            readme(SYSTEMS[2]),
-        ),
+        together(readme("feature-based (frozen encoder)"), readme(SYSTEMS[1]), readme(SYSTEMS[2])),
     ),
     ("01", "ladder-see", "reaches {:.0f} %", out("01", "ladder-judged", rf"detector .*?{ROUGH} %")),
     (

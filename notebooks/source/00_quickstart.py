@@ -615,9 +615,9 @@ run.show(figure, "learned", "Likeness of all pairs of cells, frozen and after en
 # points above it.
 
 # %% knows-text [markdown] tags=["slide"]
-# ### What the frozen encoder knows decides
+# ### The gain depends on what the frozen encoder knows
 #
-# How much end-to-end training gains depends on what the frozen encoder knows already:
+# Two other sets of videos, with other encoders; average mAP in %:
 #
 # | other videos | frozen | end to end |
 # |---|---|---|
