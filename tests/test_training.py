@@ -2,6 +2,10 @@
 
 import copy
 import json
+import mmap
+import platform
+import subprocess
+import sys
 import time
 from math import cos, pi
 from types import SimpleNamespace
@@ -366,7 +370,28 @@ def test_a_missing_device_is_refused():
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
 
 
-# Checkpoints
+FAULTS = """
+import resource
+import torch
+from etadlite.base.devices import resolve_device
+
+def use():
+    tensors = [torch.ones(2**21) for _ in range(10)]  # of 8 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+resolve_device("cpu")
+use()
+before = use()
+print(use() - before)
+"""
+
+
+def test_memory_that_was_freed_is_used_again_without_asking_the_system():
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc can be told to")
+    ended = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True)
+    pages = 80 * 2**20 / mmap.PAGESIZE
+    assert int(ended.stdout) < pages / 100
 
 
 def test_a_checkpoint_gives_back_the_system_and_its_settings(trained, tiny):

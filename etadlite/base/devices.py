@@ -4,6 +4,7 @@ Whatever differs on an NVIDIA GPU stands here, or in `gpu` if it works there alo
 calls `torch.cuda`.
 """
 
+from ctypes import pythonapi
 from typing import NamedTuple, Self
 
 import torch
@@ -13,7 +14,7 @@ from etadlite.base.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for.
+    """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for; see `keep_freed_memory`.
 
     Raises:
         InputError: this machine has no such device.
@@ -23,7 +24,20 @@ def resolve_device(name: str) -> torch.device:
         name = next((kind for kind, there in available.items() if there), "cpu")
     if not available.get(name, True):
         raise InputError(f"there is no {name} device here; use device=cpu or device=auto")
+    keep_freed_memory()
     return torch.device(name)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of tensors that are gone for the tensors that come next.
+
+    On Linux, glibc would soon give it back to the system, which fills a page with zeros before a
+    process gets it again. That takes time: see `given back` in tests/benchmarks/engine.py. Tensors
+    above 32 MiB, the most that glibc can keep, are given back as before. Nothing changes elsewhere.
+    """
+    if hasattr(pythonapi, "mallopt"):
+        pythonapi.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        pythonapi.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
@@ -42,12 +56,11 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True if memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
     # PyTorch's CPU allocator and oneDNN raise a plain RuntimeError, which only words tell apart.
     of_onednn = "could not create a primitive", "could not create a memory object"
     said = str(error).strip()
-    return type(error) is RuntimeError and ("DefaultCPUAllocator" in said or said in of_onednn)
+    plain = type(error) is RuntimeError and ("DefaultCPUAllocator" in said or said in of_onednn)
+    return plain or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def free_memory(device: torch.device | None = None) -> int:
@@ -78,21 +91,10 @@ def is_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def gpus() -> int:
-    """Return the number of NVIDIA GPUs of this machine."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done all that it was given; elsewhere nothing is left to wait for."""
     if is_gpu(device):
         torch.cuda.synchronize(device)
-
-
-def release_memory() -> None:
-    """Give a GPU's memory that holds no tensor back, so that pieces of other sizes fit."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class RandomState(NamedTuple):

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def gpus() -> int:
+    """Return the number of NVIDIA GPUs of this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def gpu_of_process(*, choose: bool = False) -> torch.device:
     """Return the GPU of this process among those of the machine; `choose` also makes it "cuda"."""
     gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -27,6 +32,12 @@ def gpu_memory(device: torch.device) -> tuple[Callable[[], int], Callable[[], An
     """Return two functions for a GPU: the most bytes that tensors took, and forgetting it."""
     reset = torch.cuda.reset_peak_memory_stats
     return partial(torch.cuda.max_memory_allocated, device), partial(reset, device)
+
+
+def release_memory() -> None:
+    """Give a GPU's memory that holds no tensor back, so that pieces of other sizes fit."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def copied_ahead(parts: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from etadlite.base.devices import gpus, is_out_of_memory
+from etadlite.base.devices import is_out_of_memory
 from etadlite.base.errors import InputError, StoppedError, first_line
-from etadlite.base.gpu import gpu_of_process
+from etadlite.base.gpu import gpu_of_process, gpus
 
 START, RUN = "etadlite/start", "etadlite/run"
 

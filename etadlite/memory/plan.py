@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from etadlite.base.devices import gpus, use_bf16
+from etadlite.base.devices import use_bf16
 from etadlite.base.errors import InputError
+from etadlite.base.gpu import gpus
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.memory import fake_passes

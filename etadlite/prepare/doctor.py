@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from etadlite import __version__
-from etadlite.base.devices import gpus
+from etadlite.base.gpu import gpus
 from etadlite.data.video import read_frames
 from etadlite.stickfigures.dataset import write_video
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from etadlite.base import distributed
-from etadlite.base.devices import is_out_of_memory, release_memory
+from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
 from etadlite.base.errors import InputError, first_line
 from etadlite.config import Settings
@@ -135,12 +135,13 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
     at, settings, encoder = training.progress, training.settled, training.system.encoder
     while True:
         # What draws from torch's global state, as dropout does, draws the same when resumed.
-        place = (settings.seed, at.epoch, at.step, 1 + distributed.rank())
-        torch.manual_seed(video_seed(*place))
+        torch.manual_seed(video_seed(settings.seed, at.epoch, at.step, 1 + distributed.rank()))
         try:
             return train_step(training.system, batch, training.optimizer, settings, training.bank)
         except StepOutOfMemoryError as error:
             reason = str(error)
+        from etadlite.base.gpu import release_memory  # few trainings need it
+
         training.optimizer.zero_grad(set_to_none=True)
         release_memory()
         if encoder is None or encoder.chunk_size == 1:

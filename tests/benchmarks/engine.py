@@ -15,6 +15,8 @@ Each variant runs in a process of its own, on the same random frames and the sam
     bank          engine with sampling.others=bank: only the sampled snippets are encoded
     bank once     bank with encoder.keep_prefix=graph: these are encoded once, not twice
     compiled      engine with encoder.compile=true; the first step, which compiles, is timed, too
+    given back    engine, but the C library gives freed memory back to the system, as it does unless
+                  `keep_freed_memory` is called: every page of it is a fault when it is used again
 
 The pass without gradient, of which a step is a multiple, is always over all snippets.
 Seconds on a CPU are processor time by the number of threads. A second table decodes one video both
@@ -38,7 +40,7 @@ from detector import READ_BY, TorchvisionRoIs, Whole, seconds_of
 from report import machine, write_report
 from torchvision.transforms import v2
 
-from etadlite.base.devices import resolve_device
+from etadlite.base.devices import keep_freed_memory
 from etadlite.config import Settings
 from etadlite.data.video import Video
 from etadlite.encoders.build import settle_speed
@@ -52,6 +54,7 @@ from etadlite.training.step import train_step
 
 VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank", "bank once")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
+OTHERS = ("engine once", "compiled", "given back")
 SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
 OWN = {  # what a variant changes
     "published": ("encoder.keep_prefix=nothing",),
@@ -85,7 +88,9 @@ def measure_variant(
 ) -> dict[str, Any]:
     """Seconds of a step and of a pass without gradient, taking turns, and the step's memory."""
     settings = settings_of(model, variant, device, crop)
-    settings = settle_speed(settings, resolve_device(settings.device))
+    if variant != "given back":
+        keep_freed_memory()
+    settings = settle_speed(settings, torch.device(device))
     torch.manual_seed(0)
     system = System(settings, pretrained=model == "tiny").to(device).train()
     sequential, batch = system.encoder, random_batch(settings)
@@ -118,6 +123,9 @@ def measure_variant(
         compiled = time.perf_counter() - begun
         seconds = seconds_of({"step": step, "pass": no_gradient}, device, repeats, clock)
         seconds = {name: taken / threads for name, taken in seconds.items()}
+        faults = page_faults()
+        step()
+        faults = page_faults() - faults
         # What compiled code holds is not seen operator by operator.
         memory = 0
         if variant != "compiled":
@@ -135,7 +143,17 @@ def measure_variant(
         "step_over_pass": seconds["step"] / seconds["pass"],
         "memory": memory,
         "resident": peak_memory_bytes(),
+        "page_faults": faults,
     } | ({"seconds_to_compile": compiled} if variant == "compiled" else {})
+
+
+def page_faults() -> int:
+    """How many pages this process has asked the system for so far; 0 where it does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def measure_decoding(repeats: int) -> dict[str, float]:
@@ -188,6 +206,7 @@ def row(name: str, found: dict[str, Any]) -> str:
     return (
         f"  {name:<13}{found['seconds_per_step']:9.2f} s{found['step_over_pass']:11.2f}"
         f"{found['memory'] / 2**20:8.0f} MiB{found['resident'] / 2**20:9.0f} MiB"
+        f"{found['page_faults']:9,}"
         f"  {found['precision']}{layout}"
     )
 
@@ -197,7 +216,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser = argparse.ArgumentParser(description="Time end-to-end training many ways.")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "r2plus1d_18"])
-    every = (*VARIANTS, "engine once", "compiled")
+    every = (*VARIANTS, *OTHERS)
     parser.add_argument("--variants", nargs="+", choices=every, default=VARIANTS)
     parser.add_argument("--variant", choices=every, help="this one alone, as JSON")
     parser.add_argument("--crop", type=int, help="pixels of a side, instead of the preset's")
@@ -216,7 +235,7 @@ def main() -> None:
         size = settings_of(model, "engine", given.device, given.crop)
         shape = (size.data.snippets, size.data.frames, size.data.crop, size.data.crop)
         print(f"{model}: batch {size.training.batch_size} of {'x'.join(map(str, shape))}")
-        print(f"  {'':<13}{'step':>11}{'step/pass':>11}{'memory':>12}{'resident':>13}")
+        print(f"  {'':<13}{'step':>11}{'step/pass':>11}{'memory':>12}{'resident':>13}{'faults':>9}")
         found[model] = {}
         for variant in given.variants:
             result = in_own_process(model, variant, given.device, given.repeats, given.crop)

@@ -44,8 +44,9 @@ from report import machine, write_report
 from torch import Tensor
 
 from etadlite.base import distributed
-from etadlite.base.devices import is_out_of_memory, release_memory, synchronize
+from etadlite.base.devices import is_out_of_memory, synchronize
 from etadlite.base.errors import first_line
+from etadlite.base.gpu import release_memory
 from etadlite.config import Settings
 from etadlite.encoders.speed import compile_parts
 from etadlite.memory import measure
