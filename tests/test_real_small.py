@@ -2,17 +2,21 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import make_real_small
 import numpy as np
 import pytest
-from benchmarks.real_small import LITE0, SYSTEMS, settings_of
+from benchmarks.real_small import LITE0, SYSTEMS, read_runs, settings_of, table_of
 from make_real_small import PAUSE, found_clips, make, of_length, to_and_fro
 
 from etadlite.base.errors import InputError
 from etadlite.data.annotations import read_annotations
 from etadlite.data.video import Video
 from etadlite.stickfigures.dataset import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "tests" / "benchmarks" / "results" / "real_small.json"
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +117,19 @@ def test_the_systems_that_are_compared_have_settings_of_their_own(tmp_path, syst
     assert (settings.data.features is not None) == ("frozen" in system)
     others = [settings_of(other, tmp_path, 3) for other in SYSTEMS if other != system]
     assert settings not in others
+
+
+def rows_of(path, heading):
+    """The rows of the table below a heading: the name, then the numbers."""
+    table = (ROOT / path).read_text(encoding="utf-8").partition(heading)[2].partition("\n\n")[2]
+    table = table[table.index("|") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_tables_of_real_footage_say_what_was_measured():
+    measured = {row[0]: row[1:7] for row in table_of(read_runs(RESULTS))[1:]}
+    every = rows_of("data_scripts/README.md", "## Real clips on a laptop")
+    assert [row[1:] for row in every] == list(measured.values())
+    first = rows_of("README.md", "## What it gains on real footage")
+    shown = ("frozen", "end to end, 30 % of the snippets", "end to end, feature bank")
+    assert [row[1:] for row in first] == [measured[name] for name in shown]
