@@ -394,6 +394,9 @@ def test_memory_that_was_freed_is_used_again_without_asking_the_system():
     assert int(ended.stdout) < pages / 10  # else it is all of them
 
 
+# Checkpoints
+
+
 def test_a_checkpoint_gives_back_the_system_and_its_settings(trained, tiny):
     path = trained / "checkpoint.safetensors"
     settings = e2e(tiny)

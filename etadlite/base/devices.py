@@ -14,7 +14,9 @@ from etadlite.base.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for; see `keep_freed_memory`.
+    """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for.
+
+    Work will follow, so `keep_freed_memory` is called, too.
 
     Raises:
         InputError: this machine has no such device.
