@@ -30,10 +30,11 @@ from etadlite.runs.run import finished
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_real_small.py"
 FROZEN = ("data.features=features", "data.feature_views=4")
+LONG = (*FROZEN, "training.epochs=125", "training.test_every=0")
 SHIFT = "encoder.temporal_shift=true"
 LITE0 = {
     "frozen": FROZEN,
-    "frozen, as many minutes": (*FROZEN, "training.epochs=100", "training.test_every=0"),
+    "frozen, as many minutes": LONG,
     "frozen, temporal shift": (*FROZEN, SHIFT),
     "end to end, 30 % of the snippets": (),
     "end to end, temporal shift": (SHIFT,),
@@ -41,6 +42,7 @@ LITE0 = {
 }
 TINY = {
     "tiny, frozen": FROZEN,
+    "tiny, frozen, as many minutes": LONG,
     "tiny, end to end, 30 % of the snippets": (),
     "tiny, end to end, all snippets": ("sampling.snippet_ratio=1",),
 }
