@@ -139,7 +139,7 @@ def test_actions_are_grouped_by_length_share_of_the_video_and_number():
 def test_actions_of_videos_without_a_duration_have_an_unknown_coverage():
     truth = truth_of({"v": [(0, 10, "a")], "w": [(0, 10, "a")]})
     del truth["database"]["w"]["duration"]
-    guess = guess_of({"w": [(0, 10, "a", 0.9)]})
+    guess = guess_of({"v": [], "w": [(0, 10, "a", 0.9)]})
     found = diagnose(truth, guess, subset="test", tiou=[0.5])
     coverage = found.groups["coverage"]
     assert coverage.names == ("XS", "S", "M", "L", "XL", "unknown")

@@ -37,7 +37,8 @@ GUESS = {
         "a": [
             {"segment": [0.0, 10.0], "label": "jump", "score": 0.9},
             {"segment": [50.0, 74.0], "label": "$run_fast$", "score": 0.8},
-        ]
+        ],
+        "b": [],
     },
     "external_data": {},
 }
@@ -203,7 +204,7 @@ def test_the_lengths_are_those_of_detad_for_activitynet():
         str(n): {"subset": "t", "duration": 200, "annotations": [action]}
         for n, action in enumerate(actions)
     }
-    found = breakdown({"database": entries}, {"results": {}}, subset="t", tiou=[0.5])
+    found = breakdown({"database": entries}, {"results": dict.fromkeys(entries, [])}, subset="t", tiou=[0.5])
     assert found.length_count.tolist() == [1, 2, 2, 2, 1]
 
 

@@ -114,7 +114,13 @@ def test_average_precision_of_a_case_by_hand():
 
 
 def test_no_prediction_scores_zero():
-    assert scored(guess={"results": {}}).average == 0.0
+    assert scored(guess={"results": {"v": [], "w": []}}).average == 0.0
+
+
+def test_videos_without_predictions_are_warned_of():
+    guess = {"results": {"v": GUESS["results"]["v"]}}
+    with pytest.warns(PredictionWarning, match=r"1 of the 2 videos .* the first of them is 'w'"):
+        assert scored(guess=guess).average == 0.375
 
 
 def test_thresholds_keep_their_order():
@@ -150,7 +156,7 @@ def test_a_segment_of_no_length_matches_nothing():
 
 def test_ambiguous_is_not_a_class():
     truth = as_truth({"v": [((0, 10), "run"), ((20, 30), "Ambiguous")]})
-    assert scored(truth, tiou=[0.5], guess={"results": {}}).labels == ["run"]
+    assert scored(truth, tiou=[0.5], guess={"results": {"v": []}}).labels == ["run"]
 
 
 def test_a_class_of_another_subset_does_not_count_in_the_mean():

@@ -144,7 +144,7 @@ labelled_guess = st.tuples(guess, st.sampled_from("ab")).map(lambda x: x[0] | {"
 def test_precision_by_length_equals_a_step_by_step_version(first, second, guesses, more):
     both = [([0, 1], "a"), ([2, 4], "b")]
     truth = {"v": first, "w": second, "u": both}
-    results = {"v": guesses, "w": more}
+    results = {"v": guesses, "w": more, "u": []}
     tiou, edges = [0.3, 0.6], [1, 2, 3, 4]
     found = breakdown(
         as_truth(truth), {"results": results}, subset="test", tiou=tiou, edges=edges

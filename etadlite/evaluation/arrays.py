@@ -4,7 +4,6 @@ Every fault of the two files is found here, so that the metrics need not look fo
 """
 
 import gc
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +128,7 @@ def read_predictions(
             score is not finite; a segment is reversed or not finite.
 
     Warns:
-        PredictionWarning: segments of no length.
+        PredictionWarning: segments of no length, or videos without predictions.
     """
     name, results = _load_results(source)
     results = {video: items for video, items in results.items() if video not in truth.blocked}
@@ -149,13 +148,10 @@ def read_predictions(
     video = np.repeat(np.array([truth.videos[key] for key in results], dtype=np.int64), counts)
     start, end = segments.T
     empty = np.flatnonzero(start == end)
-    if empty.size:
-        warnings.warn(
-            f"{name}: {len(empty)} of {len(segments)} predictions have no length and count as"
-            f" wrong; the first belongs to video {owners[empty[0]]!r}, at {start[empty[0]]:g} s",
-            PredictionWarning,
-            stacklevel=3,
-        )
+    if empty.size or len(results) < len(truth.videos):
+        from etadlite.evaluation.malformed import warn_of_gaps
+
+        warn_of_gaps(name, truth.videos, results, owners[empty], segments[empty], len(segments))
     if not with_labels:
         return Predictions(segments, scores, video, np.zeros_like(video))
     unknown = set(labels) - truth.labels.keys() - set(labels_of(truth.annotations))

@@ -69,7 +69,8 @@ def mean_average_precision(
         InputError: see `read_ground_truth` and `read_predictions`; or ``tiou`` is malformed.
 
     Warns:
-        PredictionWarning: predictions of no length, which count as false positives.
+        PredictionWarning: predictions of no length, which count as false positives, or videos
+            without predictions, whose actions count as missed.
     """
     thresholds = check_tiou(tiou)
     truth = read_ground_truth(ground_truth, subset, blocked, duplicates)

@@ -1,11 +1,13 @@
-"""Which predictions cannot be evaluated, and why."""
+"""Which predictions cannot be evaluated, or hardly be meant, and why."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from reprlib import repr as short
 from typing import Any, NoReturn
 
 from etadlite.base.errors import InputError, did_you_mean
 from etadlite.data.annotations import VideoAnnotation
+from etadlite.evaluation.arrays import PredictionWarning
 
 
 def refuse_other_videos(
@@ -39,3 +41,28 @@ def refuse_malformed(
                     " it needs a segment of two numbers, start before end, a score and a label."
                 ) from None
     raise InputError(f"{name}: malformed; every video needs a list of predictions.")
+
+
+def warn_of_gaps(
+    name: str,
+    videos: Collection[str],
+    results: Mapping[str, Any],
+    owners: Sequence[str],
+    segments: Sequence[Sequence[float]],
+    predictions: int,
+) -> None:
+    """Warn of `videos` that lack in `results`, and of predictions without length."""
+    if missing := [video for video in videos if video not in results]:
+        warnings.warn(
+            f"{name}: {len(missing)} of the {len(videos)} videos of the subset have no predictions,"
+            f" so their actions count as missed; the first of them is {missing[0]!r}",
+            PredictionWarning,
+            stacklevel=4,
+        )
+    if len(segments):
+        warnings.warn(
+            f"{name}: {len(segments)} of {predictions} predictions have no length and count as"
+            f" wrong; the first belongs to video {owners[0]!r}, at {segments[0][0]:g} s",
+            PredictionWarning,
+            stacklevel=4,
+        )
