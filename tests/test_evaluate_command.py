@@ -204,7 +204,9 @@ def test_the_lengths_are_those_of_detad_for_activitynet():
         str(n): {"subset": "t", "duration": 200, "annotations": [action]}
         for n, action in enumerate(actions)
     }
-    found = breakdown({"database": entries}, {"results": dict.fromkeys(entries, [])}, subset="t", tiou=[0.5])
+    found = breakdown(
+        {"database": entries}, {"results": {name: [] for name in entries}}, subset="t", tiou=[0.5]
+    )
     assert found.length_count.tolist() == [1, 2, 2, 2, 1]
 
 
