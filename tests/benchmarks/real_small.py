@@ -34,7 +34,7 @@ LONG = (*FROZEN, "training.epochs=125", "training.test_every=0")
 SHIFT = "encoder.temporal_shift=true"
 LITE0 = {
     "frozen": FROZEN,
-    "frozen, as many minutes": LONG,
+    "frozen, 125 epochs": LONG,
     "frozen, temporal shift": (*FROZEN, SHIFT),
     "end to end, 30 % of the snippets": (),
     "end to end, temporal shift": (SHIFT,),
@@ -42,7 +42,7 @@ LITE0 = {
 }
 TINY = {
     "tiny, frozen": FROZEN,
-    "tiny, frozen, as many minutes": LONG,
+    "tiny, frozen, 125 epochs": LONG,
     "tiny, end to end, 30 % of the snippets": (),
     "tiny, end to end, all snippets": ("sampling.snippet_ratio=1",),
 }
