@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align as roi_align_of_boxes
 
+from etadlite.base.devices import keep_freed_memory
 from etadlite.config import LossSettings
 from etadlite.detector import ETADDetector, valid_proposals
 from etadlite.training.losses import detection_loss
@@ -148,6 +149,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as a training does
     about = machine()
     print(f"{about['device']}, {about['threads']} threads, torch {about['versions']['torch']}")
     found = {}
