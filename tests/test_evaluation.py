@@ -115,6 +115,8 @@ def test_average_precision_of_a_case_by_hand():
 
 def test_no_prediction_scores_zero():
     assert scored(guess={"results": {"v": [], "w": []}}).average == 0.0
+    with pytest.warns(PredictionWarning, match="2 of the 2 videos"):
+        assert scored(guess={"results": {}}).average == 0.0
 
 
 def test_videos_without_predictions_are_warned_of():

@@ -1,4 +1,4 @@
-"""Which predictions cannot be evaluated, or hardly be meant, and why."""
+"""Which predictions cannot be evaluated or must be mistakes, and why."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -51,7 +51,10 @@ def warn_of_gaps(
     segments: Sequence[Sequence[float]],
     predictions: int,
 ) -> None:
-    """Warn of `videos` that lack in `results`, and of predictions without length."""
+    """Warn of `videos` that are not in `results`, and of predictions of no length.
+
+    These have their `owners` and `segments`; `predictions` is the number of all.
+    """
     if missing := [video for video in videos if video not in results]:
         warnings.warn(
             f"{name}: {len(missing)} of the {len(videos)} videos of the subset have no predictions,"
