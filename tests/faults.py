@@ -13,7 +13,9 @@ public readers in a spare process. A case survives if the file is read, or refus
 `InputError` of one line that names it. It is lost where the reader raises anything else, takes too
 long or too much memory, kills its process, or, without a `VideoWarning`, shows another picture
 behind a jump than without, or another film than the intact one although FFmpeg marks or reports
-damage. Another film of which FFmpeg itself notices nothing is counted apart, as unnoticed.
+damage. Another film of which FFmpeg itself notices nothing is counted apart, as unnoticed. A lost
+case is tried once more in a new process: one that survives then met a fault of the machine, is
+printed and is counted apart, as lost once.
 
 Kills end a training of one or two processes at random moments and resume it until it is done: it
 must give the bits of an undisturbed one, or weights within 1e-6 if the number of processes changed.
@@ -39,7 +41,7 @@ import time
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from itertools import count, takewhile
@@ -101,7 +103,7 @@ class Verdict(NamedTuple):
 
     case: Case
     lost: str
-    how: str = ""  # read, warned, refused or unnoticed
+    how: str = ""  # read, warned, refused, unnoticed or lost once
 
 
 # Damage
@@ -468,13 +470,23 @@ def limit_memory(more: int) -> None:
 def damage_inputs(kind: str, seed: str, numbers: Iterator[int], folder: Path) -> Iterator[Verdict]:
     """Examine the cases of a kind one after the other; keep the files of lost ones."""
     made = cases(kind, seed, numbers, folder / kind)
-    for case, result, error in in_processes(examine, made, workers=1, seconds=SECONDS):
-        lost, how = (error, "") if error else result
-        if lost:
+    for first in verdicts(made):
+        case, verdict = first.case, first
+        if first.lost:
             KEPT.mkdir(parents=True, exist_ok=True)
             shutil.copy(case.path, KEPT)
+            (verdict,) = verdicts([case])
+            if not verdict.lost:
+                print(f"LOST ONCE {kind} {case.number} ({case.intact.name}): {first.lost}")
+                verdict = Verdict(case, "", "lost once")
         case.path.unlink()
-        yield Verdict(case, lost, how)
+        yield verdict
+
+
+def verdicts(made: Iterable[Case]) -> Iterator[Verdict]:
+    """Examine cases in one spare process, which is replaced where it dies or hangs."""
+    for case, result, error in in_processes(examine, made, workers=1, seconds=SECONDS):
+        yield Verdict(case, error) if error else Verdict(case, *result)
 
 
 # Kills, disks and memories
@@ -713,17 +725,21 @@ def campaign(
     for verdict in (damage_inputs if kind in INPUTS else disturb)(kind, seed, numbers, folder):
         found.append(verdict)
         if verdict.lost:
-            number = verdict.case.number
-            print(f"LOST {kind} {number} ({verdict.case.intact.name}): {verdict.lost}")
-            print(
-                f"  python tests/faults.py --kinds {kind} --seed {seed} --first {number} --count 1",
-                flush=True,
-            )
+            print(in_words(verdict), flush=True)
     lost = sum(bool(verdict.lost) for verdict in found)
     ways = Counter(verdict.how for verdict in found if not verdict.lost and verdict.how)
     words = ", ".join(f"{number:,} {how}" for how, number in sorted(ways.items()))
     print(f"{kind:<12}{len(found):>7,}{len(found) - lost:>10,}{lost:>6,}  {words}", flush=True)
     return found
+
+
+def in_words(verdict: Verdict) -> str:
+    """Say what was lost, and the command that repeats it."""
+    kind, number, _, intact, seed = verdict.case
+    return (
+        f"LOST {kind} {number} ({intact.name}): {verdict.lost}\n"
+        f"  python tests/faults.py --kinds {kind} --seed {seed} --first {number} --count 1"
+    )
 
 
 def main() -> int:
@@ -738,7 +754,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     options = parser.parse_args()
     print(f"seed {options.seed}\n{'':<12}{'tried':>7}{'survived':>10}{'lost':>6}", flush=True)
-    lost, end = 0, time.monotonic() + options.seconds
+    lost, end = [], time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory() as folder:
         for left, kind in zip(range(len(options.kinds), 0, -1), options.kinds, strict=True):
             seconds = (end - time.monotonic()) / left
@@ -750,7 +766,9 @@ def main() -> int:
                 first=options.first,
                 most=options.count,
             )
-            lost += sum(bool(verdict.lost) for verdict in found if kind not in options.known)
+            lost += [verdict for verdict in found if verdict.lost and kind not in options.known]
+    if lost:  # once more, where a long log ends
+        print("", *map(in_words, lost), sep="\n")
     return 1 if lost else 0
 
 

@@ -4,6 +4,7 @@
 other, and when each picture is due, in seconds after the start of the file.
 """
 
+import os
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -18,6 +19,7 @@ import torch
 from etadlite.base.errors import InputError
 from etadlite.data.other_decoders import load
 
+os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints a page for every film otherwise
 RATE, COUNT = 30, 96
 SOUND = "aac", np.float32, "fltp"
 # Width and height, pixels, the first number, frames before the first picture, degrees.

@@ -34,6 +34,20 @@ def test_the_campaign_calls_a_bad_refusal_lost(tmp_path, monkeypatch, how):
     assert faults.examine(faults.Case("tables", 0, tmp_path / "a.csv", how, "s"))[0]
 
 
+@pytest.mark.parametrize("again", ["", "wrong"])
+def test_a_case_is_lost_when_it_is_lost_twice(tmp_path, monkeypatch, capsys, again):
+    tries = iter(["", "wrong", again])
+    monkeypatch.setattr(faults, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(
+        faults, "verdicts", lambda made: (faults.Verdict(case, next(tries)) for case in made)
+    )
+    found = faults.campaign("tables", "s", tmp_path, seconds=60, most=2)
+    assert [verdict.lost for verdict in found] == ["", again]
+    said = capsys.readouterr().out
+    assert ("LOST ONCE tables 1 (" in said) == (not again)
+    assert ("--seed s --first 1 --count 1" in said) == bool(again)
+
+
 def test_a_number_gives_the_same_damage_again(tmp_path):
     first, again = (
         [c.path.read_bytes() for c in faults.cases("tables", "s", numbers, tmp_path / name)]
@@ -61,7 +75,9 @@ def test_only_losses_of_other_kinds_than_the_known_ones_fail(monkeypatch, capsys
     monkeypatch.setattr(faults, "campaign", campaign)
     monkeypatch.setattr(sys, "argv", ["faults.py", "--kinds", "tables", "videos", *known])
     assert faults.main() == code
-    assert re.match(r"seed [0-9a-f]{8}\n", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.match(r"seed [0-9a-f]{8}\n", said)
+    assert bool(re.search(r"LOST videos 0 .*: wrong\n.*--count 1\n\Z", said)) == bool(code)
 
 
 @pytest.mark.slow

@@ -30,11 +30,14 @@ from etadlite.runs.run import finished
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_real_small.py"
 FROZEN = ("data.features=features", "data.feature_views=4")
-LONG = (*FROZEN, "training.epochs=125", "training.test_every=0")
+LONG, LONGEST = (
+    (*FROZEN, f"training.epochs={epochs}", "training.test_every=0") for epochs in (125, 375)
+)
 SHIFT = "encoder.temporal_shift=true"
 LITE0 = {
     "frozen": FROZEN,
     "frozen, 125 epochs": LONG,
+    "frozen, 375 epochs": LONGEST,
     "frozen, temporal shift": (*FROZEN, SHIFT),
     "end to end, 30 % of the snippets": (),
     "end to end, temporal shift": (SHIFT,),
