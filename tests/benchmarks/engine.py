@@ -1,7 +1,7 @@
 """End-to-end training many ways: seconds and memory of a step, side by side.
 
-    python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--variants ...] [--crop 56]
-                                      [--repeats 3] [--json FILE]
+    python tests/benchmarks/engine.py [--models tiny r2plus1d_18] [--variants ...]
+        [--repeats 3] [--json FILE] [--set KEY=VALUE ...]
 
 Each variant runs in a process of its own, on the same random frames and the same detector:
 
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,29 +66,27 @@ OWN = {  # what a variant changes
 }
 
 
-def settings_of(model: str, variant: str, device: str, crop: int | None = None) -> Settings:
+def settings_of(model: str, variant: str, device: str, changes: Sequence[str] = ()) -> Settings:
     """One step's settings: the presets' own, with fewer snippets where a CPU would take hours."""
     own = {"naive": "fp32", "checkpointed": "fp32", "published": "fp32", "engine fp32": "fp32"}
-    changes = [f"device={device}", f"training.precision={own.get(variant, 'auto')}"]
-    changes += OWN.get(variant, ())
-    if crop is not None:
-        changes += [f"data.crop={crop}"]
+    every = [f"device={device}", f"training.precision={own.get(variant, 'auto')}"]
+    every += OWN.get(variant, ())
     if model == "tiny":
-        return preset("e2e_stickfigures", changes)
-    changes += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
-    changes += [f"encoder.channels_last={'false' if variant in own else 'null'}"]
+        return preset("e2e_stickfigures", [*every, *changes])
+    every += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
+    every += [f"encoder.channels_last={'false' if variant in own else 'null'}"]
     if device == "cpu":
         cells = SNIPPETS_ON_CPU[model]
-        changes += ["training.batch_size=1", f"data.snippets={cells}"]
-        changes += [f"detector.max_duration={cells}"]
-    return preset("e2e_anet_tsp", changes)
+        every += ["training.batch_size=1", f"data.snippets={cells}"]
+        every += [f"detector.max_duration={cells}"]
+    return preset("e2e_anet_tsp", [*every, *changes])
 
 
 def measure_variant(
-    model: str, variant: str, device: str, repeats: int, crop: int | None
+    model: str, variant: str, device: str, repeats: int, changes: Sequence[str]
 ) -> dict[str, Any]:
     """Seconds of a step and of a pass without gradient, taking turns, and the step's memory."""
-    settings = settings_of(model, variant, device, crop)
+    settings = settings_of(model, variant, device, changes)
     if variant != "given back":
         keep_freed_memory()
     settings = settle_speed(settings, torch.device(device))
@@ -184,12 +183,12 @@ def measure_decoding(repeats: int) -> dict[str, float]:
 
 
 def in_own_process(
-    model: str, variant: str, device: str, repeats: int, crop: int | None
+    model: str, variant: str, device: str, repeats: int, changes: Sequence[str]
 ) -> dict[str, Any]:
     """Run this file for one variant; a process that fails says why instead of numbers."""
     command = [sys.executable, __file__, "--models", model, "--variant", variant]
     command += ["--device", device, "--repeats", str(repeats)]
-    command += [] if crop is None else ["--crop", str(crop)]
+    command += ["--set", *changes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1]}
@@ -219,26 +218,26 @@ def main() -> None:
     every = (*VARIANTS, *OTHERS)
     parser.add_argument("--variants", nargs="+", choices=every, default=VARIANTS)
     parser.add_argument("--variant", choices=every, help="this one alone, as JSON")
-    parser.add_argument("--crop", type=int, help="pixels of a side, instead of the preset's")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
     parser.add_argument("--device", default=device)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--set", nargs="*", default=[], help="changes to all variants")
     given = parser.parse_args()
     if given.variant:
-        one = given.models[0], given.variant, given.device, given.repeats, given.crop
+        one = given.models[0], given.variant, given.device, given.repeats, given.set
         print(json.dumps(measure_variant(*one)))
         return
     about = machine()
     print(f"{about['device']}, {about['threads']} threads, torch {about['versions']['torch']}")
     found: dict[str, Any] = {}
     for model in given.models:
-        size = settings_of(model, "engine", given.device, given.crop)
+        size = settings_of(model, "engine", given.device, given.set)
         shape = (size.data.snippets, size.data.frames, size.data.crop, size.data.crop)
         print(f"{model}: batch {size.training.batch_size} of {'x'.join(map(str, shape))}")
         print(f"  {'':<13}{'step':>11}{'step/pass':>11}{'memory':>12}{'resident':>13}{'faults':>9}")
         found[model] = {}
         for variant in given.variants:
-            result = in_own_process(model, variant, given.device, given.repeats, given.crop)
+            result = in_own_process(model, variant, given.device, given.repeats, given.set)
             found[model][variant] = result
             print(row(variant, result), flush=True)
     decoding = measure_decoding(given.repeats)
