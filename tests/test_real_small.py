@@ -134,3 +134,4 @@ def test_tables_of_real_footage_say_what_was_measured():
     trained = ("end to end, 30 % of the snippets", "end to end, feature bank")
     shown = ("frozen", "frozen, 125 epochs", *trained)
     assert [row[1:] for row in first] == [measured[name] for name in shown]
+    assert f"(with 375: {measured['frozen, 375 epochs'][-1].split()[0]})" in first[1][0]
