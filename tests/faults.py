@@ -14,8 +14,8 @@ public readers in a spare process. A case survives if the file is read, or refus
 long or too much memory, kills its process, or, without a `VideoWarning`, shows another picture
 behind a jump than without, or another film than the intact one although FFmpeg marks or reports
 damage. Another film of which FFmpeg itself notices nothing is counted apart, as unnoticed. A lost
-case is tried once more in a new process: one that survives then met a fault of the machine, is
-printed and is counted apart, as lost once.
+case is tried once more in a new process: one that survives then does not follow from its file
+alone, is printed and is counted apart, as lost once.
 
 Kills end a training of one or two processes at random moments and resume it until it is done: it
 must give the bits of an undisturbed one, or weights within 1e-6 if the number of processes changed.

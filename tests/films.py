@@ -20,6 +20,7 @@ from etadlite.base.errors import InputError
 from etadlite.data.other_decoders import load
 
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints a page for every film otherwise
+
 RATE, COUNT = 30, 96
 SOUND = "aac", np.float32, "fltp"
 # Width and height, pixels, the first number, frames before the first picture, degrees.

@@ -30,13 +30,12 @@ from etadlite.runs.run import finished
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_real_small.py"
 FROZEN = ("data.features=features", "data.feature_views=4")
-EPOCHS_125 = (*FROZEN, "training.epochs=125", "training.test_every=0")
-EPOCHS_375 = (*FROZEN, "training.epochs=375", "training.test_every=0")
+LONG = (*FROZEN, "training.test_every=0")
 SHIFT = "encoder.temporal_shift=true"
 LITE0 = {
     "frozen": FROZEN,
-    "frozen, 125 epochs": EPOCHS_125,
-    "frozen, 375 epochs": EPOCHS_375,
+    "frozen, 125 epochs": (*LONG, "training.epochs=125"),
+    "frozen, 375 epochs": (*LONG, "training.epochs=375"),
     "frozen, temporal shift": (*FROZEN, SHIFT),
     "end to end, 30 % of the snippets": (),
     "end to end, temporal shift": (SHIFT,),
@@ -44,7 +43,7 @@ LITE0 = {
 }
 TINY = {
     "tiny, frozen": FROZEN,
-    "tiny, frozen, 125 epochs": EPOCHS_125,
+    "tiny, frozen, 125 epochs": (*LONG, "training.epochs=125"),
     "tiny, end to end, 30 % of the snippets": (),
     "tiny, end to end, all snippets": ("sampling.snippet_ratio=1",),
 }
