@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,14 @@ from hypothesis import strategies as st
 from parity import fixture, published_weights
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from etadlite.base.draws import Draws
 from etadlite.base.errors import InputError
+from etadlite.config import LossSettings
 from etadlite.detector import ETADDetector, proposal_map, refine, roi_align, valid_proposals
 from etadlite.detector.roi import RoIs, interpolate
+from etadlite.detector.stages import mlp
+from etadlite.training.losses import detection_loss
+from etadlite.training.targets import make_targets
 
 
 def close(actual: torch.Tensor, expected: np.ndarray) -> None:
@@ -136,27 +143,99 @@ def test_the_detector_classifies_cells():
     assert output.classes.shape == (2, 9, 64)
 
 
+class FormedRoIs:
+    """The textbook's `RoIs`: forms all RoIs, then applies the layers."""
+
+    def __init__(self, features, proposals, roi_size, *, aligned):
+        self.rois = roi_align(features, proposals, roi_size, aligned=aligned)
+
+    def linear(self, layer, first=0, bins=None):
+        bins = self.rois.shape[3] if bins is None else bins
+        return layer(self.rois[..., first : first + bins].flatten(2))
+
+
+def gradients(out: torch.Tensor, inputs: list[torch.Tensor], push: torch.Tensor) -> list:
+    return [out, *torch.autograd.grad(out, inputs, push)]
+
+
 @given(
     cells=st.integers(2, 20),
     aligned=st.booleans(),
     first=st.integers(0, 3),
-    spans=st.lists(st.tuples(st.floats(-5, 25), st.floats(-2, 30)), min_size=1, max_size=5),
+    spans=st.lists(st.tuples(st.floats(-5, 25), st.floats(-2, 30)), min_size=1, max_size=9),
+    drawn=st.integers(0, 9),
 )
-def test_a_layer_gives_the_same_whether_rois_are_computed_or_not(cells, aligned, first, spans):
+def test_a_layer_gives_the_same_whether_rois_are_computed_or_not(
+    cells, aligned, first, spans, drawn
+):
     torch.manual_seed(cells)
     proposals = torch.tensor([[start, start + length] for start, length in spans])
     proposals = torch.stack((proposals, proposals.flip(0) + 0.3))  # [B, P, 2]
     layer = torch.nn.Linear(3 * 2, 7).double()
     x = torch.randn(2, 3, cells, dtype=torch.float64, requires_grad=True)
     push = torch.randn(2, len(spans), 7, dtype=torch.float64)
-
-    def outcome(out: torch.Tensor) -> list[torch.Tensor]:
-        return [out, *torch.autograd.grad(out, (x, *layer.parameters()), push)]
-
-    formed = roi_align(x, proposals, 6, aligned=aligned)[..., first : first + 2]
-    ours = RoIs(x, proposals, 6, aligned=aligned).linear(layer, first, 2)
-    for a, b in zip(outcome(ours), outcome(layer(formed.flatten(2))), strict=True):
+    push[0, drawn:], push[1, : drawn // 2] = 0, 0  # these proposals have no gradient
+    ours, formed = (
+        gradients(
+            rois(x, proposals, 6, aligned=aligned).linear(layer, first, 2),
+            [x, *layer.parameters()],
+            push,
+        )
+        for rois in (RoIs, FormedRoIs)
+    )
+    for a, b in zip(ours, formed, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@given(count=st.integers(1, 12), drawn=st.sets(st.integers(0, 11)), half=st.booleans())
+def test_a_head_has_the_gradient_of_its_layers_and_keeps_only_its_input(count, drawn, half):
+    torch.manual_seed(count)
+    head = mlp(5, 8, 4, 2)
+    x, push = torch.randn(2, count, 5, requires_grad=True), torch.zeros(2, count, 2)
+    for row in drawn:
+        push.flatten(0, 1)[row % (2 * count)] = torch.randn(2)
+    kept: list[torch.Size] = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, id_of):
+            out = head(x)
+        push = push.to(out.dtype)
+        plain = gradients(torch.nn.Sequential(*head)(x), [x, *head.parameters()], push)
+    assert kept == [x.shape, *(weight.shape for weight in head.parameters())]
+    for a, b in zip(gradients(out, [x, *head.parameters()], push), plain, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=0.02 if half else 1e-5, atol=0.02 if half else 1e-6)
+
+
+def id_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+@pytest.mark.parametrize("layout", ["released", "opentad"])
+@pytest.mark.parametrize("count", [20, 400])  # fewer proposals with a gradient than cells, and more
+def test_a_loss_has_the_gradient_that_all_proposals_and_formed_rois_give(layout, count):
+    torch.manual_seed(count)
+    detector = ETADDetector(8, width=32, layout=layout, roi_size=8, hidden=16, head=8).double()
+    features = torch.randn(2, 8, 16, dtype=torch.float64, requires_grad=True)
+    proposals = valid_proposals(16, 16)[torch.randint(136, (2, count))].double()
+    actions = [torch.tensor([[2.0, 7.0], [9.0, 15.0]])] * 2
+    targets = make_targets(actions, [torch.zeros(2, dtype=torch.long)] * 2, proposals, 16, 0)
+    inputs = [features, *detector.parameters()]
+
+    def found() -> list[torch.Tensor]:
+        output = detector(features, proposals)
+        parts = detection_loss(output, targets, LossSettings(), Draws(range(2)))
+        loss = torch.stack(list(parts.values())).sum()
+        return gradients(loss, inputs, torch.ones_like(loss))
+
+    ours = found()
+    with (
+        patch("etadlite.detector.stages.RoIs", FormedRoIs),
+        patch("etadlite.detector.stages.ReleasedStage.cut_out", FormedRoIs),
+        patch("etadlite.detector.drawn.Head.forward", torch.nn.Sequential.forward),
+    ):
+        plain = found()
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_proposals_with_nan_and_infinity_give_finite_outputs():

@@ -34,11 +34,11 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of tensors that are gone for the tensors that come next.
 
     On Linux, glibc would soon give it back to the system, which fills a page with zeros before a
-    process gets it again. That takes time: see `given back` in tests/benchmarks/engine.py. Tensors
-    above 32 MiB, the most that glibc can keep, are given back as before. Nothing changes elsewhere.
+    process gets it again. That takes time: see `given back` in tests/benchmarks/engine.py. Nothing
+    changes elsewhere.
     """
     if hasattr(pythonapi, "mallopt"):
-        pythonapi.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        pythonapi.mallopt(-4, 0)  # M_MMAP_MAX: large tensors stay in the heap, too
         pythonapi.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 

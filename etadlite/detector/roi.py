@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from etadlite.detector.drawn import rows_with_gradient
+
 
 def extend(proposals: Tensor) -> Tensor:
     """Extend proposals [..., 2] on both sides by half of their length (paper, section 3.3)."""
@@ -104,67 +106,99 @@ class RoIs:
 
     `RoIs(x, proposals, roi_size, aligned=a).linear(layer)` equals
     `layer(roi_align(x, proposals, roi_size, aligned=a).flatten(2))` up to rounding, but the RoIs
-    themselves are never computed.
+    themselves are never computed, except in the backward pass of few proposals.
     """
 
     def __init__(
         self, features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool
     ) -> None:
-        self.shape, cells = proposals.shape[:2], features.shape[2]
-        self.by_cell = features.transpose(1, 2).flatten(0, 1)  # [B * T, C]
-        spans = proposals.flatten(0, 1)
+        self.features, self.proposals = features, proposals
+        self.roi_size, self.aligned = roi_size, aligned
+        cells, spans = features.shape[2], proposals.flatten(0, 1)
         samples, owner, cell, self.weight = interpolate(spans, cells, roi_size, aligned=aligned)
         # The matrix has a row for each proposal, and a column for each bin and cell of a video.
-        self.column = cell + (owner // self.shape[1] * cells).int()[:, None]  # [S, roi] in a bin
+        self.owner = owner.int()
+        self.column = cell + (owner // proposals.shape[1] * cells).int()[:, None]  # [S, roi]
         self.first = ((samples + 1).cumsum(0) - samples - 1).int()
-        if torch.is_grad_enabled():  # the transposed matrix: columns in order, bin after bin
-            columns, order = self.column.t().contiguous().sort()
-            self.row = owner.int()[order]
-            self.row_weight = self.weight.t().gather(1, order)
-            every = torch.arange(len(self.by_cell), dtype=torch.int, device=owner.device)
-            every = every.expand(roi_size, -1).contiguous()
-            self.column_first = torch.searchsorted(columns, every, out_int32=True)
 
     def linear(self, layer: nn.Linear, first: int = 0, bins: int | None = None) -> Tensor:
         """Apply a layer to `bins` bins of every proposal, from bin `first` on: [B, P, H].
 
         The layer reads [C * bins], in the order of [C, bins]; by default it reads all bins.
         """
-        bins = self.column.shape[1] if bins is None else bins
-        own, numbers = slice(first, first + bins), torch.arange(bins, device=self.column.device)
-        # Two plain copies are faster than one that permutes three axes; and products with rows far
-        # apart are slow.
-        by_bin = layer.weight.t().contiguous().unflatten(0, (-1, bins)).transpose(0, 1).contiguous()
-        table = torch.bmm(self.by_cell.expand(bins, -1, -1), by_bin)  # [bins, B * T, H]
-        columns = self.column[:, own] + (numbers * len(self.by_cell)).int()
-        matrix = columns.flatten(), self.first * bins, self.weight[:, own].flatten()
-        transposed = None, None, None
-        if torch.is_grad_enabled():
-            starts = self.column_first[own] + (numbers * len(self.column)).int()[:, None]
-            transposed = self.row[own].flatten(), starts.flatten(), self.row_weight[own].flatten()
-        summed = SumRows.apply(table.flatten(0, 1), *matrix, *transposed)
-        return summed.unflatten(0, self.shape) + layer.bias
+        own = slice(first, self.roi_size if bins is None else first + bins)
+        entries = self.owner, self.first, self.column[:, own], self.weight[:, own]
+        rule = own, self.roi_size, self.aligned
+        return LinearOfRoIs.apply(
+            self.features, layer.weight, layer.bias, self.proposals, *entries, *rule
+        )
 
 
-class SumRows(torch.autograd.Function):
-    """A sparse matrix times a dense one [R, H], as weighted sums of rows; the matrix is constant.
+class LinearOfRoIs(torch.autograd.Function):
+    """`RoIs.linear`: features [B, C, T], a weight [H, C * bins] and a bias [H] -> [B, P, H].
 
-    It is given as the rows that each entry weights, sum after sum, the place of the first entry of
-    each sum, and the values of the entries. The backward pass multiplies by the transposed matrix,
-    given likewise. This is deterministic, and faster than the backward pass of `F.embedding_bag`.
+    The backward pass forms the RoIs of the proposals with a gradient if these are fewer than the
+    cells; else it goes back through all cells. Both are deterministic.
     """
 
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, *matrices: Tensor) -> Tensor:
-        ctx.save_for_backward(*matrices[3:])
-        return _sum_rows(dense, *matrices[:3])
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+        proposals, owner, first, column, share, *ctx.rule = rest
+        ctx.save_for_backward(features, weight, proposals, owner, column, share)
+        by_cell, bins = features.transpose(1, 2).flatten(0, 1), column.shape[1]
+        table = torch.bmm(by_cell.expand(bins, -1, -1), _by_bin(weight, bins))  # [bins, B * T, H]
+        rows = column + torch.arange(bins, device=column.device).int() * len(by_cell)
+        summed = _sum_rows(table.flatten(0, 1), rows.flatten(), first * bins, share.flatten())
+        return summed.add_(bias).unflatten(0, proposals.shape[:2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _sum_rows(gradient.contiguous(), *ctx.saved_tensors), *6 * (None,)
+        features, weight, proposals, owner, column, share = ctx.saved_tensors
+        own, roi_size, aligned = ctx.rule
+        (videos, channels, cells), bins = features.shape, column.shape[1]
+        kinds, kind = (features.dtype, weight.dtype, weight.dtype), gradient.dtype
+        x, weight = features.transpose(1, 2).to(kind), weight.to(kind)
+        # To form a RoI costs as much as to go through a cell, but there are no sums of rows.
+        drawn = rows_with_gradient(gradient, most=3 * cells // 2)
+        if drawn is not None:
+            few = drawn.byte().topk(max(1, int(drawn.sum(1).max())), dim=1).indices[..., None]
+            spans = proposals.gather(1, few.expand(-1, -1, 2)).flatten(0, 1)
+            gradient = gradient.gather(1, few.expand(-1, -1, len(weight))).flatten(0, 1)
+            matrix = roi_weights(spans, cells, roi_size, aligned=aligned)[:, own].to(kind)
+            matrix = matrix.reshape(videos, -1, cells)  # [B, R * bins, T]
+            rois = (matrix @ x).view(-1, bins, channels).transpose(1, 2).flatten(1)
+            of_weight = gradient.t() @ rois  # [H, C * bins]
+            of_rois = (gradient @ weight).unflatten(1, (channels, bins)).transpose(1, 2)
+            of_x = matrix.transpose(1, 2) @ of_rois.reshape(videos, -1, channels)
+        else:
+            gradient = gradient.flatten(0, 1)
+            columns, order = column.t().contiguous().sort()  # of each bin
+            every = torch.arange(videos * cells, dtype=torch.int, device=column.device)
+            starts = torch.searchsorted(columns, every.expand(bins, -1).contiguous())
+            starts += torch.arange(bins, device=column.device)[:, None] * len(column)
+            entries = owner[order], starts.int(), share.t().gather(1, order)
+            summed = _sum_rows(gradient, *(part.flatten() for part in entries))
+            of_table = summed.unflatten(0, (bins, -1))  # [bins, B * T, H]
+            of_weight = x.flatten(0, 1).t() @ of_table  # [bins, C, H]
+            of_weight = of_weight.transpose(0, 1).flatten(0, 1).t()
+            of_x = (of_table @ _by_bin(weight, bins).transpose(1, 2)).sum(0).view_as(x)
+        gradients = of_x.transpose(1, 2), of_weight, gradient.sum(0)
+        return *map(Tensor.to, gradients, kinds), *8 * (None,)
+
+
+def _by_bin(weight: Tensor, bins: int) -> Tensor:
+    """Return the weight [H, C * bins] of a layer as [bins, C, H]."""
+    # Two plain copies are faster than one that permutes three axes; and products with rows far
+    # apart are slow.
+    return weight.t().contiguous().unflatten(0, (-1, bins)).transpose(0, 1).contiguous()
 
 
 def _sum_rows(dense: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -> Tensor:
+    """Return weighted sums of rows of a dense matrix [R, H]: its product with a sparse one.
+
+    That one is given as the rows that its entries weight, sum after sum, the place of the first
+    entry of each sum, and the weights.
+    """
     weights = weights.to(dense.dtype)
     return F.embedding_bag(rows, dense, first, mode="sum", per_sample_weights=weights)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from etadlite.detector.drawn import Head
 from etadlite.detector.roi import RoIs, extend
 
 Layout = Literal["released", "opentad"]
@@ -24,12 +25,12 @@ class StageOutput(NamedTuple):
     boundary: Tensor  # [B, P, 2] probability that the start is a start and the end is an end
 
 
-def mlp(*widths: int) -> nn.Sequential:
+def mlp(*widths: int) -> Head:
     """Return linear layers of the given widths with ReLU between them."""
     layers: list[nn.Module] = []
     for channels_in, channels_out in itertools.pairwise(widths):
         layers += [nn.Linear(channels_in, channels_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    return Head(*layers[:-1])
 
 
 class ReleasedStage(nn.Module):
@@ -61,8 +62,8 @@ class ReleasedStage(nn.Module):
         quarter = self.roi_size // 4
         shared = rois.linear(self.shared).relu()
         offsets = (
-            self.start[1:](rois.linear(self.start[0], 0, quarter)),
-            self.end[1:](rois.linear(self.end[0], self.roi_size - quarter, quarter)),
+            self.start[2:](rois.linear(self.start[0], 0, quarter).relu()),
+            self.end[2:](rois.linear(self.end[0], self.roi_size - quarter, quarter).relu()),
             self.centre_width(shared) / 2,
         )
         return StageOutput(

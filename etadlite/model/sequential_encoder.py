@@ -338,16 +338,18 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _separate_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield new gradients that backward passes add to, instead of the parameters' own.
+    """Let backward passes make new gradients, beside the parameters' own; the list gets them.
 
-    Autograd adds to each of them in place, so there is never a second full set.
+    Autograd takes a first gradient as it is and adds the next ones to it in place, so there is
+    never a second full set.
     """
-    own = [parameter.grad for parameter in trained]
-    sums = [torch.zeros_like(parameter) for parameter in trained]
-    for parameter, total in zip(trained, sums, strict=True):
-        parameter.grad = total
+    own, sums = [parameter.grad for parameter in trained], []
+    for parameter in trained:
+        parameter.grad = None
     try:
         yield sums
+        for parameter in trained:
+            sums.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     finally:
         for parameter, gradient in zip(trained, own, strict=True):
             parameter.grad = gradient

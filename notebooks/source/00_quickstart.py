@@ -513,7 +513,7 @@ from etadlite.runs.run import finished, run_training
 from etadlite.training.report import read_report
 
 kept = []
-changes = [*run.changes, *(["training.test_every=1"] if run.profile == "laptop" else [])]
+changes = [*run.changes, *(["training.test_every=2"] if run.profile == "laptop" else [])]
 
 
 def train_system(name):

@@ -25,10 +25,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock, patch
+from unittest.mock import MagicMock
 
 if importlib.util.find_spec("av") is None:
     # Nothing here decodes, so that anything can stand in for PyAV's modules.
@@ -39,7 +39,7 @@ if importlib.util.find_spec("av") is None:
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from detector import READ_BY, TorchvisionRoIs, Whole, seconds_of
+from detector import Whole, as_published, seconds_of
 from report import machine, write_report
 from torch import Tensor
 
@@ -164,10 +164,7 @@ def scheme(name: str, settings: Settings, repeats: int) -> dict[str, float]:
     def step() -> None:
         train_step(system, batch, optimizer, settings)
 
-    with ExitStack() as stack:
-        if name == "published":
-            for place in READ_BY:
-                stack.enter_context(patch(place, TorchvisionRoIs))
+    with as_published() if name == "published" else nullcontext():
         seconds = seconds_of({"step": step}, settings.device, repeats)
         with measure(system, optimizer, batch.inputs) as measured:
             step()

@@ -16,16 +16,16 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from detector import READ_BY, TorchvisionRoIs, seconds_of
+from detector import as_published, seconds_of
 from report import write_report
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -34,7 +34,6 @@ from etadlite.config import Settings
 from etadlite.data.datasets import Batch, VideoDataset, collate
 from etadlite.data.snippets import snippet_frames
 from etadlite.data.video import read_frames
-from etadlite.detector.roi import RoIs
 from etadlite.encoders import R2Plus1D
 from etadlite.model.chunks import encode_in_chunks
 from etadlite.model.system import System
@@ -118,9 +117,9 @@ def measure_features(device: str, steps: int, workers: int) -> dict[str, float]:
         bf16 = fp32.changed(["detector.precision=bf16"])
         training = partial(loader, open_split(fp32, training=True), training=True)
         ways = {
-            "published": (fp32, plain_loader(fp32), TorchvisionRoIs),
-            "fp32": (fp32, training(fp32), RoIs),
-            "bf16": (bf16, training(bf16), RoIs),
+            "published": (fp32, plain_loader(fp32), as_published),
+            "fp32": (fp32, training(fp32), nullcontext),
+            "bf16": (bf16, training(bf16), nullcontext),
         }
         endless = {
             name: chain.from_iterable(repeat(batches)) for name, (_, batches, _) in ways.items()
@@ -132,10 +131,10 @@ def measure_features(device: str, steps: int, workers: int) -> dict[str, float]:
             systems[name] = system, make_optimizer(system, settings.training)
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for turn in range(3):  # the first warms up
-            for name, (settings, _, rois) in ways.items():
+            for name, (settings, _, way) in ways.items():
                 system, optimizer = systems[name]
                 step = partial(train_step, system, optimizer=optimizer, settings=settings)
-                with patch(READ_BY[0], rois), patch(READ_BY[1], rois):
+                with way():
                     found = timed_steps(endless[name], step, steps if turn else 1, device)
                 taken[name] += found if turn else []
         data = open_split(fp32, training=True)
