@@ -49,15 +49,13 @@ class RunOnDrawn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        shape = x.shape[:2]
-        x, gradient = x.flatten(0, 1), gradient.flatten(0, 1)
-        drawn = rows_with_gradient(gradient[None], most=len(gradient) // 2)
+        (x, *weights), push = ctx.saved_tensors, gradient.flatten(0, 1)
+        drawn = rows_with_gradient(push[None], most=len(push) // 2)
         rows = slice(None) if drawn is None else drawn[0]
-        few = x[rows].detach().requires_grad_()
+        few = x.flatten(0, 1)[rows].detach().requires_grad_()
         with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=ctx.half):
             out = ctx.layers(few)
-        of_few, *of_weights = torch.autograd.grad(out, (few, *weights), gradient[rows])
-        of_x = torch.zeros_like(x)
-        of_x[rows] = of_few
-        return of_x.unflatten(0, shape), None, *of_weights
+        of_few, *of_weights = torch.autograd.grad(out, (few, *weights), push[rows])
+        of_x = few.new_zeros(x.shape)
+        of_x.flatten(0, 1)[rows] = of_few
+        return of_x, None, *of_weights

@@ -1,14 +1,11 @@
 """The detector: features and proposals in, scored and refined proposals out."""
 
-import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from etadlite.base.errors import InputError
-from etadlite.base.weights import load_exactly
 from etadlite.detector.proposals import refine
 from etadlite.detector.stages import Layout, OpenTADStage, ReleasedStage, StageOutput
 from etadlite.detector.temporal import CellHead, TemporalEnhancement
@@ -84,38 +81,6 @@ class ETADDetector(nn.Module):
             InputError: keys are missing, left over or of the wrong shape; the message has the
                 checkpoint's own names.
         """
-        from etadlite.detector.published import PublishedNames  # only conversion needs it
+        from etadlite.detector.published import load_published  # only conversion needs it
 
-        published = PublishedNames.recognise(state_dict)
-
-        def shape(name: str, dimensions: int) -> torch.Size:
-            weight = state_dict.get(published(name))
-            if weight is None or weight.dim() != dimensions:
-                problem = "is missing" if weight is None else f"has the shape {tuple(weight.shape)}"
-                raise InputError(f"{published(name)} {problem} in these weights")
-            return weight.shape
-
-        width, per_group, _ = shape("enhance.project.0.weight", 3)
-        hidden, pooled = shape("stages.0.shared.weight", 2)
-        head, _ = shape("stages.0.iou.0.weight", 2)
-        detector = cls(
-            4 * per_group,
-            width=width,
-            layout=published.layout,
-            roi_size=pooled // (width // 2 if published.layout == "released" else width),
-            hidden=hidden,
-            head=head,
-            num_stages=next(
-                n
-                for n in itertools.count(1)
-                if published(f"stages.{n}.shared.weight") not in state_dict
-            ),
-        )
-        ours = {published(name): name for name in detector.state_dict()}
-        weights = {
-            ours.get(name, name): weight
-            for name, weight in state_dict.items()
-            if not name.removeprefix("module.").startswith(("feature_extractor.", "backbone."))
-        }
-        load_exactly(detector, weights, "these weights", published)
-        return detector
+        return load_published(cls, state_dict)

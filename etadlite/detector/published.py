@@ -1,10 +1,16 @@
-"""The names of the weights in published checkpoints of the detector."""
+"""Published checkpoints of the detector: the names of their weights, and how they are loaded."""
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from etadlite.base.errors import InputError
+from etadlite.base.weights import load_exactly
+from etadlite.detector.etad import ETADDetector
 from etadlite.detector.stages import Layout
 
 _LSTMS = {"lstm_forward": "mem_f", "lstm_backward": "mem_b"}
@@ -86,3 +92,40 @@ class PublishedNames(NamedTuple):
             f"these weights are no published ETAD detector: expected {known[0]} (released) or "
             f"{known[1]} (OpenTAD), found {', '.join(names[:3]) or 'none'}"
         )
+
+
+def load_published(kind: type[ETADDetector], state_dict: Mapping[str, Tensor]) -> ETADDetector:
+    """Build a detector of that kind from a checkpoint; see `ETADDetector.from_published`."""
+    published = PublishedNames.recognise(state_dict)
+
+    def shape(name: str, dimensions: int) -> torch.Size:
+        weight = state_dict.get(published(name))
+        if weight is None or weight.dim() != dimensions:
+            problem = "is missing" if weight is None else f"has the shape {tuple(weight.shape)}"
+            raise InputError(f"{published(name)} {problem} in these weights")
+        return weight.shape
+
+    width, per_group, _ = shape("enhance.project.0.weight", 3)
+    hidden, pooled = shape("stages.0.shared.weight", 2)
+    head, _ = shape("stages.0.iou.0.weight", 2)
+    detector = kind(
+        4 * per_group,
+        width=width,
+        layout=published.layout,
+        roi_size=pooled // (width // 2 if published.layout == "released" else width),
+        hidden=hidden,
+        head=head,
+        num_stages=next(
+            n
+            for n in itertools.count(1)
+            if published(f"stages.{n}.shared.weight") not in state_dict
+        ),
+    )
+    ours = {published(name): name for name in detector.state_dict()}
+    weights = {
+        ours.get(name, name): weight
+        for name, weight in state_dict.items()
+        if not name.removeprefix("module.").startswith(("feature_extractor.", "backbone."))
+    }
+    load_exactly(detector, weights, "these weights", published)
+    return detector

@@ -127,28 +127,26 @@ class RoIs:
         The layer reads [C * bins], in the order of [C, bins]; by default it reads all bins.
         """
         own = slice(first, self.roi_size if bins is None else first + bins)
-        entries = self.owner, self.first, self.column[:, own], self.weight[:, own]
-        rule = own, self.roi_size, self.aligned
-        return LinearOfRoIs.apply(
-            self.features, layer.weight, layer.bias, self.proposals, *entries, *rule
-        )
+        return LinearOfRoIs.apply(self.features, layer.weight, layer.bias, self, own)
 
 
 class LinearOfRoIs(torch.autograd.Function):
     """`RoIs.linear`: features [B, C, T], a weight [H, C * bins] and a bias [H] -> [B, P, H].
 
-    The backward pass forms the RoIs of the proposals with a gradient if these are fewer than the
-    cells; else it goes back through all cells. Both are deterministic.
+    The backward pass forms the RoIs of the proposals with a gradient if each video has few of them;
+    else it goes back through all cells. Both are deterministic.
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
-        proposals, owner, first, column, share, *ctx.rule = rest
-        ctx.save_for_backward(features, weight, proposals, owner, column, share)
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        features, weight, bias, rois, own = given
+        proposals, column, share = rois.proposals, rois.column[:, own], rois.weight[:, own]
+        ctx.save_for_backward(features, weight, proposals, rois.owner, column, share)
+        ctx.rule = own, rois.roi_size, rois.aligned
         by_cell, bins = features.transpose(1, 2).flatten(0, 1), column.shape[1]
         table = torch.bmm(by_cell.expand(bins, -1, -1), _by_bin(weight, bins))  # [bins, B * T, H]
         rows = column + torch.arange(bins, device=column.device).int() * len(by_cell)
-        summed = _sum_rows(table.flatten(0, 1), rows.flatten(), first * bins, share.flatten())
+        summed = _sum_rows(table.flatten(0, 1), rows.flatten(), rois.first * bins, share.flatten())
         return summed.add_(bias).unflatten(0, proposals.shape[:2])
 
     @staticmethod
@@ -159,7 +157,7 @@ class LinearOfRoIs(torch.autograd.Function):
         (videos, channels, cells), bins = features.shape, column.shape[1]
         kinds, kind = (features.dtype, weight.dtype, weight.dtype), gradient.dtype
         x, weight = features.transpose(1, 2).to(kind), weight.to(kind)
-        # To form a RoI costs as much as to go through a cell, but there are no sums of rows.
+        # A RoI takes as many multiplications as a cell, but no sums over the rows of all cells.
         drawn = rows_with_gradient(gradient, most=3 * cells // 2)
         if drawn is not None:
             few = drawn.byte().topk(max(1, int(drawn.sum(1).max())), dim=1).indices[..., None]
@@ -180,11 +178,10 @@ class LinearOfRoIs(torch.autograd.Function):
             entries = owner[order], starts.int(), share.t().gather(1, order)
             summed = _sum_rows(gradient, *(part.flatten() for part in entries))
             of_table = summed.unflatten(0, (bins, -1))  # [bins, B * T, H]
-            of_weight = x.flatten(0, 1).t() @ of_table  # [bins, C, H]
-            of_weight = of_weight.transpose(0, 1).flatten(0, 1).t()
+            of_weight = (x.flatten(0, 1).t() @ of_table).transpose(0, 1).flatten(0, 1).t()
             of_x = (of_table @ _by_bin(weight, bins).transpose(1, 2)).sum(0).view_as(x)
         gradients = of_x.transpose(1, 2), of_weight, gradient.sum(0)
-        return *map(Tensor.to, gradients, kinds), *8 * (None,)
+        return *map(Tensor.to, gradients, kinds), None, None
 
 
 def _by_bin(weight: Tensor, bins: int) -> Tensor:

@@ -13,7 +13,8 @@ from torchvision.models import WeightsEnum, get_model_weights
 from etadlite.base.distributed import is_first
 from etadlite.base.errors import InputError, first_line
 from etadlite.base.files import read_json
-from etadlite.base.weights import checksum, load_weights
+from etadlite.base.weights import checksum, load_exactly, load_weights
+from etadlite.encoders.r2plus1d import R2Plus1D
 from etadlite.encoders.transformers_video import NETWORKS
 
 LITE0 = "timm:tf_efficientnet_lite0"
@@ -160,3 +161,23 @@ def _unknown(name: str, weights: str, known: Collection[str]) -> InputError:
 def _say(what: str, digest: str) -> None:
     if is_first():
         print(f"weights: {what}, SHA-256 {digest}", file=sys.stderr)
+
+
+def load_tsp(state_dict: Mapping[str, Any], prefix: str) -> R2Plus1D:
+    """Build the encoder of TSP's published file; see `from_tsp`."""
+    inner = state_dict.get("model", state_dict)
+    names = {k: re.sub(rf"^{re.escape(prefix)}(module\.)?(features\.)?", "", k) for k in inner}
+    names = {k: name for k, name in names.items() if not name.startswith("fc")}
+    weights = {name: inner[k] for k, name in names.items()}
+    depth = 34 if any(name.startswith("layer3.2.") for name in weights) else 18
+    # Where planes double, torchvision's second convolution has the mid planes of the first.
+    first, second = (weights.get(f"layer2.0.conv{i}.0.0.weight") for i in (1, 2))
+    shared = first is not None and second is not None and first.shape[0] == second.shape[0]
+    encoder = R2Plus1D(depth, own_planes=not shared)
+    ours = {name: k for k, name in names.items()}
+    # A missing key is reported with the prefix of the stem's keys.
+    start = next((k.removesuffix(n) for k, n in names.items() if n.startswith("stem.")), prefix)
+    load_exactly(
+        encoder, weights, "the keys of the state dict", lambda name: ours.get(name, start + name)
+    )
+    return encoder.eval()

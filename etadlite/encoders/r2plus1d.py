@@ -1,13 +1,11 @@
 """R(2+1)D-18 and -34, which TSP published for real videos."""
 
-import re
 from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
-from etadlite.base.weights import load_exactly
 from etadlite.encoders.staged import STAGES, StagedEncoder, TemporalConv
 
 
@@ -77,19 +75,6 @@ def from_tsp(state_dict: Mapping, *, prefix: str = "") -> R2Plus1D:
         InputError: the keys belong to no R(2+1)D-18 or -34; it lists the missing, left-over and
             wrong-shape ones with their names in the state dict.
     """
-    inner = state_dict.get("model", state_dict)
-    names = {k: re.sub(rf"^{re.escape(prefix)}(module\.)?(features\.)?", "", k) for k in inner}
-    names = {k: name for k, name in names.items() if not name.startswith("fc")}
-    weights = {name: inner[k] for k, name in names.items()}
-    depth = 34 if any(name.startswith("layer3.2.") for name in weights) else 18
-    # Where planes double, torchvision's second convolution has the mid planes of the first.
-    first, second = (weights.get(f"layer2.0.conv{i}.0.0.weight") for i in (1, 2))
-    shared = first is not None and second is not None and first.shape[0] == second.shape[0]
-    encoder = R2Plus1D(depth, own_planes=not shared)
-    ours = {name: k for k, name in names.items()}
-    # A missing key is reported with the prefix of the stem's keys.
-    start = next((k.removesuffix(n) for k, n in names.items() if n.startswith("stem.")), prefix)
-    load_exactly(
-        encoder, weights, "the keys of the state dict", lambda name: ours.get(name, start + name)
-    )
-    return encoder.eval()
+    from etadlite.encoders.published import load_tsp  # only conversion needs it
+
+    return load_tsp(state_dict, prefix)
