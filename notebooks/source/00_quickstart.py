@@ -584,7 +584,7 @@ figure.colorbar(image, ax=figure.axes, label="cosine")
 run.show(figure, "learned", "Likeness of all pairs of cells, frozen and after end-to-end training")
 
 # %% learned-see [markdown]
-# **What to see** (in the `laptop` profile). On the right most frames are filled: the cells of an
+# **What to see** (in the `laptop` profile). On the right more frames are filled: the cells of an
 # action resemble each other, and they differ from what surrounds them. The yellow away from the
 # diagonal has become clearer, too: an action resembles the other actions of its class, and cells
 # without an action resemble each other, because for the detector they are all background. The
@@ -649,11 +649,11 @@ run.show_file(pictures[0], "Detections of three systems below the true actions")
 
 # %% slider-text [markdown]
 # **What to see** (in the recorded run). The rows of the end-to-end systems have bars where the true
-# row has them more often: the frozen system misses the *spin* at the end, and it reports one long
-# *catch* over an *unwind*, a *spin* and a *jump*. But one video is an example, not a measurement.
-# Here all three systems call the second *stomp* a *kick*, both end-to-end systems call an *unwind*
-# a *catch*, and they report the *throw* and the *jump* behind it as one long action, where the
-# frozen system finds both actions. The table above counts all test videos.
+# row has them more often: the frozen system misses the *spin* and the *catch* at the end, and it
+# reports one long *unwind* over an *unwind* and a *spin*. But one video is an example, not a
+# measurement. Here all three systems call the second *stomp* a *kick*. Both end-to-end systems call
+# the second *unwind* a *throw* or a *catch*, and they report the *throw* and the *jump* behind it
+# as one long action, where the frozen system finds both. The table above counts all test videos.
 #
 # A detector never says "this is all": it gives a long list with scores. Which of them you act on is
 # your **threshold**: a high threshold misses actions, and a low one raises false alarms. In
