@@ -6,7 +6,7 @@
     encode      e2e_stickfigures: 30 % of the snippets carry a gradient, all are encoded
     bank        the same with sampling.others=bank: the other snippets' features come from the bank
     once        bank with encoder.keep_prefix=graph: the snippets are encoded once, not twice
-    adapters    encode with encoder.train=adapters
+    adapters    encode with encoder.train=adapters, at four times the learning rate
     head        encode with encoder.train=head
     both        bank and adapters
     frozen      stickfigures: on the features of the frozen encoder
@@ -52,14 +52,16 @@ from etadlite.training.report import read_report
 from etadlite.training.state import Progress
 from etadlite.training.step import train_step
 
+# Few parameters bear a higher rate than all of them.
+ADAPTERS = ("encoder.train=adapters", "training.encoder_lr=0.002")
 SYSTEMS = {  # a preset, assignments, and the number of seeds that are enough
     "encode": ("e2e_stickfigures", (), 5),
     "bank": ("e2e_stickfigures", ("sampling.others=bank",), 5),
     "once": ("e2e_stickfigures", ("sampling.others=bank", "encoder.keep_prefix=graph"), 5),
     "frozen": ("stickfigures", (), 3),
-    "adapters": ("e2e_stickfigures", ("encoder.train=adapters",), 3),
+    "adapters": ("e2e_stickfigures", ADAPTERS, 3),
     "head": ("e2e_stickfigures", ("encoder.train=head",), 3),
-    "both": ("e2e_stickfigures", ("sampling.others=bank", "encoder.train=adapters"), 3),
+    "both": ("e2e_stickfigures", ("sampling.others=bank", *ADAPTERS), 3),
 }
 DEFAULT = ["encode", "bank", "frozen", "adapters"]
 
