@@ -44,7 +44,7 @@ class SmallEncoder(nn.Module):
 def small_encoder(monkeypatch):
     """The stand-in takes R(2+1)D's place wherever an encoder is built from published weights."""
     SmallEncoder.blocks = R2Plus1D.blocks
-    monkeypatch.setattr("etadlite.encoders.published.R2Plus1D", SmallEncoder)
+    monkeypatch.setattr("etadlite.encoders.r2plus1d.R2Plus1D", SmallEncoder)
     monkeypatch.setattr("etadlite.prepare.convert.R2Plus1D", SmallEncoder)
     return SmallEncoder()
 

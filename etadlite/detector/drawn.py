@@ -43,7 +43,8 @@ class RunOnDrawn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layers: Callable, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        ctx.layers, ctx.half = layers, torch.is_autocast_enabled(x.device.type)
+        ctx.layers, kind = layers, x.device.type
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         return layers(x)
 
     @staticmethod
@@ -53,7 +54,7 @@ class RunOnDrawn(torch.autograd.Function):
         drawn = rows_with_gradient(push[None], most=len(push) // 2)
         rows = slice(None) if drawn is None else drawn[0]
         few = x.flatten(0, 1)[rows].detach().requires_grad_()
-        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=ctx.half):
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
             out = ctx.layers(few)
         of_few, *of_weights = torch.autograd.grad(out, (few, *weights), push[rows])
         of_x = few.new_zeros(x.shape)

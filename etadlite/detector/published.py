@@ -2,16 +2,17 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from etadlite.base.errors import InputError
 from etadlite.base.weights import load_exactly
-from etadlite.detector.etad import ETADDetector
 from etadlite.detector.stages import Layout
+
+Detector = TypeVar("Detector", bound=nn.Module)
 
 _LSTMS = {"lstm_forward": "mem_f", "lstm_backward": "mem_b"}
 _CONVOLUTIONS = {
@@ -94,7 +95,7 @@ class PublishedNames(NamedTuple):
         )
 
 
-def load_published(kind: type[ETADDetector], state_dict: Mapping[str, Tensor]) -> ETADDetector:
+def load_published(kind: Callable[..., Detector], state_dict: Mapping[str, Tensor]) -> Detector:
     """Build a detector of that kind from a checkpoint; see `ETADDetector.from_published`."""
     published = PublishedNames.recognise(state_dict)
 

@@ -2,20 +2,21 @@
 
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from etadlite.base.distributed import is_first
 from etadlite.base.errors import InputError, first_line
 from etadlite.base.files import read_json
 from etadlite.base.weights import checksum, load_exactly, load_weights
-from etadlite.encoders.r2plus1d import R2Plus1D
 from etadlite.encoders.transformers_video import NETWORKS
+
+Encoder = TypeVar("Encoder", bound=nn.Module)
 
 LITE0 = "timm:tf_efficientnet_lite0"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -163,8 +164,8 @@ def _say(what: str, digest: str) -> None:
         print(f"weights: {what}, SHA-256 {digest}", file=sys.stderr)
 
 
-def load_tsp(state_dict: Mapping[str, Any], prefix: str) -> R2Plus1D:
-    """Build the encoder of TSP's published file; see `from_tsp`."""
+def load_tsp(kind: Callable[..., Encoder], state_dict: Mapping, prefix: str) -> Encoder:
+    """Build an R(2+1)D of that kind from TSP's published file; see `from_tsp`."""
     inner = state_dict.get("model", state_dict)
     names = {k: re.sub(rf"^{re.escape(prefix)}(module\.)?(features\.)?", "", k) for k in inner}
     names = {k: name for k, name in names.items() if not name.startswith("fc")}
@@ -173,7 +174,7 @@ def load_tsp(state_dict: Mapping[str, Any], prefix: str) -> R2Plus1D:
     # Where planes double, torchvision's second convolution has the mid planes of the first.
     first, second = (weights.get(f"layer2.0.conv{i}.0.0.weight") for i in (1, 2))
     shared = first is not None and second is not None and first.shape[0] == second.shape[0]
-    encoder = R2Plus1D(depth, own_planes=not shared)
+    encoder = kind(depth, own_planes=not shared)
     ours = {name: k for k, name in names.items()}
     # A missing key is reported with the prefix of the stem's keys.
     start = next((k.removesuffix(n) for k, n in names.items() if n.startswith("stem.")), prefix)

@@ -77,4 +77,4 @@ def from_tsp(state_dict: Mapping, *, prefix: str = "") -> R2Plus1D:
     """
     from etadlite.encoders.published import load_tsp  # only conversion needs it
 
-    return load_tsp(state_dict, prefix)
+    return load_tsp(R2Plus1D, state_dict, prefix)

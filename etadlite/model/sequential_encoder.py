@@ -348,8 +348,7 @@ def _separate_gradients(trained: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         parameter.grad = None
     try:
         yield sums
-        for parameter in trained:
-            sums.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+        sums += [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
     finally:
         for parameter, gradient in zip(trained, own, strict=True):
             parameter.grad = gradient
