@@ -112,8 +112,7 @@ class RoIs:
     def __init__(
         self, features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool
     ) -> None:
-        self.features, self.proposals = features, proposals
-        self.roi_size, self.aligned = roi_size, aligned
+        self.features, self.shape, self.roi_size = features, proposals.shape[:2], roi_size
         cells, spans = features.shape[2], proposals.flatten(0, 1)
         samples, owner, cell, self.weight = interpolate(spans, cells, roi_size, aligned=aligned)
         # The matrix has a row for each proposal, and a column for each bin and cell of a video.
@@ -140,35 +139,35 @@ class LinearOfRoIs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         features, weight, bias, rois, own = given
-        proposals, column, share = rois.proposals, rois.column[:, own], rois.weight[:, own]
-        ctx.save_for_backward(features, weight, proposals, rois.owner, column, share)
-        ctx.rule = own, rois.roi_size, rois.aligned
+        column, share = rois.column[:, own], rois.weight[:, own]
+        ctx.save_for_backward(features, weight, rois.owner, column, share)
         by_cell, bins = features.transpose(1, 2).flatten(0, 1), column.shape[1]
         table = torch.bmm(by_cell.expand(bins, -1, -1), _by_bin(weight, bins))  # [bins, B * T, H]
         rows = column + torch.arange(bins, device=column.device).int() * len(by_cell)
         summed = _sum_rows(table.flatten(0, 1), rows.flatten(), rois.first * bins, share.flatten())
-        return summed.add_(bias).unflatten(0, proposals.shape[:2])
+        return summed.add_(bias).unflatten(0, rois.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, proposals, owner, column, share = ctx.saved_tensors
-        own, roi_size, aligned = ctx.rule
+        features, weight, owner, column, share = ctx.saved_tensors
         (videos, channels, cells), bins = features.shape, column.shape[1]
         kinds, kind = (features.dtype, weight.dtype, weight.dtype), gradient.dtype
         x, weight = features.transpose(1, 2).to(kind), weight.to(kind)
         # A RoI takes as many multiplications as a cell, but no sums over the rows of all cells.
         drawn = rows_with_gradient(gradient, most=3 * cells // 2)
         if drawn is not None:
-            few = drawn.byte().topk(max(1, int(drawn.sum(1).max())), dim=1).indices[..., None]
-            spans = proposals.gather(1, few.expand(-1, -1, 2)).flatten(0, 1)
-            gradient = gradient.gather(1, few.expand(-1, -1, len(weight))).flatten(0, 1)
-            matrix = roi_weights(spans, cells, roi_size, aligned=aligned)[:, own].to(kind)
-            matrix = matrix.reshape(videos, -1, cells)  # [B, R * bins, T]
-            rois = (matrix @ x).view(-1, bins, channels).transpose(1, 2).flatten(1)
-            of_weight = gradient.t() @ rois  # [H, C * bins]
+            few, gradient = drawn.flatten()[owner], gradient[drawn]  # [R, H]
+            number = (drawn.flatten().cumsum(0) - 1)[owner[few]]
+            places = number[:, None], torch.arange(bins), column[few] % cells
+            matrix = share.new_zeros(len(gradient), bins, cells)
+            matrix.index_put_(places, share[few], accumulate=True)
             of_rois = (gradient @ weight).unflatten(1, (channels, bins)).transpose(1, 2)
-            of_x = matrix.transpose(1, 2) @ of_rois.reshape(videos, -1, channels)
+            of_video = [part.to(kind).split(drawn.sum(1).tolist()) for part in (matrix, of_rois)]
+            matrices, pushed = ([part.flatten(0, 1) for part in parts] for parts in of_video)
+            rois = torch.cat([m @ cells_of for m, cells_of in zip(matrices, x, strict=True)])
+            of_weight = gradient.t() @ rois.view(-1, bins, channels).transpose(1, 2).flatten(1)
+            of_x = torch.stack([m.t() @ push for m, push in zip(matrices, pushed, strict=True)])
         else:
             gradient = gradient.flatten(0, 1)
             columns, order = column.t().contiguous().sort()  # of each bin
