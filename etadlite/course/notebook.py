@@ -6,7 +6,6 @@ import platform
 import re
 import shlex
 import shutil
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
@@ -28,9 +26,8 @@ from etadlite.config import Settings, flat
 from etadlite.course.parts import FILE, part_of
 from etadlite.memory.measurement import peak_memory_bytes
 from etadlite.presets import placed, preset
+from etadlite.runs.side_by_side import Show, epoch_lines, following
 from etadlite.stickfigures.dataset import SIZES
-from etadlite.training.recorder import read_metrics
-from etadlite.training.state import STATE
 from etadlite.viz.curves import draw_curves
 from etadlite.viz.style import pixels, save
 from etadlite.viz.widgets import Explorer
@@ -123,34 +120,21 @@ class Run:
         In a browser its curves are drawn again every few seconds, else a line per epoch is printed.
         With `resume`, or beside a state, existing metrics belong to the same training and are kept.
         """
-        metrics, done = folder / "metrics.jsonl", threading.Event()
-        if not (resume or (folder / STATE).exists()):
-            metrics.unlink(missing_ok=True)
-        show = _live_curves(name) if self.interactive else _epoch_lines(name, epochs)
-
-        def follow() -> None:
-            over, seen = False, 0
-            while not over:
-                over = done.wait(2.0)  # after the end, look once more
-                records = read_metrics(folder) if metrics.exists() else []
-                if len(records) > seen:
-                    show(records)
-                    seen = len(records)
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
+        with following(folder, self.watch(name, epochs), resume=resume):
             yield
-        finally:
-            done.set()
-            thread.join()
 
-    def finish(self, results: Mapping[str, float], **measured: Any) -> None:
+    def watch(self, name: str, epochs: int) -> Show:
+        """Return what shows a training's records: curves in a browser, else a line per epoch."""
+        return _live_curves(name) if self.interactive else epoch_lines(name, epochs)
+
+    def finish(self, results: Mapping[str, float], *, processes: int = 0, **measured: Any) -> None:
         """Write metrics.json into `out`: what the run was, its cost, and its results.
 
-        `results` are for the notebook's card: name with its unit -> number. The other measurements
-        are as JSON takes them; `kept` names results of an earlier run, which are not recorded.
+        `results` are for the notebook's card: name with its unit -> number. So many `processes` at
+        a time have helped, and their memory counts, too. The other measurements are as JSON takes
+        them; `kept` names results of an earlier run, which are not recorded.
         """
+        memory = peak_memory_bytes() + processes * peak_memory_bytes(of_children=True)
         facts = {
             "profile": self.profile,
             "data": self.contents,
@@ -159,8 +143,8 @@ class Run:
             "threads": torch.get_num_threads(),
             "versions": {name: version(name) for name in ("etadlite", "torch", "numpy")},
             "minutes": round((time.perf_counter() - self.started) / 60, 2),
-            "processor_minutes": round(time.process_time() / 60, 2),
-            "memory_gib": round(peak_memory_bytes() / 2**30, 2) or None,
+            "processor_minutes": round(sum(os.times()[:4]) / 60, 2),
+            "memory_gib": round(memory / 2**30, 2) or None,
             "results": dict(results),
         }
         write_json(self.out / "metrics.json", facts | measured)
@@ -181,22 +165,7 @@ def _small(picture: Picture.Image, alt: str) -> Image:
     return Image(files[kind].getvalue(), format=kind, alt=alt)
 
 
-def _epoch_lines(name: str, epochs: int) -> Callable[[list[dict[str, Any]]], None]:
-    """Return a function that prints one line for every new epoch of a training's records."""
-    said = 0
-
-    def show(records: list[dict[str, Any]]) -> None:
-        nonlocal said
-        steps = [record for record in records if "loss" in record]
-        for epoch in range(said + 1, int(steps[-1]["epoch"] + 1e-9) + 1 if steps else 0):
-            losses = [r["loss"] for r in steps if epoch - 1 < r["epoch"] <= epoch + 1e-9]
-            print(f"{name}: epoch {epoch:2d} of {epochs}, loss {np.mean(losses):.2f}")
-            said = epoch
-
-    return show
-
-
-def _live_curves(name: str) -> Callable[[list[dict[str, Any]]], None]:
+def _live_curves(name: str) -> Show:
     """Return a function that draws a training's records, always in the same place."""
 
     def picture(records: list[dict[str, Any]]) -> Image:

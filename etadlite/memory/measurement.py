@@ -332,11 +332,15 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
-def peak_memory_bytes() -> int:
-    """Return the largest resident size of this process; 0 where the system does not report it."""
+def peak_memory_bytes(*, of_children: bool = False) -> int:
+    """Return the largest resident size of this process; 0 where the system does not report it.
+
+    `of_children` asks for that of the largest of its processes that have ended.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whose = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
+    size = resource.getrusage(whose).ru_maxrss
     return size if sys.platform == "darwin" else 1024 * size

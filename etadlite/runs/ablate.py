@@ -7,7 +7,8 @@ from etadlite.base.errors import InputError, never_fatal
 from etadlite.base.files import write_json, written_whole
 from etadlite.config import Settings
 from etadlite.prepare.doctor import examine
-from etadlite.runs.demo import demo_settings, report_of
+from etadlite.runs.demo import demo_settings
+from etadlite.runs.side_by_side import report_of
 from etadlite.sampling.proposals import PROPOSAL_STRATEGIES
 from etadlite.sampling.snippets import SNIPPET_STRATEGIES
 from etadlite.stickfigures.dataset import make_dataset

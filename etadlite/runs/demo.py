@@ -6,12 +6,11 @@ from pathlib import Path
 from etadlite.base.errors import never_fatal
 from etadlite.base.files import read_json
 from etadlite.config import Settings
-from etadlite.prepare.extract import extract
 from etadlite.presets import placed, preset
 from etadlite.runs.pictures import draw_run_curves, draw_test_videos
-from etadlite.runs.run import finished, run_training
+from etadlite.runs.side_by_side import Job, reports_of
 from etadlite.stickfigures.dataset import make_dataset
-from etadlite.training.report import RunReport, read_report, results_table
+from etadlite.training.report import RunReport, results_table
 
 SYSTEMS = {  # that are compared: name -> preset and assignments
     "feature-based": ("stickfigures", ()),
@@ -36,19 +35,22 @@ def run_demo(
 ) -> dict[str, list[RunReport]]:
     """Make the videos, train and test every system with every seed, and draw the comparison.
 
-    Everything is written into `out`: OUT/data, OUT/SYSTEM/SEED, OUT/pictures and OUT/table.txt.
-    What an earlier call finished with the same settings is kept. All seeds see the same videos, a
-    data set of the `size`; `assignments` change all systems. Returns system -> a report per seed.
+    Runs stand side by side, see `reports_of`. Everything is written into `out`: OUT/data,
+    OUT/SYSTEM/SEED, OUT/pictures and OUT/table.txt. What an earlier call finished with the same
+    settings is kept. All seeds see the same videos, a data set of the `size`; `assignments` change
+    all systems. Returns system -> a report per seed.
     """
     data = out / "data"
     make_dataset(data, size, progress=progress)
-    reports: dict[str, list[RunReport]] = {system: [] for system in SYSTEMS}
-    for seed in seeds:
-        for system in SYSTEMS:
+    jobs: list[Job] = []
+    for system in SYSTEMS:
+        name = system.replace(" %", "_percent").replace(",", "").replace(" ", "_")
+        for seed in seeds:
             settings = demo_settings(system, data, seed, assignments)
-            name = system.replace(" %", "_percent").replace(",", "").replace(" ", "_")
-            folder = out / name / f"seed{seed}"
-            reports[system].append(report_of(settings, folder, system, progress=progress))
+            jobs.append((settings, out / name / f"seed{seed}", system))
+    reports: dict[str, list[RunReport]] = {system: [] for system in SYSTEMS}
+    for report, (_, _, system) in zip(reports_of(jobs, progress=progress), jobs, strict=True):
+        reports[system].append(report)
     folders = {system: of_seeds[0].folder for system, of_seeds in reports.items()}
     files = {system: folder / "predictions.json" for system, folder in folders.items()}
     predictions = {name: read_json(file, "predictions of a run") for name, file in files.items()}
@@ -57,17 +59,3 @@ def run_demo(
         draw_test_videos(settings, predictions, out / "pictures")
     (out / "table.txt").write_text(results_table(reports) + "\n")
     return reports
-
-
-def report_of(settings: Settings, folder: Path, title: str, *, progress: bool) -> RunReport:
-    """Train and test unless the folder holds a finished run of the same settings; print its mAP.
-
-    If the run takes features, they are extracted first.
-    """
-    if not finished(settings, folder):
-        if settings.data.features is not None:
-            extract(settings, progress=progress)
-        run_training(settings, folder, progress=progress)
-    report = read_report(folder)
-    print(f"{title}, seed {settings.seed}: average mAP {100 * report.average:.1f} %", flush=True)
-    return report

@@ -508,33 +508,26 @@ run.show(figure, "dial", "Cosine between sampled and full gradient over the shar
 # - **end to end, all**: it learns from every snippet.
 
 # %% train-one
-from etadlite.prepare.extract import extract_features
-from etadlite.runs.run import finished, run_training
-from etadlite.training.report import read_report
+from etadlite.runs.run import finished
+from etadlite.runs.side_by_side import processes_for, reports_of
 
-kept = []
 changes = [*run.changes, *(["training.test_every=2"] if run.profile == "laptop" else [])]
-
-
-def train_system(name):
-    chosen = demo_settings(name, run.data, run.seed, changes)
+jobs = []
+for name in SYSTEMS:
     folder = run.out / name.replace(" %", "_percent").replace(",", "").replace(" ", "_")
-    if finished(chosen, folder):
-        kept.append(name)
-        print(f"{name}: kept from an earlier run")
-        return read_report(folder)
-    if chosen.data.features is not None:
-        print(f"{name}: encoding all videos once")
-        frozen = build_encoder(chosen.encoder).to(run.device)
-        extract_features(chosen, frozen, chosen.data.features, progress=run.interactive)
-    with run.watching(name, folder, chosen.training.epochs):
-        report = run_training(chosen, folder, progress=run.interactive)
-    print(f"{name}: average mAP {100 * report.average:.1f} %")
-    return report
+    jobs.append((demo_settings(name, run.data, run.seed, changes), folder, name))
+kept = [name for chosen, folder, name in jobs if finished(chosen, folder)]
+processes = processes_for(jobs)
+print(f"kept from an earlier run: {', '.join(kept) or 'nothing'}")
+print(f"trained at a time: {processes or 1}")
 
+# %% train-both-text [markdown]
+# A second thread makes the steps of a network as small as this one only a little faster. So the
+# systems train side by side, each in a process of its own with one thread, as many at a time as the
+# processor has cores. With one core, or on a GPU, one trains after the other.
 
 # %% train
-reports = {name: train_system(name) for name in SYSTEMS}
+reports = dict(zip(SYSTEMS, reports_of(jobs, watch=run.watch), strict=True))
 
 # %% table-text [markdown] tags=["slide"]
 # **How to read the table.** A detection counts as right if its class is right and its tIoU with a
@@ -889,6 +882,7 @@ from etadlite.training.report import report_record
 run.finish(
     {f"{name}, mAP (%)": round(value) for name, value in zip(reports, averages, strict=True)},
     kept=kept,
+    processes=processes,
     systems={name: report_record(report) for name, report in reports.items()},
     gradient_difference=float(difference),
     activation_bytes={"lengths": lengths, "plain": plain_peaks, "sequential": peaks},

@@ -39,8 +39,8 @@ from etadlite.config import Settings
 from etadlite.encoders import TinyR2Plus1D
 from etadlite.encoders.build import build_encoder
 from etadlite.presets import placed, preset
-from etadlite.runs.demo import report_of
 from etadlite.runs.run import finished
+from etadlite.runs.side_by_side import report_of
 from etadlite.stickfigures.dataset import make_dataset
 from etadlite.training.loop import loader, open_split
 

@@ -24,9 +24,9 @@ from etadlite.base.files import read_json
 from etadlite.base.tables import aligned
 from etadlite.config import Settings
 from etadlite.presets import e2e_stickfigures, placed, real_small
-from etadlite.runs.demo import report_of
 from etadlite.runs.pictures import draw_test_videos
 from etadlite.runs.run import finished
+from etadlite.runs.side_by_side import report_of
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "make_real_small.py"
 FROZEN = ("data.features=features", "data.feature_views=4")
