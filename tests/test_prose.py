@@ -120,7 +120,9 @@ def apart(higher, lower):
 ROUGH = r" +(\d+\.\d+)"
 PLANNED = ("weights", "gradients", "optimiser")
 SYSTEMS = ("feature-based", "end to end, 30 % of the snippets", "end to end, all snippets")
-AVERAGES = [out("00", "train", rf"{re.escape(name)}: average mAP ([\d.]+)") for name in SYSTEMS]
+AVERAGES = [
+    out("00", "train", rf"{re.escape(name)}, seed 0: average mAP ([\d.]+)") for name in SYSTEMS
+]
 
 
 def error_of(strategy):

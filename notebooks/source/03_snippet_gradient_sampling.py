@@ -817,7 +817,7 @@ for name, times in noise.items():
 # What this costs in [mAP](glossary.md#mAP), the measure of [detections](glossary.md#detection),
 # only training can say. Over three seeds of the three systems of quickstart, 30 % of the snippets
 # reached 71.9 % and all snippets 75.7 %: sampling cost 3.8 points of mAP (the table in the README).
-# The recorded run of quickstart, one seed, shows 68.2 % and 74.5 %, 6.3 points. One seed says
+# The recorded run of quickstart, one seed, shows 63.9 % and 71.7 %, 7.8 points. One seed says
 # little.
 
 # %% stale-text [markdown] tags=["slide"]
