@@ -94,8 +94,9 @@ def demo(
 ) -> None:
     """Make videos, train three systems, compare them.
 
-    One has a frozen encoder, two are trained end to end; a table and pictures compare them.
-    Finished runs are kept: the same command goes on where it was stopped.
+    One has a frozen encoder, two are trained end to end; a table and pictures compare them. As many
+    train at a time as there are cores and memory for. Finished runs are kept: the same command goes
+    on where it was stopped.
 
     Example: etadlite demo --size smoke
     """
