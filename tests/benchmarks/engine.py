@@ -14,6 +14,7 @@ Each variant runs in a process of its own, on the same random frames and the sam
     engine once   engine with encoder.keep_prefix=graph: the sampled snippets are encoded once
     bank          engine with sampling.others=bank: only the sampled snippets are encoded
     bank once     bank with encoder.keep_prefix=graph: these are encoded once, not twice
+    adapters      engine with encoder.train=adapters
     compiled      engine with encoder.compile=true; the first step, which compiles, is timed, too
     given back    engine, but the C library gives freed memory back to the system, as it does unless
                   `keep_freed_memory` is called: every page of it is a fault when it is used again
@@ -54,13 +55,14 @@ from etadlite.training.step import train_step
 
 VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank", "bank once")
 MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
-OTHERS = ("engine once", "compiled", "given back")
+OTHERS = ("engine once", "adapters", "compiled", "given back")
 SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
 OWN = {  # what a variant changes
     "published": ("encoder.keep_prefix=nothing",),
     "engine once": ("encoder.keep_prefix=graph",),
     "bank": ("sampling.others=bank",),
     "bank once": ("sampling.others=bank", "encoder.keep_prefix=graph"),
+    "adapters": ("encoder.train=adapters",),
     "compiled": ("encoder.compile=true",),
 }
 
