@@ -165,6 +165,7 @@ def _completed(work: Mapping[Future[None], Any]) -> Iterator[Future[None]]:
         raise next((e for e in errors if isinstance(e, StoppedError)), error) from error
     except BrokenProcessPool as error:
         raise StoppedError(
-            "a training's process was killed, perhaps because memory ran out; close other programs "
-            "and do the same again: finished runs are kept, and others go on"
+            "a training's process was killed, perhaps because memory ran out; close other "
+            "programs, or set OMP_NUM_THREADS=1 so that one trains at a time, and do the same "
+            "again: finished runs are kept, and others go on"
         ) from error
