@@ -10,7 +10,7 @@ from test_command import refused
 
 from etadlite.base.errors import StoppedError
 from etadlite.base.files import write_json
-from etadlite.runs import ablate, demo
+from etadlite.runs import ablate, side_by_side
 from etadlite.training.report import RunReport, report_record
 from etadlite.viz.ablation import draw_ablation
 
@@ -43,7 +43,7 @@ def configs(folder):
 def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_finished_runs(
     study, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(demo, "run_training", pretended)
+    monkeypatch.setattr(side_by_side, "run_training", pretended)
     arguments = ("snippets", "--strategies", "grid,gradient_norm", "--ratios", "0.5,1")
     code, out, err = study(*arguments, "--seeds", 2)
     assert (code, err) == (0, "")
@@ -71,13 +71,13 @@ def test_an_ablation_varies_strategy_ratio_and_seed_and_keeps_finished_runs(
         ("all", 1.0, 1),
     ]
 
-    monkeypatch.setattr(demo, "run_training", None)  # so that any new run fails
+    monkeypatch.setattr(side_by_side, "run_training", None)  # so that any new run fails
     again = study(*arguments, "--seeds", 2)
     assert again[:2] == (0, out)
 
 
 def test_proposals_are_varied_like_snippets(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "run_training", pretended)
+    monkeypatch.setattr(side_by_side, "run_training", pretended)
     code, out, _ = study(
         "proposals", "--strategies", "scale_balanced", "--ratios", "0.2", "--seeds", 1
     )
@@ -102,7 +102,7 @@ def test_a_study_that_is_stopped_goes_on_with_the_same_command(study, monkeypatc
     def stopped(settings, folder, *, progress):
         raise StoppedError("SIGTERM came", 143, folder)
 
-    monkeypatch.setattr(demo, "run_training", stopped)
+    monkeypatch.setattr(side_by_side, "run_training", stopped)
     code, _, err = study("proposals", "--seeds", 1)
     assert code == 143
     command = err.splitlines()[-1]

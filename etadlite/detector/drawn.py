@@ -15,14 +15,14 @@ from torch.autograd.function import once_differentiable
 def rows_with_gradient(gradient: Tensor, most: int) -> Tensor | None:
     """Return which rows of a gradient [B, P, H] are not zero: bool [B, P].
 
-    None stands for all rows: if a video has more than `most` of them, and on a GPU, which would
-    have to wait for their number.
+    None stands for all rows: if a video has more than `most` of them, or no other, and on a GPU,
+    which would have to wait for their number.
     """
     if gradient.device.type != "cpu":
         return None
     drawn = gradient.abs().amax(dim=2) != 0
     zeros = int((~drawn).sum(1).min())
-    return None if drawn.shape[1] - zeros > most else drawn
+    return drawn if zeros and drawn.shape[1] - zeros <= most else None
 
 
 class Head(nn.Sequential):
