@@ -7,8 +7,8 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -111,17 +111,15 @@ class Run:
         print(line)
         return function
 
-    @contextmanager
     def watching(
         self, name: str, folder: Path, epochs: int, *, resume: bool = False
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Show the progress of a training that writes its metrics to `folder` meanwhile.
 
         In a browser its curves are drawn again every few seconds, else a line per epoch is printed.
         With `resume`, or beside a state, existing metrics belong to the same training and are kept.
         """
-        with following(folder, self.watch(name, epochs), resume=resume):
-            yield
+        return following(folder, self.watch(name, epochs), resume=resume)
 
     def watch(self, name: str, epochs: int) -> Show:
         """Return what shows a training's records: curves in a browser, else a line per epoch."""

@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 def rows_with_gradient(gradient: Tensor, most: int) -> Tensor | None:
     """Return which rows of a gradient [B, P, H] are not zero: bool [B, P].
 
-    None stands for all rows: if a video has more than `most` of them, or no other, and on a GPU,
-    which would have to wait for their number.
+    None stands for all rows: where a video has more than `most` of them, where it has no others,
+    and on a GPU, which would have to wait for their number.
     """
     if gradient.device.type != "cpu":
         return None

@@ -85,11 +85,8 @@ def interpolate(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) 
 
 def roi_weights(proposals: Tensor, cells: int, roi_size: int, *, aligned: bool) -> Tensor:
     """Return the matrix [P, roi_size, T] of RoIAlign; for the arguments see `interpolate`."""
-    entries = interpolate(proposals, cells, roi_size, aligned=aligned)
-    weights = entries.weight.new_zeros(len(proposals), roi_size, cells)
-    bins = torch.arange(roi_size, device=proposals.device).expand_as(entries.cell)
-    places = (entries.owner[:, None].expand_as(entries.cell), bins, entries.cell.long())
-    return weights.index_put(places, entries.weight, accumulate=True)
+    _, owner, cell, weight = interpolate(proposals, cells, roi_size, aligned=aligned)
+    return _matrix(owner, cell, weight, len(proposals), cells)
 
 
 def roi_align(features: Tensor, proposals: Tensor, roi_size: int, *, aligned: bool) -> Tensor:
@@ -159,9 +156,7 @@ class LinearOfRoIs(torch.autograd.Function):
         if drawn is not None:
             few, gradient = drawn.flatten()[owner], gradient[drawn]  # [R, H]
             number = (drawn.flatten().cumsum(0) - 1)[owner[few]]
-            places = number[:, None], torch.arange(bins), column[few] % cells
-            matrix = share.new_zeros(len(gradient), bins, cells)
-            matrix.index_put_(places, share[few], accumulate=True)
+            matrix = _matrix(number, column[few] % cells, share[few], len(gradient), cells)
             of_rois = (gradient @ weight).unflatten(1, (channels, bins)).transpose(1, 2)
             of_video = [part.to(kind).split(drawn.sum(1).tolist()) for part in (matrix, of_rois)]
             matrices, pushed = ([part.flatten(0, 1) for part in parts] for parts in of_video)
@@ -181,6 +176,14 @@ class LinearOfRoIs(torch.autograd.Function):
             of_x = (of_table @ _by_bin(weight, bins).transpose(1, 2)).sum(0).view_as(x)
         gradients = of_x.transpose(1, 2), of_weight, gradient.sum(0)
         return *map(Tensor.to, gradients, kinds), None, None
+
+
+def _matrix(owner: Tensor, cell: Tensor, weight: Tensor, count: int, cells: int) -> Tensor:
+    """Return the matrix [count, bins, cells] of some entries, see `Interpolation`."""
+    bins = torch.arange(cell.shape[1], device=cell.device)
+    places = (owner[:, None], bins, cell.long())
+    matrix = weight.new_zeros(count, len(bins), cells)
+    return matrix.index_put_(places, weight, accumulate=True)
 
 
 def _by_bin(weight: Tensor, bins: int) -> Tensor:

@@ -12,9 +12,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+import numpy as np
 import torch
 
 from etadlite.base.devices import free_memory, resolve_device
@@ -125,7 +125,7 @@ def epoch_lines(title: str, epochs: int) -> Show:
         steps = [record for record in records if "loss" in record]
         for epoch in range(said + 1, int(steps[-1]["epoch"] + 1e-9) + 1 if steps else 0):
             losses = [r["loss"] for r in steps if epoch - 1 < r["epoch"] <= epoch + 1e-9]
-            print(f"{title}: epoch {epoch:2d} of {epochs}, loss {mean(losses):.2f}", flush=True)
+            print(f"{title}: epoch {epoch:2d} of {epochs}, loss {np.mean(losses):.2f}", flush=True)
             said = epoch
 
     return show
