@@ -642,12 +642,12 @@ pictures = draw_test_videos(settings, predictions, run.out / "pictures")
 run.show_file(pictures[0], "Detections of three systems below the true actions")
 
 # %% slider-text [markdown]
-# **What to see** (in the recorded run). The rows of the end-to-end systems have bars where the true
-# row has them more often: the frozen system misses the *spin* and the *catch* at the end, and it
-# reports one long *unwind* over an *unwind* and a *spin*. But one video is an example, not a
-# measurement. Here all three systems call the second *stomp* a *kick*. Both end-to-end systems call
-# the second *unwind* a *throw* or a *catch*, and they report the *throw* and the *jump* behind it
-# as one long action, where the frozen system finds both. The table above counts all test videos.
+# **What to see** (in the recorded run). The rows of the end-to-end systems are right more often: only
+# they find the *spin* near the end, and only the system that learned from all snippets finds the
+# *unwind* and the *spin* in the middle. But one video is an example, not a measurement. Here all
+# three systems call the second *stomp* a *kick* and miss the first *jump*. Both end-to-end systems
+# report the *throw* and the *jump* behind it as one long action, where the frozen system reports two,
+# though it calls the first of them a *squat*. The table above counts all test videos.
 #
 # A detector never says "this is all": it gives a long list with scores. Which of them you act on is
 # your **threshold**: a high threshold misses actions, and a low one raises false alarms. In
