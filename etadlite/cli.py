@@ -518,7 +518,7 @@ def convert(
     Example:
       etadlite convert resnet18.pth resnet18.safetensors --encoder image:resnet18
     """
-    from etadlite.base.weights import checksum
+    from etadlite.base.weight_checks import checksum
     from etadlite.prepare.convert import convert as convert_checkpoint
 
     for what, value in convert_checkpoint(file, out, encoder).metadata().items():

@@ -152,14 +152,19 @@ def test_doctor_prints_ok_or_what_to_do(etadlite, monkeypatch):
     code, out, _ = etadlite("doctor")
     lines = out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert {"etadlite", "Python", "torch", "device", "PyAV", "decord", "disk"} <= set(names)
+    assert {"etadlite", "Python", "torch", "device", "memory", "PyAV", "decord", "disk"} <= set(
+        names
+    )
     assert __version__ in lines[0]
     assert code == (0 if all(line.endswith(" OK") for line in lines) else 1)
 
     full = shutil._ntuple_diskusage(100, 100, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr("etadlite.prepare.doctor.free_memory", lambda: 2**29)
     code, out, _ = etadlite("doctor")
     assert code == 1
+    assert "0.5 GiB free" in out
+    assert "a notebook needs 1 GiB" in out
     assert "0.0 GiB free" in out
     assert "free 3 GiB for generated videos" in out
 

@@ -4,19 +4,21 @@ Whatever differs on an NVIDIA GPU stands here, or in `gpu` if it works there alo
 calls `torch.cuda`.
 """
 
+import os
 from ctypes import pythonapi
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from etadlite.base.containers import memory_left, usable_cores
 from etadlite.base.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device that `auto`, `cpu`, `cuda` or `mps` stands for.
 
-    Work will follow, so `keep_freed_memory` is called, too.
+    Work will follow, so `keep_freed_memory` and `use_allowed_cores` are called, too.
 
     Raises:
         InputError: this machine has no such device.
@@ -27,6 +29,7 @@ def resolve_device(name: str) -> torch.device:
     if not available.get(name, True):
         raise InputError(f"there is no {name} device here; use device=cpu or device=auto")
     keep_freed_memory()
+    use_allowed_cores()
     return torch.device(name)
 
 
@@ -40,6 +43,15 @@ def keep_freed_memory() -> None:
     if hasattr(pythonapi, "mallopt"):
         pythonapi.mallopt(-4, 0)  # M_MMAP_MAX: large tensors stay in the heap, too
         pythonapi.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def use_allowed_cores() -> None:
+    """Let PyTorch use no more threads than a container's limit of cores; it asks the machine only.
+
+    The threads beyond the limit would wait for each other. OMP_NUM_THREADS, where set, counts.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and (cores := usable_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
@@ -66,12 +78,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Return the bytes that are free on a GPU, or for this machine's processes."""
+    """Return the bytes that are free on a GPU, or on this machine for this process."""
     if device is not None and is_gpu(device):
         return torch.cuda.mem_get_info(device)[0]
     import psutil
 
-    return psutil.virtual_memory().available
+    return int(min(psutil.virtual_memory().available, memory_left()))
 
 
 def require_memory(needed: int, what: str) -> None:

@@ -43,21 +43,6 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return state_dict, file.metadata() or {}
 
 
-def checksum(path: Path, begins: str = "") -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        InputError: it does not begin as it should.
-    """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(begins):
-        raise InputError(
-            f"{path} is damaged: its SHA-256 is {digest}, not {begins}; delete and fetch it again"
-        )
-    return digest
-
-
 def fingerprint(module: nn.Module, names: Container[str] | None = None) -> str:
     """Return a digest of a module's weights, or some, whichever file they came from."""
     digest = hashlib.sha256()
@@ -83,20 +68,14 @@ def load_exactly(
             the keys, as `name_in_source` gives them.
     """
     expected = module.state_dict()
-    complaints = {
-        "missing": [name_in_source(name) for name in expected if name not in weights],
-        "left over": [name_in_source(name) for name in weights if name not in expected],
-        "of the wrong shape": [
-            f"{name_in_source(name)} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in weights and weights[name].shape != value.shape
-        ],
-    }
-    found = [
-        f"{len(names)} keys {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for what, names in complaints.items()
-        if names
-    ]
-    if found:
-        raise InputError(f"{source} do not fit: {'; '.join(found)}")
+    if shapes_of(weights) != shapes_of(expected):
+        from etadlite.base.weight_checks import misfits  # weights rarely have any
+
+        found = misfits(shapes_of(weights), shapes_of(expected), name_in_source)
+        raise InputError(f"{source} do not fit: {found}")
     module.load_state_dict(dict(weights))
+
+
+def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight."""
+    return {name: tuple(value.shape) for name, value in weights.items()}

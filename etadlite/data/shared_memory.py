@@ -45,6 +45,7 @@ def require_shared(workers: int, batch: int) -> None:
 
 def given_up(loading: Iterable[BaseProcess], why: str) -> str:
     """End processes that load videos, and return `why` with a remedy, as one sentence."""
+    let_processes_end()
     end_all(loading)
     return (
         f"the processes that load videos {why}; set data.workers=0, or training.patience_minutes "
@@ -86,7 +87,6 @@ def answered(batches: DataLoader) -> Iterator[Any]:
             silent = 0 < batches.timeout <= time.monotonic() - asked
             if not (killed or silent):
                 raise
-            let_processes_end()
             why = silence(batches)
             if killed:
                 why = f"ended with exit code {killed[0]}, perhaps for lack of memory"

@@ -34,13 +34,8 @@ def load_published(encoder: StagedEncoder, weights: Mapping[str, Tensor], source
     names = encoder.published
     if encoder.translate is not None and not encoder.state_dict().keys() & weights.keys():
         weights = encoder.translate(weights)
+    ours: dict[str, str] = {}
     if names.keys() & weights.keys():
-        ours = {ours: theirs for theirs, ours in names.items()}
-        weights = {
-            names.get(name, name): value
-            for name, value in weights.items()
-            if name not in encoder.published_heads
-        }
-        load_exactly(encoder, weights, source, lambda name: ours.get(name, name))
-    else:
-        load_exactly(encoder, weights, source)
+        ours, heads = {ours: theirs for theirs, ours in names.items()}, encoder.published_heads
+        weights = {names.get(n, n): v for n, v in weights.items() if n not in heads}
+    load_exactly(encoder, weights, source, lambda name: ours.get(name, name))

@@ -13,7 +13,8 @@ from torchvision.models import WeightsEnum, get_model_weights
 from etadlite.base.distributed import is_first
 from etadlite.base.errors import InputError, first_line
 from etadlite.base.files import read_json
-from etadlite.base.weights import checksum, load_exactly, load_weights
+from etadlite.base.weight_checks import checksum
+from etadlite.base.weights import load_exactly, load_weights
 from etadlite.encoders.transformers_video import NETWORKS
 
 Encoder = TypeVar("Encoder", bound=nn.Module)

@@ -15,7 +15,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from etadlite.base.devices import require_memory
 from etadlite.base.errors import InputError, first_line
-from etadlite.base.weights import checksum, load_weights, save_weights
+from etadlite.base.weight_checks import checksum
+from etadlite.base.weights import load_weights, save_weights
 from etadlite.config import EncoderSettings
 from etadlite.detector import ETADDetector
 from etadlite.detector.stages import ReleasedStage

@@ -1,4 +1,4 @@
-"""Is this machine ready? Versions, device, decoders and disk, each with a remedy where needed."""
+"""Is this machine ready? Versions, device, memory, decoders and disk, with remedies if needed."""
 
 import importlib.metadata
 import platform
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from etadlite import __version__
+from etadlite.base.devices import free_memory, use_allowed_cores
 from etadlite.base.gpu import gpus
 from etadlite.data.video import read_frames
 from etadlite.stickfigures.dataset import write_video
@@ -37,6 +38,9 @@ def examine(folder: Path) -> Iterator[Diagnosis]:
         version = _version(package)
         yield Diagnosis(package, version or "absent", "" if version else f"pip install {package}")
     yield Diagnosis("device", _device())
+    free = free_memory() / 2**30
+    remedy = "a notebook needs 1 GiB: close programs, or raise the container's limit"
+    yield Diagnosis("memory", f"{free:.1f} GiB free", remedy if free < 1 else "")
     yield _pyav()
     for other in ("decord", "torchcodec"):
         yield Diagnosis(other, _version(other) or "absent; PyAV reads everything")
@@ -60,6 +64,7 @@ def _device() -> str:
         return f"cuda: {describe_gpu()}"
     if torch.backends.mps.is_available():
         return "mps (Apple GPU)"
+    use_allowed_cores()
     return f"cpu (threads: {torch.get_num_threads()}): enough for the course"
 
 

@@ -1,7 +1,6 @@
 """Stick-figure videos on disk, and studio clips for pre-training."""
 
 import multiprocessing
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ import av
 import numpy as np
 from tqdm.auto import tqdm
 
+from etadlite.base.containers import usable_cores
 from etadlite.base.errors import InputError
 from etadlite.base.files import write_json, written_whole
 from etadlite.base.folders import claim_folder
@@ -130,7 +130,7 @@ def make_dataset(
     missing = [name for name in names if not (folder / f"{name}.mp4").exists()]
     if annotations.exists() and not missing:
         return annotations
-    workers = min(workers or os.cpu_count() or 1, max(len(missing), 1))
+    workers = min(workers or usable_cores(), max(len(missing), 1))
     spawn = multiprocessing.get_context("spawn")
     options = {"mp_context": spawn, "initializer": end_with_parent}
     pool = ProcessPoolExecutor(workers, **options) if workers > 1 else None

@@ -264,7 +264,6 @@ def _next_batches(
             if not interruption.received and time.monotonic() - asked < batches.timeout:
                 raise
             if not interruption.received:
-                loading.let_processes_end()
                 from etadlite.data.shared_memory import given_up, silence
 
                 lost = given_up(_LOADING, silence(batches))

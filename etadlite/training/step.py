@@ -1,6 +1,5 @@
 """One step of a training, over the videos of all processes."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf, isfinite
@@ -12,7 +11,7 @@ from torch import nn
 from etadlite.base import distributed
 from etadlite.base.devices import is_out_of_memory
 from etadlite.base.draws import Draws, video_seed
-from etadlite.base.errors import InputError, first_line
+from etadlite.base.errors import first_line
 from etadlite.config import Settings
 from etadlite.data.datasets import Batch
 from etadlite.detector import DetectorOutput, StageOutput
@@ -132,7 +131,7 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
     Raises:
         InputError: memory does not suffice for one snippet at a time either.
     """
-    at, settings, encoder = training.progress, training.settled, training.system.encoder
+    at, settings = training.progress, training.settled
     while True:
         # What draws from torch's global state, as dropout does, draws the same when resumed.
         torch.manual_seed(video_seed(settings.seed, at.epoch, at.step, 1 + distributed.rank()))
@@ -140,21 +139,6 @@ def step_in_memory(training: Training, batch: Batch) -> dict[str, float]:
             return train_step(training.system, batch, training.optimizer, settings, training.bank)
         except StepOutOfMemoryError as error:
             reason = str(error)
-        from etadlite.base.gpu import release_memory  # few trainings need it
+        from etadlite.training.stopping import encode_fewer_at_once  # few trainings need it
 
-        training.optimizer.zero_grad(set_to_none=True)
-        release_memory()
-        if encoder is None or encoder.chunk_size == 1:
-            from etadlite.training.stopping import too_little_memory
-
-            known = training.explain(settings, (1,))
-            raise InputError(too_little_memory(settings, reason + known))
-        tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
-        encoder.chunk_size = at.chunk_size
-        if distributed.is_first():
-            reason += training.explain(settings, (tried, at.chunk_size))
-            warnings.warn(
-                f"memory ran out with {tried} snippets encoded at once ({reason}); the step is "
-                f"repeated, and the training goes on, with {at.chunk_size}",
-                stacklevel=2,
-            )
+        encode_fewer_at_once(training, reason)

@@ -1,11 +1,13 @@
 """A training that ends early: what is said, and whether its state is saved."""
 
 import errno
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from etadlite.base import distributed
 from etadlite.base.errors import InputError, StoppedError, disk_is_full, first_line
+from etadlite.base.gpu import release_memory
 from etadlite.config import Settings, flat
 from etadlite.training.state import STATE, Training
 
@@ -49,7 +51,30 @@ def stopped(
     return StoppedError(f"{reason}; {folder} goes on from {where}", code, folder, everywhere=lost)
 
 
-def too_little_memory(settings: Settings, reason: str) -> str:
+def encode_fewer_at_once(training: Training, reason: str) -> None:
+    """Let a training whose memory ran out encode half as many snippets at once.
+
+    Raises:
+        InputError: one snippet at a time is too many already.
+    """
+    at, encoder = training.progress, training.system.encoder
+    training.optimizer.zero_grad(set_to_none=True)
+    release_memory()
+    if encoder is None or encoder.chunk_size == 1:
+        known = training.explain(training.settled, (1,))
+        raise InputError(_too_little_memory(training.settled, reason + known))
+    tried, at.chunk_size = encoder.chunk_size, encoder.chunk_size // 2
+    encoder.chunk_size = at.chunk_size
+    if distributed.is_first():
+        reason += training.explain(training.settled, (tried, at.chunk_size))
+        warnings.warn(
+            f"memory ran out with {tried} snippets encoded at once ({reason}); the step is "
+            f"repeated, and the training goes on, with {at.chunk_size}",
+            stacklevel=3,
+        )
+
+
+def _too_little_memory(settings: Settings, reason: str) -> str:
     """Say which settings to lower where memory does not suffice."""
     names = ["training.batch_size", "sampling.proposal_ratio", "data.snippets"]
     if settings.data.features is None:

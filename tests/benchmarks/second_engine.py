@@ -6,6 +6,7 @@
     encode      e2e_stickfigures: 30 % of the snippets carry a gradient, all are encoded
     bank        the same with sampling.others=bank: the other snippets' features come from the bank
     once        bank with encoder.keep_prefix=graph: the snippets are encoded once, not twice
+    fewer       once with sampling.snippet_ratio=0.2
     adapters    encode with encoder.train=adapters, at four times the learning rate
     head        encode with encoder.train=head
     both        bank and adapters
@@ -54,10 +55,12 @@ from etadlite.training.step import train_step
 
 # Few parameters bear a higher rate than all of them.
 ADAPTERS = ("encoder.train=adapters", "training.encoder_lr=0.002")
+ONCE = ("sampling.others=bank", "encoder.keep_prefix=graph")
 SYSTEMS = {  # a preset, assignments, and the number of seeds that are enough
     "encode": ("e2e_stickfigures", (), 5),
     "bank": ("e2e_stickfigures", ("sampling.others=bank",), 5),
-    "once": ("e2e_stickfigures", ("sampling.others=bank", "encoder.keep_prefix=graph"), 5),
+    "once": ("e2e_stickfigures", ONCE, 5),
+    "fewer": ("e2e_stickfigures", (*ONCE, "sampling.snippet_ratio=0.2"), 5),
     "frozen": ("stickfigures", (), 3),
     "adapters": ("e2e_stickfigures", ADAPTERS, 3),
     "head": ("e2e_stickfigures", ("encoder.train=head",), 3),
