@@ -54,9 +54,13 @@ from etadlite.training.loop import make_optimizer
 from etadlite.training.step import train_step
 
 VARIANTS = ("naive", "checkpointed", "published", "engine fp32", "engine", "bank", "bank once")
-MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34")
+MODELS = ("tiny", "r2plus1d_18", "r2plus1d_34", "videomae_l")
 OTHERS = ("engine once", "adapters", "compiled", "given back")
-SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40}
+SNIPPETS_ON_CPU = {"r2plus1d_18": 16, "r2plus1d_34": 40, "videomae_l": 4}
+OF_VIT = (  # all blocks are trained; their activations are the most, so they are computed twice
+    *("data.crop=224", "data.decode_size=[224,224]", "detector.in_channels=1024"),
+    *("encoder.frozen_stages=null", "encoder.checkpointing=true", "encoder.chunk_size=1"),
+)
 OWN = {  # what a variant changes
     "published": ("encoder.keep_prefix=nothing",),
     "engine once": ("encoder.keep_prefix=graph",),
@@ -76,6 +80,7 @@ def settings_of(model: str, variant: str, device: str, changes: Sequence[str] = 
         return preset("e2e_stickfigures", [*every, *changes])
     every += ["encoder.weights=null", f"encoder.name={model}", "sampling.snippet_ratio=0.3"]
     every += [f"encoder.channels_last={'false' if variant in own else 'null'}"]
+    every += OF_VIT if model == "videomae_l" else ()
     if device == "cpu":
         cells = SNIPPETS_ON_CPU[model]
         every += ["training.batch_size=1", f"data.snippets={cells}"]
