@@ -394,25 +394,6 @@ def test_memory_that_was_freed_is_used_again_without_asking_the_system():
     assert int(ended.stdout) < pages / 10  # else it is all of them
 
 
-PAGES = """
-import mmap
-import torch
-from etadlite.base.devices import resolve_device
-import etadlite.training.loop, etadlite.runs.run  # they must not make a tensor
-
-resolve_device("cpu")
-tensors = [torch.empty(2**20 + n) for n in range(0, 2000, 100)]  # of 4 MiB
-print({tensor.data_ptr() % mmap.PAGESIZE for tensor in tensors})
-"""
-
-
-def test_large_tensors_begin_with_a_page():
-    if platform.system() != "Linux":
-        pytest.skip("PyTorch aligns to pages on Linux only")
-    ended = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, check=True)
-    assert ended.stdout.strip() == b"{0}"
-
-
 # Checkpoints
 
 

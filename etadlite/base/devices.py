@@ -37,12 +37,9 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of tensors that are gone for the tensors that come next.
 
     On Linux, glibc would soon give it back to the system, which fills a page with zeros before a
-    process gets it again. That takes time: see `given back` in tests/benchmarks/engine.py. Also,
-    tensors from 2 MiB on begin with a page, if PyTorch has not made any before: where they do not,
-    glibc can seldom use the place of one for the next of the same size, and a transformer's process
-    grows. Nothing changes elsewhere.
+    process gets it again. That takes time: see `given back` in tests/benchmarks/engine.py. Nothing
+    changes elsewhere.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if hasattr(pythonapi, "mallopt"):
         pythonapi.mallopt(-4, 0)  # M_MMAP_MAX: large tensors stay in the heap, too
         pythonapi.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
