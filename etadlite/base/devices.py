@@ -46,9 +46,9 @@ def keep_freed_memory() -> None:
 
 
 def use_allowed_cores() -> None:
-    """Let PyTorch use no more threads than a container's limit of cores; it asks the machine only.
+    """Let PyTorch use no more threads than a container's limit of cores, which it does not know.
 
-    The threads beyond the limit would wait for each other. OMP_NUM_THREADS, where set, counts.
+    Threads beyond the limit would wait for each other. Where OMP_NUM_THREADS is set, it counts.
     """
     if "OMP_NUM_THREADS" not in os.environ and (cores := usable_cores()) < torch.get_num_threads():
         torch.set_num_threads(cores)

@@ -24,7 +24,7 @@ def checksum(path: Path, begins: str = "") -> str:
     return digest
 
 
-def misfits(found: Shapes, expected: Shapes, name_in_source: Callable[[str], str] = str) -> str:
+def misfits(found: Shapes, expected: Shapes, name_in_source: Callable[[str], str]) -> str:
     """Say which keys are missing, left over or of the wrong shape: "2 keys missing (a, b)"."""
     complaints = {
         "missing": [name_in_source(name) for name in expected if name not in found],

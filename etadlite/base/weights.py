@@ -68,14 +68,14 @@ def load_exactly(
             the keys, as `name_in_source` gives them.
     """
     expected = module.state_dict()
-    if shapes_of(weights) != shapes_of(expected):
+    if _shapes_of(weights) != _shapes_of(expected):
         from etadlite.base.weight_checks import misfits  # weights rarely have any
 
-        found = misfits(shapes_of(weights), shapes_of(expected), name_in_source)
+        found = misfits(_shapes_of(weights), _shapes_of(expected), name_in_source)
         raise InputError(f"{source} do not fit: {found}")
     module.load_state_dict(dict(weights))
 
 
-def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def _shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight."""
     return {name: tuple(value.shape) for name, value in weights.items()}

@@ -114,7 +114,7 @@ def make_dataset(
     The files are ROOT/annotations.json, whose path is returned (ActivityNet structure, with "fps"
     and "frame", the number of frames, of each video), ROOT/videos/NAME.mp4 and ROOT/manifest.json.
     Video i of a subset depends on seed, subset, i and the settings, but not on the number of videos
-    or of processes (`workers`; by default one per core).
+    or of processes (`workers`; by default one per core that this process may use).
 
     Raises:
         InputError: the size does not exist, or the folder holds something else.
